@@ -72,7 +72,7 @@ class CallRun:
         #: Set when another's claim has lapsed.
         self._reopened = asyncio.Event()
         self._is_in_tool = False
-        self._answer: dict[str, Any] | None = None
+        self._result: dict[str, Any] | None = None
         self._is_finished = False
         self._task: asyncio.Task[None] | None = None
 
@@ -89,6 +89,12 @@ class CallRun:
         self._is_finished = True
         if self._task is not None:
             self._break_off(self._task)
+
+    @property
+    def text(self) -> str | None:
+        """The text of the tool result that was sent; None before there is one, and where it consists of parts."""
+        content = None if self._result is None else self._result["content"]
+        return content if isinstance(content, str) else None
 
     def updated(self, update: ToolUpdate) -> None:
         """The call has moved."""
@@ -112,21 +118,21 @@ class CallRun:
 
     async def _go(self) -> None:
         try:
-            await self._until_answered()
+            await self._until_result()
         except _UNSAID:
             return  # To be gone on with; the stream's reader is told.
         except ClientError:
             pass  # The server does not take what is said of this call: others may still answer it.
         self._is_finished = True
 
-    async def _until_answered(self) -> None:
-        if self._answer is None:
+    async def _until_result(self) -> None:
+        if self._result is None:
             if not await self._may_run() or not await self._claimed():
                 return
             self._is_in_tool = True
-            self._answer = await self._run()
+            self._result = await self._run()
             self._is_in_tool = False
-        await self._say_answer(self._answer)
+        await self._send_result(self._result)
 
     async def _may_run(self) -> bool:
         """Whether a person agrees, where one must."""
@@ -150,8 +156,8 @@ class CallRun:
         said = (False, "There is nobody to ask.") if self._approve is None else await self._ask()
         if said is None or said[0]:
             return True
-        self._answer = {"content": said[1] or "The call was denied.", "status": "denied"}
-        await self._say_answer(self._answer)
+        self._result = {"content": said[1] or "The call was denied.", "status": "denied"}
+        await self._send_result(self._result)
         return False
 
     async def _ask(self) -> tuple[bool, str | None] | None:
@@ -207,16 +213,16 @@ class CallRun:
             _log.info("the tool %s failed", self._tool.name, exc_info=error)
             return _failure(error)
 
-    async def _say_answer(self, answer: dict[str, Any]) -> None:
-        claim = {} if answer["status"] == "denied" else {"claim": self._claim}
+    async def _send_result(self, result: dict[str, Any]) -> None:
+        claim = {} if result["status"] == "denied" else {"claim": self._claim}
         try:
-            await self._say("tool/result", {**answer, **claim})
+            await self._say("tool/result", {**result, **claim})
         except _UNSAID:
             raise
         except ClientError as error:
             # Too large, or not what the server takes: a call without an answer would hold up the stream.
-            self._answer = _failure(f"The tool's result could not be sent: {error.message}")
-            await self._say("tool/result", {**self._answer, **claim})
+            self._result = _failure(f"The tool's result could not be sent: {error.message}")
+            await self._say("tool/result", {**self._result, **claim})
 
     async def _say(self, method: str, params: Mapping[str, Any]) -> str:
         while True:

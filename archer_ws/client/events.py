@@ -23,6 +23,7 @@ from archer_ws.sessions.streams.events import StreamToolUpdate as ToolUpdate
 
 __all__ = [
     "ArgumentsDelta",
+    "ControlEvent",
     "Delta",
     "Ended",
     "Progress",

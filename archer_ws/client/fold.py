@@ -4,7 +4,10 @@ A step is one answer of the model, with its calls; behind it stand the results, 
 steered in.
 """
 
+from dataclasses import replace
+
 from archer_ws.client.events import Step, ToolCall, ToolResult
+from archer_ws.llm_gateway.content import TextPart, text_of
 from archer_ws.llm_gateway.tools import ToolCall as MadeCall
 from archer_ws.llm_gateway.types import MessageRole, Refusal
 from archer_ws.sessions.models import StreamMessage
@@ -18,6 +21,8 @@ class Fold:
         self._done: list[StreamMessage] = []
         self._calls: dict[str, ToolCall] = {}
         self._results: dict[str, ToolResult] = {}
+        #: The call ids of results of which only the beginning is known.
+        self.truncated: list[str] = []
 
     @property
     def calls(self) -> list[ToolCall]:
@@ -43,6 +48,12 @@ class Fold:
 
     def take_result(self, result: ToolResult) -> None:
         """A call has its result."""
+        if result.truncated and result.parts:
+            # Parts are never shortened: the text is in them.
+            texts = [part for part in result.parts if isinstance(part, TextPart)]
+            result = replace(result, content=text_of(texts), truncated=None)
+        if result.truncated:
+            self.truncated.append(result.call_id)
         self._results[result.call_id] = result
 
     def begin_step(self, step: Step, content: str, reasoning: str) -> None:

@@ -7,10 +7,11 @@ call_run.py's.
 
 import asyncio
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from archer_ws.client.call_run import Approve, CallRun
-from archer_ws.client.events import Ended, StreamEvent, ToolCall, ToolResult, ToolUpdate
+from archer_ws.client.events import ControlEvent, Ended, StreamEvent, ToolCall, ToolResult, ToolUpdate, UnknownEvent
 from archer_ws.client.link import Link
 from archer_ws.client.tools import Tool
 from archer_ws.client.uploads import Uploads
@@ -47,6 +48,11 @@ class Running:
         run = self._runs.get((update.stream_id, update.call_id))
         if run is not None:
             run.updated(update)
+
+    def text_of(self, stream_id: str, call_id: str) -> str | None:
+        """The text of the tool result that was sent for a call; None where none was sent from here."""
+        run = self._runs.get((stream_id, call_id))
+        return run.text if run is not None else None
 
     def settle(self, stream_id: str, call_id: str) -> None:
         """A call is answered, or its stream is over: break off what runs."""
@@ -87,11 +93,27 @@ class StreamCalls:
         self._taken_up: set[str] = set()
         #: Up to here the log is a replay, and may have answers; None before anything is delivered.
         self._head: int | None = None
+        #: The results sent from here that are longer than their events, by call id: a replay needs them again.
+        self._long_results: dict[str, str] = {}
 
     def attached(self, head: int) -> None:
         """Events follow, on a new connection perhaps; up to `head` they are a replay."""
         self._head = head
         self._taken_up.clear()
+
+    def completed(self, event: ControlEvent | UnknownEvent) -> ControlEvent | UnknownEvent:
+        """A shortened result with the text that was sent from here; any other event unchanged.
+
+        The event has the first 64 KiB of a result. Another client may have sent the one that the server accepted, so
+        the text that was sent from here counts only where it begins as the event does.
+        """
+        if not isinstance(event, ToolResult) or not event.truncated:
+            return event
+        sent = self._running.text_of(event.stream_id, event.call_id) or self._long_results.get(event.call_id)
+        if sent is None or not sent.startswith(event.content or ""):
+            return event
+        self._long_results[event.call_id] = sent
+        return replace(event, content=sent, truncated=None)
 
     def take(self, event: StreamEvent) -> None:
         """An event, in order."""

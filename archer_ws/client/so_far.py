@@ -42,11 +42,20 @@ class SoFar:
 
     @property
     def messages(self) -> list[StreamMessage]:
-        """All messages that the stream has made so far, as its session keeps them: answers with their calls, results,
-        what was steered in, and the answer. Of a resumed stream those behind `after`; of a result that is longer than
-        its event tells, the first 64 KiB (`stream/get` has all of it).
+        """All messages that the stream has made so far, as its session stores them: completions with their calls, tool
+        results and steered messages. A resumed stream has only those after `after`.
+
+        A tool result is whole where its function ran in this client. Of one that ran elsewhere and is longer than
+        64 KiB, only the beginning is here: see `truncated_results`.
         """
         return self._fold.messages(self.text, self.reasoning, self.refusal)
+
+    @property
+    def truncated_results(self) -> list[str]:
+        """The call ids of the tool results of which `messages` has only the first 64 KiB; `fetch_messages` on a
+        ChatStream reads them whole.
+        """
+        return list(self._fold.truncated)
 
     @property
     def status(self) -> str:

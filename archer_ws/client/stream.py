@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from archer_ws.client.asking import new_id, outcome_of, plain
+from archer_ws.client.asking import ask, new_id, outcome_of, plain
 from archer_ws.client.errors import (
     ClientClosed,
     ClientError,
@@ -34,6 +34,7 @@ from archer_ws.client.requests import Call
 from archer_ws.client.running import StreamCalls
 from archer_ws.client.so_far import SoFar
 from archer_ws.llm_gateway.types import ChatMessage
+from archer_ws.sessions.models import StreamInfo, StreamMessage
 from archer_ws.sessions.streams.events import EVENTS
 
 _KNOWN_METHODS = frozenset(f"stream/{event.kind}" for event in EVENTS)
@@ -157,6 +158,22 @@ class ChatStream(SoFar):
             params["message_id"] = message_id
         return outcome_of(await self._link.request("stream/steer", params))
 
+    async def fetch_messages(self) -> list[StreamMessage]:
+        """All messages that the stream has made so far, read from the server: every tool result is whole.
+
+        Raises:
+            Refused: `stream_not_found`, where the server no longer has the stream.
+            ClientError: there is no connection.
+        """
+        params: dict[str, Any] = {"stream_id": self.stream_id, "messages": True}
+        messages: list[StreamMessage] = []
+        while True:
+            page = await ask(self._link, "stream/get", params, StreamInfo)
+            messages += page.messages or ()
+            if page.next_cursor is None:
+                return messages
+            params["cursor"] = page.next_cursor
+
     def __aiter__(self) -> "ChatStream":
         return self
 
@@ -258,6 +275,8 @@ class ChatStream(SoFar):
             self._take_delta(params)
         else:
             event = parse_event(method, params)
+            if self._calls is not None:
+                event = self._calls.completed(event)
             self._take_event(event)
             if self._calls is not None:
                 self._calls.take(event)
