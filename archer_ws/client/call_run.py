@@ -15,7 +15,7 @@ from archer_ws.client.calling import called
 from archer_ws.client.errors import ClientClosed, ClientError, ClosedByServer, NotArcher, Refused, Unreachable
 from archer_ws.client.events import ToolCall, ToolUpdate
 from archer_ws.client.link import Link
-from archer_ws.client.requests import Call
+from archer_ws.client.requests import Request
 from archer_ws.client.results import content_of
 from archer_ws.client.tools import Tool, WrongArguments
 from archer_ws.client.uploads import Uploads
@@ -80,7 +80,7 @@ class CallRun:
         """Begin; on a further connection, go on where the last one was given up, or hold what runs there as well."""
         if self._is_in_tool:
             params = {**self._told, "claim": self._claim}
-            self._link.put(Call("tool/claim", params, self._claimed_again, lambda _: None, is_of_connection=True))
+            self._link.put(Request("tool/claim", params, self._claimed_again, lambda _: None, is_of_connection=True))
         elif not self._is_finished and (self._task is None or self._task.done()):
             self._task = asyncio.create_task(self._go(), name=f"archer-call {self._call.call_id}")
 

@@ -17,7 +17,7 @@ from archer_ws.client.backoff import Backoff
 from archer_ws.client.dialling import Address, ConnectionLost, WatchedConnection, close, closing_error, dial
 from archer_ws.client.errors import ClientClosed, ClientError, NotArcher, Refused, Unreachable
 from archer_ws.client.frames import Failure, Notification, Result, decode_frame
-from archer_ws.client.requests import Call, Requests
+from archer_ws.client.requests import Request, Requests
 from archer_ws.client.watching import SessionWatch
 from archer_ws.rpc.messages import InitializeParams, InitializeResult
 
@@ -118,12 +118,12 @@ class Link:
             if not self._runner.cancelled():
                 self._runner.result()
 
-    def put(self, call: Call) -> None:
+    def put(self, request: Request) -> None:
         """Have a request sent; in the order of the calls to this method and to `open`."""
         if self._failure is not None:
-            call.failed(self._failure)
+            request.on_error(self._failure)
             return
-        self._requests.put(call)
+        self._requests.put(request)
         self._arm()
         self._wake.set()
 
@@ -135,15 +135,15 @@ class Link:
         """
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
 
-        def answered(result: Any) -> None:
+        def on_result(result: Any) -> None:
             if not future.done():
                 future.set_result(result)
 
-        def failed(error: ClientError) -> None:
+        def on_error(error: ClientError) -> None:
             if not future.done():
                 future.set_exception(error)
 
-        self.put(Call(method, params, answered, failed))
+        self.put(Request(method, params, on_result, on_error))
         return await future
 
     def open(self, stream: Attachable) -> None:
@@ -190,12 +190,12 @@ class Link:
         if watch.session_id in wanted:
             return
         params = {} if watch.session_id is None else {"session_id": watch.session_id}
-        self.put(Call("session/unwatch", params, lambda _: None, lambda _: None, is_of_connection=True))
+        self.put(Request("session/unwatch", params, lambda _: None, lambda _: None, is_of_connection=True))
         if watch.session_id is None:
             # That ended those of single conversations, too.
             for each in wanted - {None}:
                 params = {"session_id": each} if each else {}
-                self.put(Call("session/watch", params, lambda _: None, lambda _: None, is_of_connection=True))
+                self.put(Request("session/watch", params, lambda _: None, lambda _: None, is_of_connection=True))
 
     async def _run(self) -> None:
         try:
@@ -235,7 +235,7 @@ class Link:
 
     async def _write(self, connection: WatchedConnection, reader: asyncio.Task[None]) -> None:
         params = self._hello.model_dump(exclude_none=True)
-        hello = Call("initialize", params, self._initialized, self._not_initialized, is_of_connection=True)
+        hello = Request("initialize", params, self._initialized, self._not_initialized, is_of_connection=True)
         try:
             await connection.send(self._requests.frame_of(hello), text=True)
             while not reader.done():
@@ -269,14 +269,14 @@ class Link:
             case Notification("$/heartbeat"):
                 self._backoff.reset()
             case Result(identity, result):
-                call = self._requests.answered(identity, result)
-                if call is not None and call.method == "initialize":
+                request = self._requests.resolve(identity, result)
+                if request is not None and request.method == "initialize":
                     self._watch(connection)
-                elif call is not None:
+                elif request is not None:
                     self._backoff.reset()
                 self._wake.set()
             case Failure(identity, error):
-                self._requests.refused(identity, error)
+                self._requests.reject(identity, error)
                 self._wake.set()
 
     def _deliver(self, stream: Attachable, method: str, params: Mapping[str, Any]) -> None:
@@ -307,17 +307,17 @@ class Link:
             raise ConnectionLost(error.message, error.hint)
         raise error
 
-    def _attaching(self, stream: Attachable) -> Call:
-        def failed(error: ClientError) -> None:
+    def _attaching(self, stream: Attachable) -> Request:
+        def on_error(error: ClientError) -> None:
             self._streams.pop(stream.stream_id, None)
             stream.fail(error)
 
         method, params = stream.attaching()
-        return Call(method, params, stream.attached, failed, is_of_connection=True)
+        return Request(method, params, stream.attached, on_error, is_of_connection=True)
 
-    def _asking_to_watch(self, watch: SessionWatch) -> Call:
+    def _asking_to_watch(self, watch: SessionWatch) -> Request:
         params = {} if watch.session_id is None else {"session_id": watch.session_id}
-        return Call("session/watch", params, lambda _: watch.attached(), watch.refused, is_of_connection=True)
+        return Request("session/watch", params, lambda _: watch.attached(), watch.refused, is_of_connection=True)
 
     def _detach(self) -> None:
         """Take back what was sent and not answered."""

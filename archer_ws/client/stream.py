@@ -30,7 +30,7 @@ from archer_ws.client.events import (
     parse_event,
 )
 from archer_ws.client.link import Link, Taken
-from archer_ws.client.requests import Call
+from archer_ws.client.requests import Request
 from archer_ws.client.running import StreamCalls
 from archer_ws.client.so_far import SoFar
 from archer_ws.llm_gateway.types import ChatMessage
@@ -199,7 +199,7 @@ class ChatStream(SoFar):
         if self.ended is None and self._failure is None and not self._cancel_unsent():
             # Nobody waits for the answer: the client's closing sees to it that this is sent.
             told = {"stream_id": self.stream_id}
-            self._link.put(Call("stream/cancel", told, lambda _: None, lambda _: None))
+            self._link.put(Request("stream/cancel", told, lambda _: None, lambda _: None))
 
     async def _next(self) -> StreamEvent | None:
         """The next event, None behind the last."""

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from pydantic import ValidationError
 
 from archer_ws.client.errors import ClientError, NotArcher, Refused
-from archer_ws.client.requests import Call
+from archer_ws.client.requests import Request
 from archer_ws.core.clock import utc_now
 from archer_ws.sessions.models import Session, SessionChanged, SessionPage
 
@@ -24,7 +24,7 @@ _RETRY_MS = 1000
 class Requester(Protocol):
     """The link, as far as a watch needs it."""
 
-    def put(self, call: Call) -> None:
+    def put(self, request: Request) -> None:
         """Have a request sent."""
 
     def leave(self, watch: "SessionWatch") -> None:
@@ -178,15 +178,15 @@ class SessionWatch:
         self._waiting[state.session_id] = state
         self._more.set()
 
-    def _ask(self, method: str, params: Mapping[str, Any], answered: Callable[[Any], None]) -> None:
+    def _ask(self, method: str, params: Mapping[str, Any], on_result: Callable[[Any], None]) -> None:
         def taken(result: Any) -> None:
             try:
                 if not self._is_left:
-                    answered(result)
+                    on_result(result)
             except ValidationError:
                 self.fail(NotArcher(f"the server's answer to {method} is not of archer.v1"))
 
-        self._link.put(Call(method, params, taken, self.refused, is_of_connection=True))
+        self._link.put(Request(method, params, taken, self.refused, is_of_connection=True))
 
 
 def _state(session: Session) -> SessionChanged:
