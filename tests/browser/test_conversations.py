@@ -83,8 +83,8 @@ async def imported(sidecar: Server, session_id: str, count: int) -> None:
     messages = []
     for number in range(count):
         told = {"created_at": "2026-01-01T00:00:00Z", "status": "completed"}
-        messages.append({**told, "message_id": f"q{number}", "role": "user", "content": f"question {number}"})
-        answer = {"message_id": f"a{number}", "role": "assistant", "content": f"answer {number}.\n\n" * 5}
+        messages.append({**told, "message_id": f"q{number}", "role": "user", "content": f"question {number:03}"})
+        answer = {"message_id": f"a{number}", "role": "assistant", "content": f"answer {number:03}.\n\n" * 5}
         messages.append({**told, **answer, "stream_id": f"s{number}"})
     session = {"session_id": session_id, "title": "Long", "messages": messages}
     told = {"created_at": "2026-01-01T00:00:00Z", "updated_at": "2026-01-01T00:00:00Z"}
@@ -126,7 +126,7 @@ async def test_a_message_that_was_found_is_scrolled_to_focused_and_marked_for_a_
         OPEN_HIT
         + """
         await page.emulateMedia({ reducedMotion: motion });
-        await openHit("question 7");
+        await openHit("question 007");
         const question = await marked();
         await drawn();
         question.staysInView = await isInView();
@@ -135,21 +135,21 @@ async def test_a_message_that_was_found_is_scrolled_to_focused_and_marked_for_a_
             const { top } = document.querySelector('[data-message="q7"]').getBoundingClientRect();
             return top > 0 && top < innerHeight;
         });
-        await openHit("answer 20");
+        await openHit("answer 020");
         return { question, isStillThere, answer: await marked() };
         """,
         motion=motion,
     )
     there = {"isInView": True, "focused": True}
-    assert seen["question"] == {**there, "text": "question 7", "staysInView": True}
+    assert seen["question"] == {**there, "text": "question 007", "staysInView": True}
     assert seen["isStillThere"]
-    assert seen["answer"] == {**there, "text": "answer 20."}
+    assert seen["answer"] == {**there, "text": "answer 020."}
 
 
 async def test_older_pages_are_read_until_the_found_message_is_there(console: Console, sidecar: Server) -> None:
     await imported(sidecar, "longer", 250)
-    seen = await console.run(OPEN_HIT + 'await openHit("question 3"); return marked();')
-    assert seen == {"text": "question 3", "isInView": True, "focused": True}
+    seen = await console.run(OPEN_HIT + 'await openHit("question 003"); return marked();')
+    assert seen == {"text": "question 003", "isInView": True, "focused": True}
 
 
 async def test_who_scrolls_away_from_a_found_message_is_let_go(console: Console, sidecar: Server) -> None:
@@ -157,7 +157,7 @@ async def test_who_scrolls_away_from_a_found_message_is_let_go(console: Console,
     await console.run(
         OPEN_HIT
         + """
-        await openHit("question 30");
+        await openHit("question 030");
         await shown.locator(".scroller").hover();
         await page.mouse.wheel(0, -4000);
         await page.waitForFunction(() => !document.querySelector("[data-found]"));
