@@ -8,7 +8,7 @@ COPY requirements.txt .ci/requirements-build.txt ./
 RUN /opt/archer/bin/pip install --no-deps --require-hashes --only-binary :all: -r requirements.txt \
     && python -m venv /opt/build \
     && /opt/build/bin/pip install --no-deps --require-hashes --only-binary :all: -r requirements-build.txt
-COPY pyproject.toml README.md LICENSE ./
+COPY pyproject.toml LICENSE ./
 COPY archer_ws ./archer_ws
 RUN /opt/build/bin/pip wheel --no-deps --no-build-isolation --wheel-dir /build/dist . \
     && /opt/archer/bin/pip install --no-deps --no-index /build/dist/*.whl \

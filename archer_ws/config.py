@@ -47,7 +47,7 @@ from archer_ws.config_fields import (
     Url,
     allowed_values,
 )
-from archer_ws.config_sources import Found, Variables, find, is_service_address
+from archer_ws.config_sources import RawSetting, Variables, find, is_service_address
 from archer_ws.config_values import (
     check_principal,
     check_token,
@@ -447,8 +447,8 @@ def _complaint(
     field = Settings.model_fields.get(name)
     if field is None:
         return f"{name} is not a setting"
-    found = Found(name, str(given[name])) if name in given else find(name, field, sources)
-    variable, value, in_file = found or Found(name.upper(), "")
+    found = RawSetting(name, str(given[name])) if name in given else find(name, field, sources)
+    variable, value, in_file = found or RawSetting(name.upper(), "")
     secret = name.startswith("auth_token") or name.endswith("_api_key")
     shown = "***" if secret else _on_one_line(str(without_password(value)))
     reason = f": {_on_one_line(str(problem['ctx']['error']))}" if problem["type"] == "value_error" else ""

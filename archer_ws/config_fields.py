@@ -11,7 +11,7 @@ Provider = Literal["ollama", "openai", "anthropic", "local"]
 
 @dataclass(frozen=True)
 class Allowed:
-    """The values that a setting may have, in words: for the error about another value, and for the README's table."""
+    """The values that a setting may have, in words, for the error about another value."""
 
     text: str
 

@@ -19,7 +19,7 @@ from archer_ws.config_fields import PrefixedOnly
 _SERVICE_ADDRESS = re.compile(r"\s*(tcp|udp|sctp)://", re.IGNORECASE)
 
 
-class Found(NamedTuple):
+class RawSetting(NamedTuple):
     """A setting's raw value, and the variable that has it."""
 
     variable: str
@@ -49,14 +49,14 @@ def variables_of(name: str, field: FieldInfo) -> tuple[str, ...]:
     return (prefixed,) if any(isinstance(entry, PrefixedOnly) for entry in field.metadata) else (prefixed, name.upper())
 
 
-def find(name: str, field: FieldInfo, sources: Iterable[EnvSettingsSource]) -> Found | None:
+def find(name: str, field: FieldInfo, sources: Iterable[EnvSettingsSource]) -> RawSetting | None:
     """The raw value of a setting, from the first source that has one; None where none has."""
     variables = variables_of(name, field)
     for source in sources:
         for variable in map(str.lower, variables):
             value = (source.env_vars.get(variable) or "").strip()
             if value and not (variable != name and is_service_address(value)):
-                return Found(variable.upper(), value, isinstance(source, DotEnvSettingsSource))
+                return RawSetting(variable.upper(), value, isinstance(source, DotEnvSettingsSource))
     return None
 
 

@@ -33,7 +33,7 @@ _SERVE_EXAMPLES = """examples:
   archer-ws serve --port 0 --ready-json --exit-with-parent     started by another program
 
 The names in brackets are settings: environment variables, or lines in the file .env. There are more of them than
-options: README.md and .env.example list all.
+options: archer_ws/CONFIGURATION.md and .env.example list all.
 
 Models from a hub need the Python package huggingface_hub. They are kept below HF_HOME (~/.cache/huggingface); a fetch
 that was stopped goes on at the next start. HF_ENDPOINT names another hub, HF_TOKEN opens private models.

@@ -23,7 +23,7 @@ pub const PROTOCOL_VERSION: i64 = 1;
 /// The WebSocket subprotocol to offer.
 pub const SUBPROTOCOL: &str = "archer.v1";
 /// The `schema_hash` of the server that these types were made for.
-pub const SCHEMA_HASH: &str = "5a23b8613c10a3c1";
+pub const SCHEMA_HASH: &str = "6c059e8cb32c1188";
 
 /// The params of a method, which know its name and what it gives.
 pub trait Method: Serialize {
@@ -961,6 +961,20 @@ fn default_claim_ttl_s() -> f64 {
     60.0
 }
 
+/// The limits of one connection.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct ConnectionLimits {
+    /// The longest message the server reads, in bytes.
+    pub max_frame_bytes: u64,
+    /// The most text all messages of a request may have, in bytes of UTF-8.
+    pub max_content_bytes: u64,
+    /// How many requests may wait for their responses at a time.
+    pub max_requests: u64,
+    /// How many running streams may be attached at a time.
+    pub max_streams: u64,
+}
+
 /// A string, or a list of parts.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
@@ -1596,7 +1610,7 @@ pub struct InitializeResult {
     /// After this much silence the server sends a heartbeat, in milliseconds.
     pub heartbeat_ms: u64,
     /// The limits of this connection.
-    pub limits: Limits,
+    pub limits: ConnectionLimits,
     /// What this server supports beyond the first version; more may be added.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub capabilities: Option<Vec<String>>,
@@ -1629,20 +1643,6 @@ impl JsonSchemaFormat {
             description: None,
         }
     }
-}
-
-/// The limits of one connection.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[non_exhaustive]
-pub struct Limits {
-    /// The longest message the server reads, in bytes.
-    pub max_frame_bytes: u64,
-    /// The most text all messages of a request may have, in bytes of UTF-8.
-    pub max_content_bytes: u64,
-    /// How many requests may wait for their responses at a time.
-    pub max_requests: u64,
-    /// How many running streams may be attached at a time.
-    pub max_streams: u64,
 }
 
 /// The event loop responds.
@@ -3394,20 +3394,6 @@ impl Tool {
     }
 }
 
-/// What became of an approval, a claim, a result or a steer; all are harmless to repeat.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[non_exhaustive]
-pub struct ToolAnswer {
-    /// accepted or claimed: it is kept. taken: another's claim holds the call. needs_approval: a
-    /// person must agree first. already_answered: the call has its result. already_ended: the
-    /// stream has ended. too_late: no further step comes. not_found: there is no such stream or
-    /// call.
-    pub outcome: ToolOutcome,
-    /// How the call ended, where it has its result.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub status: Option<ResultStatus>,
-}
-
 /// Whether a call may run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ToolApproveParams {
@@ -3535,10 +3521,24 @@ impl ToolClaimParams {
     }
 }
 
+/// What became of an approval, a claim, a result or a steer; all are harmless to repeat.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct ToolOutcome {
+    /// accepted or claimed: it is kept. taken: another's claim holds the call. needs_approval: a
+    /// person must agree first. already_answered: the call has its result. already_ended: the
+    /// stream has ended. too_late: no further step comes. not_found: there is no such stream or
+    /// call.
+    pub outcome: ToolOutcomeKind,
+    /// How the call ended, where it has its result.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status: Option<ResultStatus>,
+}
+
 /// What became of what was said of a call, or steered into a stream. It may grow.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[non_exhaustive]
-pub enum ToolOutcome {
+pub enum ToolOutcomeKind {
     /// `accepted`
     #[serde(rename = "accepted")]
     Accepted,
@@ -3568,7 +3568,7 @@ pub enum ToolOutcome {
     Unknown(String),
 }
 
-impl ToolOutcome {
+impl ToolOutcomeKind {
     /// The text on the wire.
     pub fn as_str(&self) -> &str {
         match self {
@@ -3585,7 +3585,7 @@ impl ToolOutcome {
     }
 }
 
-impl fmt::Display for ToolOutcome {
+impl fmt::Display for ToolOutcomeKind {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(self.as_str())
     }
@@ -3772,22 +3772,22 @@ impl Method for StreamListParams {
 
 impl Method for ToolApproveParams {
     const NAME: &'static str = "tool/approve";
-    type Result = ToolAnswer;
+    type Result = ToolOutcome;
 }
 
 impl Method for ToolClaimParams {
     const NAME: &'static str = "tool/claim";
-    type Result = ToolAnswer;
+    type Result = ToolOutcome;
 }
 
 impl Method for ToolResultParams {
     const NAME: &'static str = "tool/result";
-    type Result = ToolAnswer;
+    type Result = ToolOutcome;
 }
 
 impl Method for StreamSteerParams {
     const NAME: &'static str = "stream/steer";
-    type Result = ToolAnswer;
+    type Result = ToolOutcome;
 }
 
 impl Method for SessionCreateParams {

@@ -30,13 +30,13 @@ export interface Methods {
   /** Your streams, running or retained, newest first. */
   "stream/list": { params: StreamListParams; result: StreamPage };
   /** Decide whether a call that needs approval may run; the first decision counts. */
-  "tool/approve": { params: ToolApproveParams; result: ToolAnswer };
+  "tool/approve": { params: ToolApproveParams; result: ToolOutcome };
   /** Claim a call before you run it, so that nobody else does; harmless to repeat. */
-  "tool/claim": { params: ToolClaimParams; result: ToolAnswer };
+  "tool/claim": { params: ToolClaimParams; result: ToolOutcome };
   /** Send the result of a call that a stream waits for; the first result counts. */
-  "tool/result": { params: ToolResultParams; result: ToolAnswer };
+  "tool/result": { params: ToolResultParams; result: ToolOutcome };
   /** Put a user's message into a running stream, for its next step. */
-  "stream/steer": { params: StreamSteerParams; result: ToolAnswer };
+  "stream/steer": { params: StreamSteerParams; result: ToolOutcome };
   /** A new conversation, or the one with that session_id. */
   "session/create": { params: SessionCreateParams; result: Session };
   /** One conversation with a page of its messages: the newest, or older ones. */
@@ -450,6 +450,18 @@ export interface Claim {
   ttl_s?: number | null;
 }
 
+/** The limits of one connection. */
+export interface ConnectionLimits {
+  /** The longest message the server reads, in bytes. */
+  max_frame_bytes: number;
+  /** The most text all messages of a request may have, in bytes of UTF-8. */
+  max_content_bytes: number;
+  /** How many requests may wait for their responses at a time. */
+  max_requests: number;
+  /** How many running streams may be attached at a time. */
+  max_streams: number;
+}
+
 /** A string, or a list of parts. */
 export type Content = string | Part[];
 
@@ -729,7 +741,7 @@ export interface InitializeResult {
   /** After this much silence the server sends a heartbeat, in milliseconds. */
   heartbeat_ms: number;
   /** The limits of this connection. */
-  limits: Limits;
+  limits: ConnectionLimits;
   /** What this server supports beyond the first version; more may be added. */
   capabilities?: string[] | null;
   /** The version of the OpenRPC document that rpc.discover returns. */
@@ -746,18 +758,6 @@ export interface JsonSchemaFormat {
   strict?: boolean | null;
   /** The purpose of the completion, for the model. */
   description?: string | null;
-}
-
-/** The limits of one connection. */
-export interface Limits {
-  /** The longest message the server reads, in bytes. */
-  max_frame_bytes: number;
-  /** The most text all messages of a request may have, in bytes of UTF-8. */
-  max_content_bytes: number;
-  /** How many requests may wait for their responses at a time. */
-  max_requests: number;
-  /** How many running streams may be attached at a time. */
-  max_streams: number;
 }
 
 /** The event loop responds. */
@@ -1693,18 +1693,6 @@ export interface Tool {
   needs_approval?: boolean | null;
 }
 
-/** What became of an approval, a claim, a result or a steer; all are harmless to repeat. */
-export interface ToolAnswer {
-  /**
-   * accepted or claimed: it is kept. taken: another's claim holds the call. needs_approval: a person must agree
-   * first. already_answered: the call has its result. already_ended: the stream has ended. too_late: no further
-   * step comes. not_found: there is no such stream or call.
-   */
-  outcome: ToolOutcome;
-  /** How the call ended, where it has its result. */
-  status?: ResultStatus | (string & {}) | null;
-}
-
 /** Whether a call may run. */
 export interface ToolApproveParams {
   /** False: it does not run, and the model is told so. */
@@ -1770,8 +1758,20 @@ export interface ToolClaimParams {
   claim: string;
 }
 
+/** What became of an approval, a claim, a result or a steer; all are harmless to repeat. */
+export interface ToolOutcome {
+  /**
+   * accepted or claimed: it is kept. taken: another's claim holds the call. needs_approval: a person must agree
+   * first. already_answered: the call has its result. already_ended: the stream has ended. too_late: no further
+   * step comes. not_found: there is no such stream or call.
+   */
+  outcome: ToolOutcomeKind;
+  /** How the call ended, where it has its result. */
+  status?: ResultStatus | (string & {}) | null;
+}
+
 /** What became of what was said of a call, or steered into a stream. It may grow. */
-export type ToolOutcome =
+export type ToolOutcomeKind =
   | "accepted"
   | "claimed"
   | "taken"

@@ -54,10 +54,10 @@ def pytest_configure(config: pytest.Config) -> None:
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     """One for each processor that this process may use; none (0) for a few tests, which would be done before the
-    workers have started and collected, and for those whose compilers and browsers use all processors by themselves."""
+    workers have started and collected, and for the packages, whose builds use all processors by themselves."""
     here, marks = config.invocation_params.dir, config.option.markexpr
     is_a_few = bool(config.option.keyword) or not all((here / argument).is_dir() for argument in config.args)
-    if is_a_few or any(mark in marks.replace(f"not {mark}", "") for mark in ("interop", "browser", "packages")):
+    if is_a_few or "packages" in marks.replace("not packages", ""):
         return 0
     usable = os.sched_getaffinity(0) if sys.platform == "linux" else range(os.cpu_count() or 1)
     return min(len(usable), WORKERS_MAX)

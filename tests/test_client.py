@@ -3,11 +3,13 @@
 import io
 import os
 from dataclasses import replace
+from traceback import format_exception
 from typing import Any, cast
 
 import pytest
 
 from archer_ws.client import ArgumentsDelta, ChatStream, Delta, Progress, StreamEvent, ToolCall
+from archer_ws.client.errors import Unreachable
 from archer_ws.client.link import Link
 from archer_ws.terminal.chat import messages, show
 from archer_ws.terminal.columns import Columns
@@ -32,6 +34,11 @@ def shown(*shown_events: StreamEvent, is_tty: bool = True) -> tuple[str, str]:
         terminal.show(each)
     terminal.end_line()
     return out.getvalue(), err.getvalue()
+
+
+def test_a_traceback_of_an_error_shows_what_to_do() -> None:
+    shown = "".join(format_exception(Unreachable("nothing answers", "Start the server.")))
+    assert shown.endswith("Unreachable: nothing answers\nStart the server.\n")
 
 
 def test_a_models_text_cannot_steer_the_terminal() -> None:

@@ -25,7 +25,7 @@ from tests.fakes import openai_api
 from tests.fakes.ollama_api import ollama_server, ollama_show, ollama_tags
 from tests.fakes.scripted_server import Reply, scripted_server
 from tests.fakes.sqlite_files import sqlite_store
-from tests.processes import program
+from tests.processes import free_port, program
 
 SetVariable = Callable[[str, str], None]
 
@@ -46,12 +46,6 @@ def _own_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 @pytest.fixture
 def set_variable(monkeypatch: pytest.MonkeyPatch) -> SetVariable:
     return monkeypatch.setenv
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port: int = free.getsockname()[1]
-        return port
 
 
 async def found(model: str | None = None, provider: str | None = None) -> list[Finding]:

@@ -235,8 +235,7 @@ def test_what_the_image_copies_exists_and_is_not_ignored() -> None:
         if copy.startswith("--from"):
             continue
         for source in copy.split()[:-1]:
-            if source != "README.md":
-                assert (ROOT / source).exists(), source
+            assert (ROOT / source).exists(), source
             assert f"!{source.removeprefix('./')}" in ignore, source
     assert "*" in ignore
 
@@ -343,3 +342,25 @@ def test_the_scripts_can_be_run() -> None:
     for script in (".ci/run", ".ci/pins"):
         assert os.access(ROOT / script, os.X_OK), script
         assert (ROOT / script).read_text("utf-8").startswith("#!/usr/bin/env bash\n")
+
+
+@pytest.mark.parametrize("which", ["lowest", "newest"])
+def test_ci_tries_the_lowest_and_the_newest_versions_that_the_project_allows(which: str) -> None:
+    ran = subprocess.run(
+        [sys.executable, ROOT / ".ci" / "versions", which],
+        capture_output=True,
+        encoding="utf-8",
+        timeout=60,
+        check=True,
+    )
+    tried = {each.name: each.specifier for each in map(Requirement, ran.stdout.split())}
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    listed = [*project["dependencies"], *project["optional-dependencies"]["server"]]
+    allowed = {each.name: each.specifier for each in map(Requirement, listed) if each.name in tried}
+    assert tried.keys() == allowed.keys() == {"uvicorn", "websockets", "openai", "anthropic"}
+    for name, specifier in tried.items():
+        if which == "newest":
+            assert specifier == allowed[name]
+        else:
+            (exact,) = specifier
+            assert f">={exact.version}" in map(str, allowed[name])

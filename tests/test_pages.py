@@ -3,28 +3,10 @@
 import re
 from pathlib import Path
 
-import pytest
-
 from tests.benchmarks.speed.report import SECTIONS
 
 ROOT = Path(__file__).parent.parent
-PAGES = [
-    "archer_ws/README.md",
-    "archer_ws/console/app/README.md",
-    "archer_ws/DECISIONS.md",
-    "archer_ws/llm_gateway/README.md",
-    "tests/README.md",
-    "schemas/README.md",
-    "schemas/PROTOCOL.md",
-]
 DECISIONS = (ROOT / "archer_ws" / "DECISIONS.md").read_text("utf-8")
-
-
-@pytest.mark.parametrize("page", PAGES)
-def test_relative_links_of_the_pages_lead_to_files(page: str) -> None:
-    path = ROOT / page
-    for link in re.findall(r"\]\(([^)#]+)\)", path.read_text("utf-8")):
-        assert "://" in link or (path.parent / link).exists(), f"{page}: {link}"
 
 
 def test_every_test_that_a_decision_names_exists() -> None:

@@ -14,12 +14,14 @@ from archer_ws.core.exceptions import ErrorInfo
 
 
 class ClientError(Exception):
-    """The base class; `message` says what happened and `hint` what to do."""
+    """The base class; `message` says what happened and `hint` what to do, which a traceback shows below it."""
 
     def __init__(self, message: str, hint: str | None = None) -> None:
         super().__init__(message)
         self.message = message
         self.hint = hint
+        if hint is not None:
+            self.add_note(hint)
 
 
 class Unreachable(ClientError):

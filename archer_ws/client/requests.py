@@ -8,10 +8,12 @@ from typing import Any
 from archer_ws.client.errors import ClientError, Refused
 from archer_ws.client.frames import encode_request
 from archer_ws.core.exceptions import ErrorInfo
-from archer_ws.rpc.messages import Limits
+from archer_ws.rpc.messages import ConnectionLimits
 
 #: The limits until the server has sent its own (protocol sections 2 and 8).
-_LIMITS = Limits(max_frame_bytes=1024 * 1024, max_content_bytes=4 * 1024 * 1024, max_requests=64, max_streams=32)
+_LIMITS = ConnectionLimits(
+    max_frame_bytes=1024 * 1024, max_content_bytes=4 * 1024 * 1024, max_requests=64, max_streams=32
+)
 #: Methods that don't count towards the server's limit of requests (protocol section 8).
 _CONTROL = frozenset({"stream/cancel", "stream/steer", "tool/approve", "tool/claim", "tool/result", "ping"})
 

@@ -15,7 +15,7 @@ from archer_ws.client.errors import ClientError
 from archer_ws.conformance.failing import Failed, Skipped
 from archer_ws.conformance.methods import INITIALIZE, SESSION_CREATE, SESSION_DELETE, STREAM_CANCEL
 from archer_ws.conformance.peer import Peer, Trial
-from archer_ws.rpc.messages import PROTOCOL_VERSION, SUBPROTOCOL, InitializeResult, Limits
+from archer_ws.rpc.messages import PROTOCOL_VERSION, SUBPROTOCOL, ConnectionLimits, InitializeResult
 from archer_ws.sessions.models import Session
 
 #: How long cleaning up may take at most, in seconds.
@@ -39,7 +39,7 @@ class Target:
     route: Mapping[str, str] = field(default_factory=dict)
 
     @property
-    def limits(self) -> Limits:
+    def limits(self) -> ConnectionLimits:
         """The limits of one connection."""
         return self.greeting.limits
 

@@ -16,7 +16,7 @@ import type {
   StreamStatus,
   StreamToolCall,
   StreamToolResult,
-  ToolAnswer,
+  ToolOutcome,
   UnknownEvent,
 } from "./archer.js";
 
@@ -202,7 +202,7 @@ export class ArcherClient {
    * Approve or deny a call that needs approval; the first decision counts, from whichever window. Repeating it is
    * harmless, as it is for `answer`: after a lost connection both are sent again.
    */
-  approve(streamId: string, callId: string, approved: boolean, reason?: string): Promise<ToolAnswer>;
+  approve(streamId: string, callId: string, approved: boolean, reason?: string): Promise<ToolOutcome>;
 
   /**
    * Send the tool result of a call that a stream waits for, instead of its handler; the first result counts. `result`
@@ -213,7 +213,7 @@ export class ArcherClient {
     callId: string,
     result: unknown,
     options?: { status?: GivenStatus; claim?: string },
-  ): Promise<ToolAnswer>;
+  ): Promise<ToolOutcome>;
 
   /**
    * Call any other method. Without a connection it waits for one. If the connection is lost before the response, methods
@@ -367,7 +367,7 @@ export class ChatStream implements AsyncIterable<Delta> {
   steer(
     content: string | readonly (string | Part | Blob)[],
     options?: { messageId?: string; signal?: AbortSignal },
-  ): Promise<ToolAnswer>;
+  ): Promise<ToolOutcome>;
   [Symbol.asyncIterator](): AsyncIterableIterator<Delta>;
 }
 

@@ -286,7 +286,7 @@ function identityOf(value) {
 /** Where the server is: by default where this module came from. @param {string | URL | undefined} given */
 function baseOf(given) {
   try {
-    if (given === undefined) return checked(new URL("../", import.meta.url));
+    if (given === undefined) return checked(new URL(/* @vite-ignore */ "../", import.meta.url));
     const text = String(given);
     if (!/^((http|ws)s?:\/\/|\/)/.test(text)) throw new TypeError("neither a whole URL nor a path");
     return checked(new URL(text, globalThis.location?.href));

@@ -208,7 +208,7 @@ export class ToolRunner {
 
   /**
    * @param {string} method @param {string} call_id @param {object} more
-   * @param {(result: import("./archer.js").ToolAnswer) => void} onOutcome
+   * @param {(result: import("./archer.js").ToolOutcome) => void} onOutcome
    * @param {() => void} again @param {(error: ArcherError) => void} refused
    */
   #say(method, call_id, more, onOutcome, again, refused = report) {

@@ -24,7 +24,7 @@ from typing import Annotated, ClassVar
 from pydantic import BaseModel, ConfigDict, Field
 
 from archer_ws.core.secrets import scrubbed
-from archer_ws.core.wire_types import Count, Enumeration
+from archer_ws.core.wire_types import Count, NamedType
 from archer_ws.examples.errors import ERRORS, FIELD_ERROR
 
 
@@ -54,7 +54,7 @@ def _kinds() -> list[str]:
 
 #: Plain text, since a client's copy of ErrorInfo must accept the kinds of newer servers.
 ErrorKind = Annotated[
-    str, Enumeration("ErrorKind", "What went wrong: the thing to switch on. It may grow.", values=_kinds)
+    str, NamedType("ErrorKind", "What went wrong: the thing to switch on. It may grow.", values=_kinds)
 ]
 
 

@@ -16,7 +16,7 @@ KNOWN_VALUES = "x-known-values"
 
 
 @dataclass(frozen=True, slots=True)
-class Enumeration:
+class NamedType:
     """Names a set of text values, or a union, so that the generated types have one type for it.
 
     Args:
@@ -37,14 +37,14 @@ class Enumeration:
         return described
 
 
-def opened(enumeration: Any) -> Enumeration:
+def opened(enumeration: Any) -> NamedType:
     """For an annotated Literal: the annotation for plain text, so that all texts are valid, but the schema lists its
     values.
 
     Used for what a newer peer may send: `Annotated[str, opened(StreamStatus)]`.
     """
     values, named = get_args(enumeration)
-    opened_one: Enumeration = replace(named, values=lambda: get_args(values))
+    opened_one: NamedType = replace(named, values=lambda: get_args(values))
     return opened_one
 
 

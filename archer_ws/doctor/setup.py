@@ -75,7 +75,7 @@ def _load(overrides: dict[str, object]) -> tuple[Settings, list[Finding]]:
         try:
             return load_settings(env_file=env_file, **overrides), wrong
         except SettingsError as error:
-            advice = "Correct it where it is set; README.md lists all settings and their values."
+            advice = "Correct it where it is set; archer_ws/CONFIGURATION.md lists all settings and their values."
             wrong += [Finding("settings", "problem", line, advice) for line in str(error).splitlines()]
             if error.fields:
                 if set(error.fields) <= replaced:
@@ -115,6 +115,6 @@ def _unknown(environment: Mapping[str, str]) -> list[Finding]:
         if not upper.startswith("ARCHER_") or upper in known | _OTHER_VARIABLES:
             continue
         near = difflib.get_close_matches(upper, known, 1)
-        advice = f"Did you mean {near[0]}?" if near else "README.md lists all settings."
+        advice = f"Did you mean {near[0]}?" if near else "archer_ws/CONFIGURATION.md lists all settings."
         found.append(Finding("settings", "warning", f"{variable} is set, but no setting has that name", advice))
     return found

@@ -22,7 +22,7 @@ from typing import BinaryIO
 import structlog
 
 from archer_ws.files.pictures import Content
-from archer_ws.files.shelf import DirectoryInUse, Found, Label
+from archer_ws.files.shelf import DirectoryInUse, FoundFile, Label
 
 log = structlog.get_logger(__name__)
 
@@ -44,7 +44,7 @@ class DiskShelf:
         self._kept = directory / "kept"
         self._lock: BinaryIO | None = None
 
-    def begin(self) -> list[Found]:
+    def begin(self) -> list[FoundFile]:
         """Create the directory if it does not exist, lock it, and return the files that earlier processes stored. Their
         unfinished files are removed.
 
@@ -65,7 +65,7 @@ class DiskShelf:
                     log.warning("strange_file", path=str(path))
                     continue
                 about = path.stat()
-                found.append(Found(label, about.st_size, about.st_mtime))
+                found.append(FoundFile(label, about.st_size, about.st_mtime))
         return found
 
     def draft(self) -> "_Draft":

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from archer_ws.files.pictures import Content
-from archer_ws.files.shelf import Found, Label
+from archer_ws.files.shelf import FoundFile, Label
 
 
 class MemoryShelf:
@@ -14,7 +14,7 @@ class MemoryShelf:
     def __init__(self) -> None:
         self._files: dict[Label, bytearray] = {}
 
-    def begin(self) -> list[Found]:
+    def begin(self) -> list[FoundFile]:
         """Returns nothing: it begins empty."""
         return []
 

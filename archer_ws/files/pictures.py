@@ -24,7 +24,7 @@ _WITHOUT_LENGTH = frozenset({0x01, *range(0xD0, 0xD9)})
 
 
 @dataclass(slots=True)
-class Picture:
+class PictureHeader:
     """What the header says; 0 for unknown values. `end` is the offset after the picture, None if it was not found."""
 
     width: int = 0
@@ -37,9 +37,9 @@ class Picture:
         self.width, self.height = max(self.width, width), max(self.height, height)
 
 
-def look_at(media_type: str, content: Content) -> Picture:
+def look_at(media_type: str, content: Content) -> PictureHeader:
     """Read the header of a picture of that type."""
-    picture = Picture()
+    picture = PictureHeader()
     look = _LOOKS[media_type]
     try:
         look(content, picture)
@@ -61,7 +61,7 @@ def find(content: Content, wanted: bytes, start: int) -> int:
     return -1
 
 
-def _png(content: Content, picture: Picture) -> None:
+def _png(content: Content, picture: PictureHeader) -> None:
     if content[12:16] != b"IHDR":
         return
     picture.grow(*unpack_from(">II", content, 16))
@@ -76,7 +76,7 @@ def _png(content: Content, picture: Picture) -> None:
             return
 
 
-def _jpeg(content: Content, picture: Picture) -> None:
+def _jpeg(content: Content, picture: PictureHeader) -> None:
     place = 2
     for _ in range(_STEPS_MAX):
         if content[place] != 0xFF:
@@ -100,7 +100,7 @@ def _jpeg(content: Content, picture: Picture) -> None:
             place += 2 + unpack_from(">H", content, place + 2)[0]
 
 
-def _gif(content: Content, picture: Picture) -> None:
+def _gif(content: Content, picture: PictureHeader) -> None:
     picture.grow(*unpack_from("<HH", content, 6))
     picture.frames = 0
     place = 13 + _colours(content[10])
@@ -130,7 +130,7 @@ def _colours(flags: int) -> int:
     return 3 << ((flags & 7) + 1) if flags & 0x80 else 0
 
 
-def _webp(content: Content, picture: Picture) -> None:
+def _webp(content: Content, picture: PictureHeader) -> None:
     size = unpack_from("<I", content, 4)[0]
     kind = content[12:16]
     if kind == b"VP8X":

@@ -21,7 +21,7 @@ class Label:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class FoundFile:
     """A file that an earlier process stored; `used_at` in seconds of the wall clock."""
 
     label: Label
@@ -70,7 +70,7 @@ class DirectoryInUse(OSError):
 class Shelf(Protocol):
     """Stores files by their labels."""
 
-    def begin(self) -> list[Found]:
+    def begin(self) -> list[FoundFile]:
         """Open the place, and return the files in it; called once, before everything else. Drafts of a process that
         died are removed.
 

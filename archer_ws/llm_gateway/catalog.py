@@ -111,7 +111,7 @@ class ModelFacts(BaseModel):
 UNKNOWN_MODEL = ModelFacts()
 
 
-class Intake(BaseModel):
+class MediaIntake(BaseModel):
     """What a model accepts besides text, named as in ModelFacts; None for what is unknown.
 
     OpenAI's models that see pictures also read PDF (https://developers.openai.com/api/docs/guides/file-inputs), except
@@ -136,8 +136,8 @@ class Intake(BaseModel):
     request_bytes: int | None = None
 
 
-UNKNOWN_INTAKE = Intake()
-Entry = TypeVar("Entry", ModelFacts, Intake)
+UNKNOWN_MEDIA_INTAKE = MediaIntake()
+Entry = TypeVar("Entry", ModelFacts, MediaIntake)
 
 
 @dataclass(frozen=True)
@@ -151,7 +151,7 @@ class Catalog:
     inference: dict[str, tuple[str, ...]]
     models: tuple[ModelFacts, ...]
     not_inferred: tuple[str, ...] = ()
-    intakes: tuple[Intake, ...] = ()
+    intakes: tuple[MediaIntake, ...] = ()
     _cache: dict[tuple[str, str], ModelFacts] = field(default_factory=dict, repr=False, compare=False)
 
     def facts(self, provider: str, model: str) -> ModelFacts:
@@ -165,11 +165,11 @@ class Catalog:
                 self._cache[key] = found
         return found
 
-    def intake(self, provider: str, model: str) -> Intake:
+    def intake(self, provider: str, model: str) -> MediaIntake:
         """What the model accepts besides text, looked up like `facts`."""
-        return _search(self.intakes, provider, model) or UNKNOWN_INTAKE
+        return _search(self.intakes, provider, model) or UNKNOWN_MEDIA_INTAKE
 
-    def reading(self, provider: str) -> list[Intake]:
+    def reading(self, provider: str) -> list[MediaIntake]:
         """The provider's models that accept pictures and files, without families."""
         return [
             entry
@@ -224,5 +224,5 @@ def load_catalog() -> Catalog:
         inference=TypeAdapter(dict[str, tuple[str, ...]]).validate_python(raw["inference"]),
         not_inferred=TypeAdapter(tuple[str, ...]).validate_python(raw["not_inferred"]),
         models=TypeAdapter(tuple[ModelFacts, ...]).validate_python(raw["models"]),
-        intakes=TypeAdapter(tuple[Intake, ...]).validate_python(raw["intakes"]),
+        intakes=TypeAdapter(tuple[MediaIntake, ...]).validate_python(raw["intakes"]),
     )

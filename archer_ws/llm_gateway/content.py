@@ -24,7 +24,7 @@ from pydantic_core import CoreSchema, core_schema
 
 from archer_ws.core.media_types import IMAGES, UnsupportedMediaType
 from archer_ws.core.wire_model import Text, WireModel, optional, unsupported, wrong
-from archer_ws.core.wire_types import MEANING, Enumeration
+from archer_ws.core.wire_types import MEANING, NamedType
 from archer_ws.examples.chat import FILE_PARTS, IMAGE_PARTS, TEXT_PARTS
 from archer_ws.llm_gateway.media_urls import WrongUrl, checked_url, inline_size, is_inline, split_inline
 
@@ -46,7 +46,7 @@ _FORBIDDEN = frozenset("/\\\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u206
 
 #: Sets the cost of a picture, and how much detail the model sees.
 ImageDetail = Annotated[
-    Literal["low", "high", "auto"], Enumeration("ImageDetail", "The detail in which the model sees a picture.")
+    Literal["low", "high", "auto"], NamedType("ImageDetail", "The detail in which the model sees a picture.")
 ]
 
 

@@ -7,14 +7,14 @@ from pydantic import AfterValidator, ConfigDict, Field, model_validator
 
 from archer_ws.core.judging.engine import SchemaRefused, accept
 from archer_ws.core.wire_model import Text, WireModel, wrong
-from archer_ws.core.wire_types import Enumeration
+from archer_ws.core.wire_types import NamedType
 from archer_ws.examples.chat import CITY_SCHEMA
 from archer_ws.llm_gateway.schema_bounds import bounded_schema
 from archer_ws.llm_gateway.tools import TOOL_NAME_PATTERN
 
 FormatType = Annotated[
     Literal["text", "json_object", "json_schema"],
-    Enumeration("FormatType", "The form of the completion."),
+    NamedType("FormatType", "The form of the completion."),
 ]
 
 _SCHEMA_ADVICE = f"Send the schema nested: {json.dumps({'type': 'json_schema', 'json_schema': CITY_SCHEMA})}"

@@ -11,7 +11,7 @@ from typing import NoReturn
 
 from archer_ws.core.exceptions import FieldError, InvalidParams, Unsupported
 from archer_ws.core.media_types import IMAGES, PDF, is_text
-from archer_ws.llm_gateway.catalog import Intake
+from archer_ws.llm_gateway.catalog import MediaIntake
 from archer_ws.llm_gateway.content import FilePart, ImageDetail, ImagePart, MediaPart, TextPart
 from archer_ws.llm_gateway.inline_media import inline_media
 from archer_ws.llm_gateway.media import Media
@@ -56,13 +56,13 @@ class AcceptedMedia:
     documents_hint: str = ""
 
 
-def capabilities_of(intake: Intake) -> list[Capability]:
+def capabilities_of(intake: MediaIntake) -> list[Capability]:
     """The capabilities for pictures and files, as far as is known."""
     known: dict[Capability, bool | None] = {"vision": intake.vision, "files": intake.files}
     return [name for name, can in known.items() if can]
 
 
-def limits_of(intake: Intake) -> ModelLimits | None:
+def limits_of(intake: MediaIntake) -> ModelLimits | None:
     """The limits of pictures and files, if there are any."""
     limits = ModelLimits(image_bytes=intake.image_bytes, images=intake.images, request_bytes=intake.request_bytes)
     return limits if limits.model_dump(exclude_none=True) else None
@@ -272,9 +272,12 @@ class _Look:
     def _advice(hint: str, path: str) -> str:
         return f"{hint} {_WITHOUT_IT}".strip() if path == "session_id" else hint
 
-    @staticmethod
-    def _of_history(path: str) -> str:
-        return "a picture or file of its history: " if path == "session_id" else ""
+    def _of_history(self, path: str) -> str:
+        if path != "session_id":
+            return ""
+        if self.message.call_id is not None:
+            return f"a picture or file in the result of call {self.message.call_id!r}: "
+        return "a picture or file of its history: "
 
 
 def _data(part: MediaPart, media: Mapping[str, Media]) -> Media:

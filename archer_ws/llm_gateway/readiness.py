@@ -9,7 +9,7 @@ from collections.abc import Callable
 import structlog
 
 from archer_ws.core.exceptions import ProviderFailure
-from archer_ws.llm_gateway.resilience.remembered import Remembered
+from archer_ws.llm_gateway.resilience.cached import Cached
 from archer_ws.llm_gateway.router import LLMRouter
 from archer_ws.llm_gateway.types import ProviderStatus
 
@@ -25,7 +25,7 @@ class Readiness:
 
     def __init__(self, router: LLMRouter, clock: Callable[[], float] = time.monotonic) -> None:
         self._router = router
-        self._state = Remembered(self._probe, REMEMBER_S, clock)
+        self._state = Cached(self._probe, REMEMBER_S, clock)
         self._preparing = False
 
     async def prepare(self) -> ProviderFailure | None:

@@ -26,7 +26,7 @@ from archer_ws.llm_gateway.openai.which_api import facts_for_api
 from archer_ws.llm_gateway.openai_adapter import OpenAIAdapter
 from archer_ws.llm_gateway.parameters import SAMPLING_PARAMETERS, check_extras, left_out
 from archer_ws.llm_gateway.probing import isolated, unavailable
-from archer_ws.llm_gateway.resilience.remembered import Remembered
+from archer_ws.llm_gateway.resilience.cached import Cached
 from archer_ws.llm_gateway.resilience.retry import RetryPolicy, WaitPolicy, call_with_retries, stream_with_retries
 from archer_ws.llm_gateway.resilience.scrubbing import without_secrets_in
 from archer_ws.llm_gateway.types import (
@@ -61,7 +61,7 @@ class LLMRouter:
         _remember_secrets(settings)
         self._instances: dict[str, BaseLLMAdapter] = {}
         self.default_provider: str = settings.llm_provider
-        self._states = Remembered(self._ask_all, STATES_HOLD_S)
+        self._states = Cached(self._ask_all, STATES_HOLD_S)
         self._catalog = load_catalog()
         self._openai_omits = frozenset(settings.openai_omit)
         self._is_openai_itself = is_openai(settings.openai_base_url or OPENAI_URL)

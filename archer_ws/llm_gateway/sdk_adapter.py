@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Protocol
 from archer_ws.core.exceptions import ArcherError, ProviderError, UpstreamTruncated
 from archer_ws.core.limits import PROVIDER_DOCUMENT_BYTES
 from archer_ws.llm_gateway.base import BaseLLMAdapter, Timeouts
-from archer_ws.llm_gateway.catalog import UNKNOWN_INTAKE, Catalog, Intake, ModelFacts
+from archer_ws.llm_gateway.catalog import UNKNOWN_MEDIA_INTAKE, Catalog, MediaIntake, ModelFacts
 from archer_ws.llm_gateway.decoding.completion import BrokenOff, Decoder, ErrorReported, TooLarge, Unreadable, folded
 from archer_ws.llm_gateway.decoding.error_bodies import decoded_error
 from archer_ws.llm_gateway.failures import ProviderIdentity, unreadable
@@ -325,9 +325,9 @@ class SdkAdapter(BaseLLMAdapter):
         """See `BaseLLMAdapter.limits`."""
         return limits_of(self._intake(model))
 
-    def _intake(self, model: str) -> Intake:
+    def _intake(self, model: str) -> MediaIntake:
         """What a model accepts besides text; unknown for another server's models."""
-        return self._catalog.intake(self.provider_name, model) if self._is_hosted else UNKNOWN_INTAKE
+        return self._catalog.intake(self.provider_name, model) if self._is_hosted else UNKNOWN_MEDIA_INTAKE
 
     def _accepted_media(self, model: str) -> AcceptedMedia:
         """The same, in the form for checking requests."""

@@ -8,7 +8,7 @@ import msgspec
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from archer_ws.core.wire_model import Text, WireModel, unsupported, wrong
-from archer_ws.core.wire_types import Enumeration
+from archer_ws.core.wire_types import NamedType
 from archer_ws.examples.chat import TOOLS
 from archer_ws.examples.story import CALL
 from archer_ws.llm_gateway.schema_bounds import bounded_schema
@@ -117,7 +117,7 @@ def _readable_choice(given: Any) -> Any:
 ToolChoice = Annotated[
     Literal["auto", "none", "required"] | NamedTool,
     BeforeValidator(_readable_choice),
-    Enumeration("ToolChoice", "Whether the model must call a tool, and which."),
+    NamedType("ToolChoice", "Whether the model must call a tool, and which."),
 ]
 
 
@@ -141,5 +141,5 @@ def check_choice(tools: Sequence[Tool] | None, choice: ToolChoice | None) -> Non
 #: How a tool's run ended; only the server sets the last three.
 ResultStatus = Annotated[
     Literal["ok", "error", "denied", "timeout", "cancelled", "lost"],
-    Enumeration("ResultStatus", "How a tool's run ended."),
+    NamedType("ResultStatus", "How a tool's run ended."),
 ]

@@ -71,7 +71,8 @@ class Dispatcher:
     def _check_state(self, context: Context, method: Method) -> None:
         if not context.is_authenticated and not method.is_open:
             raise NotInitialized(
-                "this server needs a credential first", hint="Send initialize with a token, then the request again."
+                "this server needs a credential first",
+                hint="Send initialize with a token before; clients have it as an option of their connection, `token`.",
             )
         if not method.is_control:
             context.requests.check_room()

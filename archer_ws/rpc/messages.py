@@ -95,7 +95,7 @@ class InitializeParams(WireModel):
     )
 
 
-class Limits(BaseModel):
+class ConnectionLimits(BaseModel):
     """The limits of one connection."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [LIMITS]})
@@ -115,7 +115,7 @@ class InitializeResult(BaseModel):
     server: PeerInfo = Field(description="The server.")
     connection_id: str = Field(description="The id of this connection in the server's log.")
     heartbeat_ms: Count = Field(description="After this much silence the server sends a heartbeat, in milliseconds.")
-    limits: Limits = Field(description="The limits of this connection.")
+    limits: ConnectionLimits = Field(description="The limits of this connection.")
     capabilities: list[str] | None = optional("What this server supports beyond the first version; more may be added.")
     schema_hash: str = Field(description="The version of the OpenRPC document that rpc.discover returns.")
 

@@ -33,7 +33,7 @@ from archer_ws.sessions.models import (
     StreamInfo,
     StreamPage,
 )
-from archer_ws.sessions.tool_models import Approval, Claim, Steer, ToolAnswer, ToolResult
+from archer_ws.sessions.tool_models import Approval, Claim, Steer, ToolOutcome, ToolResult
 
 
 class ModelInfos(RootModel[list[ModelInfo]]):
@@ -64,7 +64,7 @@ REST_RESPONSES: tuple[type[BaseModel], ...] = (
     StreamInfo,
     StreamPage,
     CancelResult,
-    ToolAnswer,
+    ToolOutcome,
     Session,
     SessionDetail,
     SessionPage,

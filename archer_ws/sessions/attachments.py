@@ -26,7 +26,7 @@ from archer_ws.llm_gateway.media import Media
 from archer_ws.llm_gateway.parts import encoded_bytes
 from archer_ws.llm_gateway.types import ChatMessage
 from archer_ws.sessions.history import Shown
-from archer_ws.sessions.room import Place, Room
+from archer_ws.sessions.room import Reservation, Room
 from archer_ws.sessions.storage.store import SessionStore
 
 log = structlog.get_logger(__name__)
@@ -237,7 +237,7 @@ class StreamFiles:
 
     def __init__(self, files: Files) -> None:
         self._files = files
-        self._holds: list[FileHold | Place] = []
+        self._holds: list[FileHold | Reservation] = []
         self._bytes: list[bytearray] = []
 
     def hold(self, files: Sequence[StoredFile]) -> None:
@@ -245,7 +245,7 @@ class StreamFiles:
         if files:
             self._holds.append(self._files.hold(files))
 
-    def add(self, hold: FileHold | Place) -> None:
+    def add(self, hold: FileHold | Reservation) -> None:
         """Take over a hold."""
         self._holds.append(hold)
 

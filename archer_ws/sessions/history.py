@@ -20,7 +20,7 @@ MESSAGE_OVERHEAD_TOKENS = 4
 BYTES_PER_TOKEN = 4
 
 
-class Remembered(Protocol):
+class HistoryMessage(Protocol):
     """A message of the history, with what it costs: counted once, when it was stored."""
 
     @property
@@ -44,7 +44,7 @@ class Remembered(Protocol):
         """What its provider must see again of it."""
 
 
-R = TypeVar("R", bound=Remembered)
+R = TypeVar("R", bound=HistoryMessage)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +113,7 @@ def without_refused(history: Sequence[R]) -> Sequence[R]:
     return [message for place, message in enumerate(history) if place not in gone or _is_system(message)]
 
 
-def _begin_of_turn(history: Sequence[Remembered], place: int) -> int:
+def _begin_of_turn(history: Sequence[HistoryMessage], place: int) -> int:
     """Where the turn begins that the answer at `place` belongs to: with the first of the messages that asked."""
     while place > 0 and history[place].chat.role is not MessageRole.USER:
         place -= 1
@@ -123,7 +123,7 @@ def _begin_of_turn(history: Sequence[Remembered], place: int) -> int:
     return place
 
 
-def native_turns(messages: Sequence[Remembered]) -> dict[str, NativeTurn]:
+def native_turns(messages: Sequence[HistoryMessage]) -> dict[str, NativeTurn]:
     """What is kept of the answers of the tool loop that the last message belongs to, by the id of each call.
 
     Args:
@@ -140,8 +140,8 @@ def native_turns(messages: Sequence[Remembered]) -> dict[str, NativeTurn]:
 
 
 def fit_history(
-    history: Sequence[Remembered],
-    system: Sequence[Remembered],
+    history: Sequence[HistoryMessage],
+    system: Sequence[HistoryMessage],
     turn_tokens: int,
     budget_tokens: int | None,
     *,
@@ -216,7 +216,7 @@ def _first_shown_that_fits(messages: Sequence[ChatMessage], shown: Callable[[Cha
     return 0
 
 
-def _first_that_fits(history: Sequence[Remembered], room: int) -> int:
+def _first_that_fits(history: Sequence[HistoryMessage], room: int) -> int:
     """Where the end of the history begins whose non-system messages fit; 0 where all do."""
     start = len(history)
     for position in range(len(history) - 1, -1, -1):
@@ -230,14 +230,14 @@ def _first_that_fits(history: Sequence[Remembered], room: int) -> int:
     return 0
 
 
-def _first_question(history: Sequence[Remembered], start: int) -> int:
+def _first_question(history: Sequence[HistoryMessage], start: int) -> int:
     """The first place from `start` on where a user's message stands, and a turn begins."""
     while start < len(history) and history[start].chat.role is not MessageRole.USER:
         start += 1
     return start
 
 
-def _last_question(history: Sequence[Remembered]) -> int:
+def _last_question(history: Sequence[HistoryMessage]) -> int:
     """Where the last turn begins."""
     for position in range(len(history) - 1, -1, -1):
         if history[position].chat.role is MessageRole.USER:
@@ -245,5 +245,5 @@ def _last_question(history: Sequence[Remembered]) -> int:
     return 0
 
 
-def _is_system(message: Remembered) -> bool:
+def _is_system(message: HistoryMessage) -> bool:
     return message.chat.role is MessageRole.SYSTEM

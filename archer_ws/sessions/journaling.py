@@ -24,7 +24,7 @@ from archer_ws.sessions.storage.journal import (
     StreamRecord,
     WaitingStream,
 )
-from archer_ws.sessions.storage.values import StoredAnswer
+from archer_ws.sessions.storage.values import StoredCompletion
 from archer_ws.sessions.streams.alarm import Alarm
 from archer_ws.sessions.streams.events import ControlEvent, StreamEnded
 from archer_ws.sessions.streams.lost import end_lost
@@ -346,13 +346,15 @@ async def _new(stream: Stream, after: int) -> list[LogPiece]:
     return found
 
 
-def _end_lost(record: StreamRecord, pieces: Sequence[LogPiece], loop: str | None) -> tuple[StoredAnswer, LogEnd] | None:
+def _end_lost(
+    record: StreamRecord, pieces: Sequence[LogPiece], loop: str | None
+) -> tuple[StoredCompletion, LogEnd] | None:
     return end_lost(record, pieces, loop, utc_now())
 
 
 def _end_unstored(
     record: StreamRecord, pieces: Sequence[LogPiece], loop: str | None
-) -> tuple[StoredAnswer, LogEnd] | None:
+) -> tuple[StoredCompletion, LogEnd] | None:
     return end_lost(record, pieces, loop, utc_now(), stored=False)
 
 

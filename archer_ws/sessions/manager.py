@@ -58,7 +58,7 @@ log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Attachment:
+class HeldStream:
     """A stream, the caller's hold on it, and whether it ran already when the caller asked."""
 
     stream: Stream
@@ -172,7 +172,7 @@ class SessionManager:
         on_disconnect: Literal["continue", "cancel"],
         check: Callable[[], None] = lambda: None,
         with_defaults: bool = True,
-    ) -> Attachment:
+    ) -> HeldStream:
         """Begin a stream, or attach to the one that has the request's id and parameters.
 
         Synchronous, so that whatever the caller reads next finds it; `Stream.wait_admitted` tells whether it is
@@ -200,7 +200,7 @@ class SessionManager:
                         hint="Mint a fresh stream_id for each new request.",
                         stream_id=request.stream_id,
                     )
-                return Attachment(known, known.hold(), duplicate=True)
+                return HeldStream(known, known.hold(), duplicate=True)
             if request.session_id is not None:
                 self._check_found()
         if self._draining:
@@ -239,21 +239,21 @@ class SessionManager:
         request_id: str,
         on_disconnect: Literal["continue", "cancel"],
         with_defaults: bool = True,
-    ) -> Attachment:
+    ) -> HeldStream:
         """`register`, and wait until the stream is accepted.
 
         Raises:
             ArcherError: as `register`, and SessionNotFound.
         """
-        attachment = self.register(
+        held = self.register(
             principal, request, request_id=request_id, on_disconnect=on_disconnect, with_defaults=with_defaults
         )
         try:
-            await attachment.stream.wait_admitted()
+            await held.stream.wait_admitted()
         except BaseException:
-            attachment.hold.release()
+            held.hold.release()
             raise
-        return attachment
+        return held
 
     def find(self, principal: str, stream_id: str) -> Stream:
         """The principal's stream, running or still kept.
@@ -411,7 +411,7 @@ class SessionManager:
         *,
         slot: Slot,
         files: list[StoredFile],
-    ) -> Attachment:
+    ) -> HeldStream:
         stream = Stream(identity, self._rules)
         self._table.add(stream)
         self._slots[stream] = slot
@@ -422,7 +422,7 @@ class SessionManager:
         if self._tombstones.take(identity.principal, identity.stream_id):
             stream.cancel("client")
         stream.start(self._turn(stream, request, route, predecessors, slot=slot, files=held))
-        return Attachment(stream, hold, duplicate=False)
+        return HeldStream(stream, hold, duplicate=False)
 
     def _turn(
         self,

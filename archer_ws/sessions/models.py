@@ -9,7 +9,7 @@ from pydantic_core import from_json
 
 from archer_ws.core.exceptions import ErrorInfo
 from archer_ws.core.wire_model import Identifier, Text, WireModel, optional
-from archer_ws.core.wire_types import Count, Enumeration
+from archer_ws.core.wire_types import Count, NamedType
 from archer_ws.examples.sessions import (
     ACTIVE,
     ARCHIVED,
@@ -64,7 +64,7 @@ NewSessionId = Annotated[Identifier, AfterValidator(_not_reserved)]
 #: A list's order, and what a search looks for.
 ListOrder = Annotated[
     Literal["updated", "created"],
-    Enumeration("SessionOrder", "By what a list of sessions is sorted, newest first: their last change, or creation."),
+    NamedType("SessionOrder", "By what a list of sessions is sorted, newest first: their last change, or creation."),
 ]
 Query = Annotated[Text, Field(min_length=1, max_length=1000)]
 Version = Annotated[int, Field(ge=0, le=2**53 - 1)]
@@ -344,7 +344,7 @@ class StreamPage(BaseModel):
 
 CancelOutcome = Annotated[
     Literal["cancelling", "already_ended", "not_found"],
-    Enumeration("CancelOutcome", "What a cancel found. It may grow."),
+    NamedType("CancelOutcome", "What a cancel found. It may grow."),
 ]
 
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from archer_ws.core.exceptions import FieldError, InvalidParams
 from archer_ws.llm_gateway.tool_history import is_runners_own
 from archer_ws.llm_gateway.types import ChatMessage, MessageRole
-from archer_ws.sessions.history import Remembered
+from archer_ws.sessions.history import HistoryMessage
 
 
 def check_place(turn: Sequence[ChatMessage]) -> None:
@@ -22,7 +22,7 @@ def check_place(turn: Sequence[ChatMessage]) -> None:
             raise _refused(place, "results stand before all other messages of the turn", "Send them first.")
 
 
-def check_open(turn: Sequence[ChatMessage], history: Sequence[Remembered]) -> None:
+def check_open(turn: Sequence[ChatMessage], history: Sequence[HistoryMessage]) -> None:
     """Refuse the result of a call that is not open.
 
     Raises:
@@ -43,21 +43,21 @@ def check_open(turn: Sequence[ChatMessage], history: Sequence[Remembered]) -> No
             still_open.remove(message.call_id)
 
 
-def open_calls(history: Sequence[Remembered]) -> set[str]:
+def open_calls(history: Sequence[HistoryMessage]) -> set[str]:
     """The ids of the calls that have no result of a runner's yet. A user who went on without them has closed them.
 
     What the server said of a call in place of its runner leaves it open. Where an id comes twice, it is the last
     call's: a result belongs to that one.
     """
     found: set[str] = set()
-    answered: set[str] = set()
+    with_result: set[str] = set()
     for place in range(len(history) - 1, -1, -1):
         message = history[place].chat
         if message.role is MessageRole.USER:
             break
         if message.call_id is not None and is_runners_own(message):
-            answered.add(message.call_id)
-        found.update(call.call_id for call in message.tool_calls or () if call.call_id not in answered)
+            with_result.add(message.call_id)
+        found.update(call.call_id for call in message.tool_calls or () if call.call_id not in with_result)
     return found
 
 

@@ -16,7 +16,7 @@ class Room:
         self._taken = 0
         self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
 
-    async def take(self, amount: int) -> "Place":
+    async def take(self, amount: int) -> "Reservation":
         """So much of it, as soon as there is."""
         if self._waiting or not self._fits(amount):
             turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -32,7 +32,7 @@ class Room:
                 raise
         else:
             self._taken += amount
-        return Place(self, amount)
+        return Reservation(self, amount)
 
     def _fits(self, amount: int) -> bool:
         return not self._taken or self._taken + amount <= self._total
@@ -48,7 +48,7 @@ class Room:
             turn.set_result(None)
 
 
-class Place:
+class Reservation:
     """What somebody took; released once, or as often as one likes."""
 
     __slots__ = ("_amount", "_room")

@@ -40,7 +40,7 @@ class Settling:
         writing.add_done_callback(self._writing.discard)
         await asyncio.wait((first,), timeout=self._limit_s)
         if not first.done():
-            log.warning("answer_not_stored_yet", cause=f"the store takes longer than {self._limit_s:g} s")
+            log.warning("completion_not_stored_yet", cause=f"the store takes longer than {self._limit_s:g} s")
             first.set_result(False)
         return first.result()
 
@@ -59,19 +59,19 @@ class Settling:
                 failure = await _try(write)
                 if failure is None:
                     if not _tell(first, success=True):
-                        log.info("answer_stored_late")
+                        log.info("completion_stored_late")
                     return
                 _tell(first, success=False)
                 if isinstance(failure, RequestError):
                     break  # The session is gone: nothing mends that.
-                log.warning("answer_not_stored_yet", cause=str(failure), next_try_s=pause)
+                log.warning("completion_not_stored_yet", cause=str(failure), next_try_s=pause)
                 await asyncio.sleep(pause)
             else:
                 failure = await _try(write)
             if failure is not None:
-                log.error("answer_not_stored", cause=str(failure))
+                log.error("completion_not_stored", cause=str(failure))
         except asyncio.CancelledError:
-            log.error("answer_not_stored", cause="the server stopped first")  # noqa: TRY400 - a traceback tells nothing
+            log.error("completion_not_stored", cause="the server stopped first")  # noqa: TRY400 - a traceback tells nothing
             raise
 
 

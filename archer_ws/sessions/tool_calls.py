@@ -4,15 +4,15 @@ It finds the stream and puts what was said into the form in which the stream tak
 streams/exchange.py. Everything is harmless to repeat.
 """
 
-import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 
 from archer_ws.core.exceptions import ContentTooLarge, RequestError
 from archer_ws.llm_gateway.types import ChatMessage, MessageRole
 from archer_ws.sessions.attachments import Attachments, StreamFiles, has_inline
+from archer_ws.sessions.streams.acts import at_once
 from archer_ws.sessions.streams.open_call import CallResult, Holder
 from archer_ws.sessions.streams.stream import Stream
-from archer_ws.sessions.tool_models import Approval, Steer, ToolAnswer, ToolOutcome, ToolResult
+from archer_ws.sessions.tool_models import Approval, Steer, ToolOutcome, ToolOutcomeKind, ToolResult
 
 _FIRST = "messages.0."
 
@@ -39,7 +39,7 @@ class ToolCalls:
         self._attachments = attachments
         self._max_content_bytes = max_content_bytes
 
-    def approve(self, principal: str, stream_id: str, call_id: str, said: Approval) -> Awaitable[ToolAnswer]:
+    def approve(self, principal: str, stream_id: str, call_id: str, said: Approval) -> Awaitable[ToolOutcome]:
         """Whether a call may run.
 
         Raises:
@@ -52,14 +52,14 @@ class ToolCalls:
 
     def claim(
         self, principal: str, stream_id: str, call_id: str, claim: str, *, holder: Holder | None, ttl_s: float
-    ) -> Awaitable[ToolAnswer]:
+    ) -> Awaitable[ToolOutcome]:
         """A client is about to run a call; the claim lasts while `holder` lives, or for `ttl_s`."""
         stream = self._find(principal, stream_id)
         if stream is None or not stream.takes_more:
             return _gone(stream)
         return stream.exchange.claim(call_id, claim, holder=holder, ttl_s=ttl_s)
 
-    def answer(self, principal: str, stream_id: str, call_id: str, said: ToolResult) -> Awaitable[ToolAnswer]:
+    def add_result(self, principal: str, stream_id: str, call_id: str, said: ToolResult) -> Awaitable[ToolOutcome]:
         """A call has its result.
 
         Raises:
@@ -74,18 +74,18 @@ class ToolCalls:
         )
         self._check_size(message)
         if message.parts is None:
-            return stream.exchange.answer(call_id, CallResult(said.status, message.content), claim=said.claim)
+            return stream.exchange.add_result(call_id, CallResult(said.status, message.content), claim=said.claim)
 
-        async def with_files() -> ToolAnswer:
+        async def with_files() -> ToolOutcome:
             kept = await self._kept(principal, stream, message)
             if not stream.takes_more:  # It ended meanwhile.
                 return await _gone(stream)
             result = CallResult(said.status, kept.content, kept.parts)
-            return await stream.exchange.answer(call_id, result, claim=said.claim)
+            return await stream.exchange.add_result(call_id, result, claim=said.claim)
 
         return with_files()
 
-    def steer(self, principal: str, stream_id: str, said: Steer) -> Awaitable[ToolAnswer]:
+    def steer(self, principal: str, stream_id: str, said: Steer) -> Awaitable[ToolOutcome]:
         """A user's message for a running stream.
 
         Raises:
@@ -103,7 +103,7 @@ class ToolCalls:
         if message.parts is None:
             return stream.exchange.steering.steer(message)
 
-        async def with_files() -> ToolAnswer:
+        async def with_files() -> ToolOutcome:
             kept = await self._kept(principal, stream, message)
             if not stream.takes_more:
                 return await _gone(stream, "too_late" if stream.is_live else "already_ended")
@@ -152,7 +152,5 @@ def _in_its_request(error: RequestError) -> RequestError:
     )
 
 
-def _gone(stream: Stream | None, outcome: ToolOutcome = "already_ended") -> "asyncio.Future[ToolAnswer]":
-    answered: asyncio.Future[ToolAnswer] = asyncio.get_running_loop().create_future()
-    answered.set_result(ToolAnswer(outcome="not_found" if stream is None else outcome))
-    return answered
+def _gone(stream: Stream | None, outcome: ToolOutcomeKind = "already_ended") -> Awaitable[ToolOutcome]:
+    return at_once(ToolOutcome(outcome="not_found" if stream is None else outcome))

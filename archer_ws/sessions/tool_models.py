@@ -6,12 +6,12 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from archer_ws.core.limits import CLAIM_MAX_S, CLAIM_S
 from archer_ws.core.wire_model import Identifier, Text, WireModel, optional
-from archer_ws.core.wire_types import Enumeration
+from archer_ws.core.wire_types import NamedType
 from archer_ws.examples.tool_calls import APPROVALS, CLAIMS, RESULTS, STEERS
 from archer_ws.llm_gateway.content import Content, Parts, with_parts
 from archer_ws.llm_gateway.tools import ResultStatus
 
-ToolOutcome = Annotated[
+ToolOutcomeKind = Annotated[
     Literal[
         "accepted",
         "claimed",
@@ -22,16 +22,16 @@ ToolOutcome = Annotated[
         "too_late",
         "not_found",
     ],
-    Enumeration("ToolOutcome", "What became of what was said of a call, or steered into a stream. It may grow."),
+    NamedType("ToolOutcomeKind", "What became of what was said of a call, or steered into a stream. It may grow."),
 ]
 #: What a client may say of a call that it ran, or did not want to run.
 GivenStatus = Annotated[
-    Literal["ok", "error", "denied"], Enumeration("GivenStatus", "How a call ended, as its runner tells it.")
+    Literal["ok", "error", "denied"], NamedType("GivenStatus", "How a call ended, as its runner tells it.")
 ]
 Reason = Annotated[Text, Field(max_length=10_000)]
 
 
-class ToolAnswer(BaseModel):
+class ToolOutcome(BaseModel):
     """What became of an approval, a claim, a result or a steer; all are harmless to repeat."""
 
     model_config = ConfigDict(
@@ -45,7 +45,7 @@ class ToolAnswer(BaseModel):
         }
     )
 
-    outcome: ToolOutcome = Field(
+    outcome: ToolOutcomeKind = Field(
         description="accepted or claimed: it is kept. taken: another's claim holds the call. needs_approval: a person "
         "must agree first. already_answered: the call has its result. already_ended: the stream has ended. too_late: "
         "no further step comes. not_found: there is no such stream or call."

@@ -38,7 +38,7 @@ from archer_ws.sessions.results import check_place
 from archer_ws.sessions.settling import Settling
 from archer_ws.sessions.storage.refusals import renamed
 from archer_ws.sessions.storage.store import SessionStore
-from archer_ws.sessions.storage.values import StoredAnswer
+from archer_ws.sessions.storage.values import StoredCompletion
 from archer_ws.sessions.streams.calls import as_tool_call
 from archer_ws.sessions.streams.events import ControlEvent
 from archer_ws.sessions.streams.exchange import Parked
@@ -52,8 +52,6 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
-#: So many of a session's last messages are looked through for an answer that was just stored.
-_ANSWER_AMONG = 16
 _NOT_ASKED = {"stream", "stream_id"}
 _SORTED = json.JSONEncoder(sort_keys=True, ensure_ascii=False, separators=(",", ":"))
 
@@ -467,21 +465,21 @@ class Turn:
         asked = self._request.asked_format
         return None if asked is None else await self._judge.judge(content, asked)
 
-    async def settle(self, answer: StoredAnswer, last: Sequence[ControlEvent]) -> bool:
+    async def settle(self, completion: StoredCompletion, last: Sequence[ControlEvent]) -> bool:
         """Store the answer, if there is one, behind the turn it belongs to, and the end of the stream's log where that
         is kept; whether the answer is stored by now."""
         session_id, after = self._request.session_id, self._last_stored
         if session_id is None or after is None:
             return True
         end = await self._journaling.end(self._stream, last) if self._journaling else None
-        if answer.is_empty and end is None:
+        if completion.is_empty and end is None:
             return True
-        kept = self._with_native(answer)
+        kept = self._with_native(completion)
         message_ids: list[str] = []
 
         async def write() -> None:
             nonlocal message_ids
-            message_ids = await self._store.append_answer(
+            message_ids = await self._store.append_completion(
                 self._principal, session_id, kept, after=after, stream_id=self._stream.stream_id, end=end
             )
             self._attachments.stored(self._principal, [each.chat for each in kept.earlier])
@@ -490,20 +488,22 @@ class Turn:
         is_stored = await self._settling.keep(write)
         if is_stored:
             self._stream.message_ids += message_ids
-        return is_stored or answer.is_empty
+        return is_stored or completion.is_empty
 
-    def _with_native(self, answer: StoredAnswer) -> StoredAnswer:
+    def _with_native(self, completion: StoredCompletion) -> StoredCompletion:
         """The answer and those before it, each with what its provider must see again of it."""
         if not self._native:
-            return answer
+            return completion
         earlier = [
-            replace(each, answer=replace(each.answer, native=self._native_of(each.answer))) if each.answer else each
-            for each in answer.earlier
+            replace(each, completion=replace(each.completion, native=self._native_of(each.completion)))
+            if each.completion
+            else each
+            for each in completion.earlier
         ]
-        return replace(answer, native=self._native_of(answer), earlier=earlier)
+        return replace(completion, native=self._native_of(completion), earlier=earlier)
 
-    def _native_of(self, answer: StoredAnswer) -> NativeTurn | None:
-        return self._native.get(answer.calls[0].call_id) if answer.calls else None
+    def _native_of(self, completion: StoredCompletion) -> NativeTurn | None:
+        return self._native.get(completion.calls[0].call_id) if completion.calls else None
 
     def _kept_turns(self) -> Mapping[str, NativeTurn]:
         """What is kept of the answers that the turn goes on with."""

@@ -23,7 +23,7 @@ from archer_ws.server.server import settle_garbage_collection
 from archer_ws.sessions.storage.sqlite.accounts import Accounts
 from archer_ws.sessions.storage.sqlite.database import FileSettings
 from archer_ws.sessions.storage.sqlite.store import SqliteStore
-from archer_ws.sessions.storage.values import StoredAnswer
+from archer_ws.sessions.storage.values import StoredCompletion
 
 GIB = 1024**3
 PIECES_PER_S = 30
@@ -86,8 +86,8 @@ async def turn(store: SqliteStore, session_id: str, number: int) -> None:
     stream_id = f"{session_id}.{number}"
     asked = [ChatMessage(role=MessageRole.USER, content=text())]
     stored = await store.begin_turn("ann", session_id, asked, stream_id=stream_id, budget_tokens=4096)
-    answer = StoredAnswer(text(), "completed", provider="ollama", model="llama3.2", finish_reason="stop")
-    await store.append_answer("ann", session_id, answer, after=stored.messages[-1].message_id, stream_id=stream_id)
+    answer = StoredCompletion(text(), "completed", provider="ollama", model="llama3.2", finish_reason="stop")
+    await store.append_completion("ann", session_id, answer, after=stored.messages[-1].message_id, stream_id=stream_id)
 
 
 async def fill(store: SqliteStore, sessions: int, messages: int) -> None:

@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import jsonschema_rs
@@ -21,9 +20,16 @@ from archer_ws.core.exceptions import (
 )
 from archer_ws.main import create_app, openapi_document
 from tests.conftest import MakeSettings
+from tests.documents import page
 from tests.fakes.strict_schemas import CODE_OF_KIND, strict
 
-README = (Path(__file__).parent.parent.parent / "README.md").read_text("utf-8")
+PAGES = [
+    "README.md",
+    "archer_ws/api/README.md",
+    "archer_ws/sessions/README.md",
+    "archer_ws/files/README.md",
+    "archer_ws/console/README.md",
+]
 METHODS = ("get", "put", "post", "patch", "delete")
 #: What only a socket is told.
 OF_SOCKETS = {error.kind for error in (AlreadyInitialized, NotInitialized, TooManyStreams, UnsupportedVersion)}
@@ -187,13 +193,14 @@ def test_the_socket_is_told_of(document: dict[str, Any]) -> None:
     assert "rpc.discover" in document["info"]["description"]
 
 
-def test_the_readme_names_only_routes_that_exist(document: dict[str, Any]) -> None:
+def test_the_pages_for_users_name_only_routes_that_exist(document: dict[str, Any]) -> None:
     patterns = [re.compile(re.sub(r"\\{\w+\\}", r"[^/]+", re.escape(path))) for path in document["paths"]]
-    named = set(re.findall(r"(?<![\w.])/(?:api/v1|v1|health)(?:/[\w.{}-]+)*", README)) - {
+    text = "\n".join(map(page, PAGES))
+    named = set(re.findall(r"(?<![\w.])/(?:api/v1|v1|health)(?:/[\w.{}-]+)*", text)) - {
         "/api/v1/ws",
         "/api/v1",
         "/v1",
     }
     assert len(named) > 8
     for path in named:
-        assert any(pattern.fullmatch(path) for pattern in patterns), f"README.md names {path}"
+        assert any(pattern.fullmatch(path) for pattern in patterns), f"a page names {path}"

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 from archer_ws.llm_gateway.types import ChatMessage, MessageRole
-from archer_ws.sessions.storage.values import StoredAnswer
+from archer_ws.sessions.storage.values import StoredCompletion
 from tests.fakes.sqlite_files import sqlite_store
 
 
@@ -26,8 +26,8 @@ async def main(folder: Path, sessions: int) -> None:
             turn = [ChatMessage(role=MessageRole.USER, content=f"q {stream_id}")]
             stored = await store.begin_turn("ann", session_id, turn, stream_id=stream_id)
             print(f"q {stream_id}", flush=True)
-            answer = StoredAnswer(f"a {stream_id}", "completed")
-            await store.append_answer(
+            answer = StoredCompletion(f"a {stream_id}", "completed")
+            await store.append_completion(
                 "ann", session_id, answer, after=stored.messages[-1].message_id, stream_id=stream_id
             )
             print(f"a {stream_id}", flush=True)

@@ -7,6 +7,7 @@ import pytest
 
 from tests.interop.fixtures import browser, js, proxy
 from tests.interop.scripted_chat import Answers
+from tests.interop.test_rust_core import program
 from tests.processes import Server, server
 
 __all__ = ["browser", "js", "proxy"]
@@ -16,6 +17,12 @@ __all__ = ["browser", "js", "proxy"]
 def answers() -> Answers:
     """What Ollama answers."""
     return Answers()
+
+
+@pytest.fixture(scope="session")
+def rust_program() -> Path:
+    """The program of the Rust core, built before the time limits of a test begin."""
+    return program()
 
 
 @pytest.fixture

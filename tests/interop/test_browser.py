@@ -12,8 +12,8 @@ import pytest
 from tests.fakes.cutting_proxy import cutting_proxy
 from tests.fakes.scripted_server import Exchange, Reply, ScriptedServer
 from tests.interop.browser import Browser, bundled, own_copy, page_of, pages
-from tests.interop.javascript import NODE_PROJECT, JavascriptError
-from tests.interop.scripted_chat import HALF, PIECES, TEXT, Answers, address_of
+from tests.interop.javascript import JavascriptError
+from tests.interop.scripted_chat import HALF, TEXT, Answers, address_of
 from tests.processes import Server, program, server
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(180)]
@@ -76,17 +76,6 @@ async def test_a_page_of_an_allowed_origin_chats_and_cancels(
         exchange = await sidecar.next_chat()
         async with asyncio.timeout(LIMIT_S):
             await exchange.client_left.wait()
-
-
-async def test_the_readmes_page_shows_the_answer(browser: Browser, allowing: Allowing) -> None:
-    html = (NODE_PROJECT / "client" / "page.html").read_text("utf-8")
-    files: dict[str, Reply] = {}
-    async with pages(files) as site, allowing(site.url) as sidecar:
-        here = html.replace("http://127.0.0.1:8000", sidecar.url)
-        files["/"] = Reply([here.encode()], content_type="text/html")
-        await browser.open("page", site.url)
-        until = "await page.waitForFunction((last) => document.body.textContent.includes(last), last);"
-        await browser.control("page", until, last=PIECES[-1].strip())
 
 
 async def test_a_page_of_a_foreign_origin_is_refused_and_told_what_to_do(

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from archer_ws.api.routes.console import DIRECTORY
+from tests.documents import shown
 from tests.interop.javascript import NODE_PROJECT
 
 pytestmark = [pytest.mark.interop, pytest.mark.timeout(180)]
 
-ROOT = Path(__file__).parents[2]
 OPTIONS = {
     "strict": True,
     "noEmit": True,
@@ -93,9 +93,7 @@ def test_the_pages_that_use_it_fit_react(tmp_path: Path) -> None:
     assert compiled(tmp_path, "strict-page.tsx", "use-chat-page.tsx", "conversation.tsx") == ""
 
 
-@pytest.mark.parametrize(
-    ("name", "readme"), [("page.html", ROOT / "README.md"), ("conversation.tsx", DIRECTORY / "README.md")]
-)
-def test_what_a_readme_shows_is_what_is_tested(name: str, readme: Path) -> None:
-    shown = (NODE_PROJECT / "client" / name).read_text("utf-8")
-    assert f"```{name.rpartition('.')[2]}\n{shown}```" in readme.read_text("utf-8")
+def test_what_the_page_of_the_package_shows_is_what_is_tested() -> None:
+    assert shown("storageKey:", "archer_ws/console/README.md") == (NODE_PROJECT / "client/conversation.tsx").read_text(
+        "utf-8"
+    )

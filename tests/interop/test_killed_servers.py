@@ -16,7 +16,7 @@ from tests.interop.test_rust_core import rust_core
 from tests.lost_servers import LIMIT_S, Talking, killed, piece, port_of, serving, until_on_disk, written
 from tests.processes import Server
 
-pytestmark = [pytest.mark.interop, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.interop, pytest.mark.usefixtures("rust_program"), pytest.mark.timeout(600)]
 
 PIECES = 3
 TEXT = written("sky", PIECES)

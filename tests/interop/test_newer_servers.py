@@ -11,7 +11,7 @@ from tests.interop.javascript import Javascript
 from tests.interop.scripted_chat import connected
 from tests.interop.test_rust_core import rust_core
 
-pytestmark = [pytest.mark.interop, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.interop, pytest.mark.usefixtures("rust_program"), pytest.mark.timeout(600)]
 
 RESUMABLE = SEQS[:-1]
 #: A cut behind each event by itself, and behind all of them.

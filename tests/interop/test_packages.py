@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from archer_ws import __version__
+from tests.documents import shown
 from tests.interop.browser import Browser, page_of, pages, with_esbuild
 from tests.interop.javascript import NODE_PROJECT
 from tests.interop.scripted_chat import HALF, TEXT, Answers
@@ -77,12 +78,17 @@ def elsewhere(tmp_path: Path) -> Path:
     return folder
 
 
+def source_of_the_wheel(folder: Path) -> None:
+    """A copy of what the wheel is built from."""
+    folder.mkdir()
+    for name in ("pyproject.toml", "LICENSE"):
+        shutil.copy(ROOT / name, folder)
+    shutil.copytree(ROOT / "archer_ws", folder / "archer_ws", ignore=shutil.ignore_patterns("__pycache__", "target"))
+
+
 async def test_the_wheel_with_the_client_alone_chats(sidecar: Server, tmp_path: Path, elsewhere: Path) -> None:
     source = tmp_path / "source"  # a build writes beside what it builds
-    source.mkdir()
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
-        shutil.copy(ROOT / name, source)
-    shutil.copytree(ROOT / "archer_ws", source / "archer_ws", ignore=shutil.ignore_patterns("__pycache__", "target"))
+    source_of_the_wheel(source)
     await ran(sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "-w", tmp_path / "dist", source, cwd=elsewhere)
     (wheel,) = (tmp_path / "dist").iterdir()
     report(wheel)
@@ -146,6 +152,28 @@ async def test_the_npm_packages_hook_chats_in_a_page(
         answers.go.set()
         await browser.control("page", until, id="text", text=TEXT)
         await browser.control("page", until, id="ended", text="completed")
+
+
+async def test_the_readmes_python_environment_has_the_client_alone(
+    sidecar: Server, tmp_path: Path, elsewhere: Path
+) -> None:
+    clone = tmp_path / "clone"  # a build writes beside what it builds
+    source_of_the_wheel(clone)
+    await ran("bash", "-euc", shown("[client]"), cwd=elsewhere, ARCHER=str(clone))
+    python = elsewhere / "sky" / "bin" / "python"
+    assert await ran(python, "-c", CHAT_IN_PYTHON, sidecar.url, *SERVERS_PACKAGES, cwd=elsewhere) == TEXT
+    example = shown("any number may run at once\n            print").replace("http://127.0.0.1:8000", sidecar.url)
+    assert await ran(python, "-c", example, cwd=elsewhere) == TEXT
+
+
+async def test_the_readmes_rust_project_builds_and_chats(sidecar: Server, tmp_path: Path, elsewhere: Path) -> None:
+    await ran("bash", "-euc", shown("cargo new"), cwd=elsewhere, ARCHER=str(ROOT), CARGO_TERM_QUIET="true")
+    project = elsewhere / "sky"
+    address = sidecar.url.removeprefix("http://")
+    program = shown("#[tokio::main]").replace("127.0.0.1:8000", address)
+    (project / "src" / "main.rs").write_text(program, "utf-8")
+    target = os.environ.get("CARGO_TARGET_DIR", str(tmp_path / "target"))
+    assert await ran("cargo", "run", "--quiet", "--target-dir", target, cwd=project) == TEXT
 
 
 async def test_the_crate_builds_from_its_archive_and_its_example_chats(

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from tests.documents import shown
 from tests.fakes.calling_log import CALLS, LOG, RESET_LOG, RESET_TEXT, SEQS, TEXT
 from tests.fakes.exchange_server import FIRST, Call, exchange_server
 from tests.fakes.newer_server import newer_server, sse
@@ -12,7 +13,6 @@ from tests.fakes.scripted_server import Exchange, Reply, scripted_server
 from tests.interop.javascript import Javascript
 from tests.interop.scripted_chat import connected
 from tests.interop.test_rust_core import rust_core
-from tests.test_readme import blocks
 
 pytestmark = [pytest.mark.interop, pytest.mark.timeout(600)]
 
@@ -114,10 +114,10 @@ async def test_rust_has_each_call_once_over_http_behind_any_cut(cut: int) -> Non
 
 
 @pytest.mark.parametrize(("agrees", "status"), [("true", "ok"), ("false", "denied")])
-async def test_the_readme_s_javascript_example_runs_the_call_where_the_person_agrees(
+async def test_the_javascript_example_of_the_package_s_page_runs_the_call_where_the_person_agrees(
     js: Javascript, agrees: str, status: str
 ) -> None:
-    (example,) = (block for block in blocks("js") if "getWeather" in block)
+    example = shown("getWeather", "archer_ws/console/README.md")
     page = f"""
         const {{ archer }} = kept, shown = [], asked = [];
         const document = {{ body: {{ append: (text) => shown.push(text) }} }};

@@ -10,10 +10,10 @@ import pytest
 from archer_ws.api.http.inline_data import (
     STAYS_CHARS,
     TAKEN_MAX,
+    BodyPiece,
     Data,
     DataBegun,
     DataEnded,
-    Found,
     GivenBack,
     InlineData,
     Json,
@@ -34,7 +34,7 @@ class Reading:
             self._take(scan.feed(body[begin:end]))
         self._take(scan.end())
 
-    def _take(self, found: list[Found]) -> None:
+    def _take(self, found: list[BodyPiece]) -> None:
         for each in found:
             match each:
                 case Json(text):

@@ -5,7 +5,7 @@ import weakref
 from typing import Any
 
 from archer_ws.api.streaming.responses import EventStreamResponse
-from archer_ws.sessions.manager import Attachment
+from archer_ws.sessions.manager import HeldStream
 from archer_ws.sessions.streams.memory_log import MemoryLog
 from archer_ws.sessions.streams.stream import Stream
 from tests.test_sessions.test_retention import make_stream
@@ -31,7 +31,7 @@ class StuckClient:
 
 
 async def respond(stream: Stream, client: StuckClient) -> "asyncio.Task[None]":
-    response = EventStreamResponse(Attachment(stream, stream.hold(), duplicate=False))
+    response = EventStreamResponse(HeldStream(stream, stream.hold(), duplicate=False))
     task = asyncio.create_task(response({"type": "http"}, client.receive, client.send))
     async with asyncio.timeout(10):
         await client.is_stuck.wait()

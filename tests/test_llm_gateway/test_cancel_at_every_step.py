@@ -58,15 +58,15 @@ async def test_a_cancel_at_every_step_closes_the_connection(
             request = ChatRequest(
                 messages=[ChatMessage(role=MessageRole.USER, content="x")], provider=provider, model="m"
             )
-            attachment = services.manager.register("me", request, request_id="r", on_disconnect="continue")
+            held = services.manager.register("me", request, request_id="r", on_disconnect="continue")
             if waits_for_arrival:
                 await server.exchange(seen)
             for _ in range(steps):
                 await asyncio.sleep(0)
-            attachment.stream.cancel("client")
+            held.stream.cancel("client")
             async with asyncio.timeout(5):
-                await attachment.stream.wait_ended()
-            assert attachment.stream.status == "cancelled"
+                await held.stream.wait_ended()
+            assert held.stream.status == "cancelled"
             for exchange in server.exchanges[seen:]:
                 async with asyncio.timeout(5):
                     await exchange.client_left.wait()
@@ -99,14 +99,14 @@ async def test_a_cancel_at_every_step_between_a_refusal_and_the_request_put_righ
             request = ChatRequest(
                 messages=[ChatMessage(role=role, content="x") for role in roles], provider="openai", model=f"m{steps}"
             )
-            attachment = services.manager.register("me", request, request_id="r", on_disconnect="continue")
+            held = services.manager.register("me", request, request_id="r", on_disconnect="continue")
             await server.exchange(seen)
             for _ in range(steps):
                 await asyncio.sleep(0)
-            attachment.stream.cancel("client")
+            held.stream.cancel("client")
             async with asyncio.timeout(5):
-                await attachment.stream.wait_ended()
-            assert attachment.stream.status == "cancelled"
+                await held.stream.wait_ended()
+            assert held.stream.status == "cancelled"
             asked = server.exchanges[seen:]
             if len(asked) == 2:
                 # The first was answered whole: its connection may be kept for others.

@@ -15,9 +15,9 @@ import pytest
 from archer_ws.core.limits import PROVIDER_HEAD_BYTES, PROVIDER_SLICE_BYTES, PROVIDER_UNREAD_BYTES
 from archer_ws.llm_gateway.transport.connection import (
     ConnectError,
-    Connection,
     ConnectTimeout,
     Origin,
+    ProviderConnection,
     connect,
 )
 from archer_ws.llm_gateway.transport.content_coding import DecodingError
@@ -45,14 +45,14 @@ def whole(body: bytes, *fields: str) -> bytes:
 class Talk:
     """A request that was sent, and both ends of its connection."""
 
-    def __init__(self, connection: Connection, peer: RawConnection) -> None:
+    def __init__(self, connection: ProviderConnection, peer: RawConnection) -> None:
         self.connection = connection
         self.peer = peer
         #: Whether the connection was given back, fit for another request.
         self.was_kept = False
         self.asking = asyncio.create_task(connection.ask(REQUEST, b"{}", on_over=self._keep))
 
-    def _keep(self, connection: Connection) -> None:
+    def _keep(self, connection: ProviderConnection) -> None:
         assert connection is self.connection
         self.was_kept = True
 

@@ -13,7 +13,7 @@ import pytest
 from archer_ws.config import load_settings
 from archer_ws.core.limits import PROVIDER_UNREAD_BYTES
 from archer_ws.llm_gateway.router import LLMRouter
-from archer_ws.llm_gateway.transport.connection import Connection, ConnectTimeout
+from archer_ws.llm_gateway.transport.connection import ConnectTimeout, ProviderConnection
 from archer_ws.llm_gateway.transport.parsing import NotHttp
 from archer_ws.llm_gateway.transport.pool import StreamPool
 from archer_ws.llm_gateway.transport.response import StreamedResponse
@@ -164,7 +164,7 @@ async def test_what_comes_unasked_on_an_idle_connection_closes_it(client: Client
 
 def connections_in_memory() -> int:
     gc.collect()
-    return sum(isinstance(found, Connection) for found in gc.get_objects())
+    return sum(isinstance(found, ProviderConnection) for found in gc.get_objects())
 
 
 async def test_a_connection_that_is_gone_leaves_nothing_behind(client: Client) -> None:

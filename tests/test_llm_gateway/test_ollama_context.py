@@ -71,9 +71,9 @@ async def conversation(answers: dict[str, Answer], **settings: object) -> AsyncI
 
         async def ask(max_tokens: int = 100) -> Stream:
             request = ChatRequest(messages=user("q"), session_id="s", max_tokens=max_tokens)
-            attachment = await manager.start("me", request, request_id="r", on_disconnect="cancel")
-            await attachment.stream.wait_ended()
-            return attachment.stream
+            held = await manager.start("me", request, request_id="r", on_disconnect="cancel")
+            await held.stream.wait_ended()
+            return held.stream
 
         yield server, ask
         await manager.aclose()

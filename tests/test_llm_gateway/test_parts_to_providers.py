@@ -425,6 +425,16 @@ async def test_the_place_of_a_picture_in_the_history_is_the_session() -> None:
         assert "replace_from" in str(caught.value.hint)
 
 
+async def test_a_picture_in_a_result_that_is_no_part_of_the_request_is_named_by_its_call() -> None:
+    async with openai_api.adapter_at(OPENAI) as hosted:
+        shown = [
+            ChatMessage.model_validate(each) for each in (user(text("Look.")), calling(CALL), result(CALL, image()))
+        ]
+        with pytest.raises(RequestError, match="in the result of call 'call_a': gpt-4 takes no pictures") as caught:
+            hosted._body(shown, "gpt-4", None, None, ChatOptions())
+        assert caught.value.errors[0].path == "session_id"
+
+
 async def test_the_bound_that_anthropic_is_told_counts_a_picture_by_what_it_costs() -> None:
     async with anthropic_api.adapter_at(None) as hosted:
         shown = ChatRequest.model_validate({"messages": [user(image(f"data:image/jpeg;base64,{photo(3_000_000)}"))]})

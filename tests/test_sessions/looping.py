@@ -30,7 +30,7 @@ from archer_ws.sessions.streams.gates import ProviderGate, StreamQuota
 from archer_ws.sessions.streams.log import StreamLog
 from archer_ws.sessions.streams.memory_log import MemoryLog
 from archer_ws.sessions.streams.stream import Stream
-from archer_ws.sessions.tool_models import Approval, Steer, ToolAnswer, ToolResult
+from archer_ws.sessions.tool_models import Approval, Steer, ToolOutcome, ToolResult
 from tests.fakes.calls import piece
 from tests.fakes.scripted_gateway import Call, ScriptedGateway
 from tests.fakes.sqlite_files import sqlite_store
@@ -165,7 +165,7 @@ class Said:
 
     acknowledged: list[tuple[str, str]] = field(default_factory=list)
 
-    def note(self, kind: str, name: str, answer: ToolAnswer) -> ToolAnswer:
+    def note(self, kind: str, name: str, answer: ToolOutcome) -> ToolOutcome:
         if answer.outcome in {"accepted", "claimed"}:
             self.acknowledged.append((kind, name))
         return answer
@@ -217,7 +217,7 @@ async def run(manager: SessionManager, call: StreamToolCall, said: Said, name: s
     if claimed.outcome != "claimed":
         return
     result = ToolResult(content=result_of(call_id), claim=claim)
-    said.note("result", call_id, await calls.answer("me", ID, call_id, result))
+    said.note("result", call_id, await calls.add_result("me", ID, call_id, result))
 
 
 class FailingConnection(sqlite3.Connection):

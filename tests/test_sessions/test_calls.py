@@ -36,8 +36,8 @@ def ask(*messages: dict[str, Any], **fields: Any) -> ChatRequest:
 async def begun(
     manager: SessionManager, gateway: ScriptedGateway, request: ChatRequest | None = None
 ) -> tuple[Stream, Call]:
-    attachment = await manager.start("me", request or ask(), request_id="req_1", on_disconnect="cancel")
-    return attachment.stream, await gateway.call()
+    held = await manager.start("me", request or ask(), request_id="req_1", on_disconnect="cancel")
+    return held.stream, await gateway.call()
 
 
 def kinds(stream: Stream) -> list[type]:

@@ -150,8 +150,8 @@ async def test_a_lost_stream_is_ended_with_the_text_that_was_kept_and_its_sessio
         assert info.error is not None
         assert (info.error.kind, info.error.request_id, info.error.stream_id) == ("worker_lost", "req_1", "x")
 
-        attachment = await start(manager, ask("Why?", session_id="s", stream_id="x"))
-        assert (attachment.duplicate, attachment.stream) == (True, found)
+        held = await start(manager, ask("Why?", session_id="s", stream_id="x"))
+        assert (held.duplicate, held.stream) == (True, found)
         assert chat_response(found).content == "Blue light"
         assert events(found)[-1] == found.log.ended
         with pytest.raises(StreamIdConflict):

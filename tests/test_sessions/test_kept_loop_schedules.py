@@ -23,7 +23,7 @@ from archer_ws.sessions.streams.events import (
 )
 from archer_ws.sessions.streams.fold import messages_of
 from archer_ws.sessions.streams.stream import Stream
-from archer_ws.sessions.tool_models import Approval, ToolAnswer
+from archer_ws.sessions.tool_models import Approval, ToolOutcome
 from tests.fakes.calls import CALLS_MADE, piece
 from tests.fakes.scripted_gateway import Call, ScriptedGateway
 from tests.test_sessions.test_kept_loops import LIMIT_S, Process, process
@@ -44,7 +44,7 @@ class Schedule:
     def __init__(self, number: int, gateway: ScriptedGateway) -> None:
         self.draw = random.Random(number)
         self.gateway = gateway
-        self.answers: list[tuple[str, str, str, asyncio.Future[ToolAnswer]]] = []
+        self.answers: list[tuple[str, str, str, asyncio.Future[ToolOutcome]]] = []
         #: Two of each process.
         self.runners: list[str] = []
 
@@ -105,7 +105,7 @@ class Schedule:
         else:
             call.finish()
 
-    def note(self, act: str, of: str, what: str, answer: Awaitable[ToolAnswer]) -> None:
+    def note(self, act: str, of: str, what: str, answer: Awaitable[ToolOutcome]) -> None:
         self.answers.append((act, of, what, asyncio.ensure_future(answer)))
 
     async def to_the_end(self, at: Process) -> Stream:

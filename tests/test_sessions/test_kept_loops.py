@@ -21,7 +21,7 @@ from archer_ws.sessions.storage.sqlite.store import SqliteStore
 from archer_ws.sessions.streams.gates import ManagerLimits, ProviderGate, StreamQuota
 from archer_ws.sessions.streams.memory_log import MemoryLog
 from archer_ws.sessions.streams.stream import Stream
-from archer_ws.sessions.tool_models import Approval, Steer, ToolAnswer, ToolResult
+from archer_ws.sessions.tool_models import Approval, Steer, ToolOutcome, ToolResult
 from tests.fakes.calls import CALLS_MADE, TOOLS, piece
 from tests.fakes.scripted_gateway import Call, ScriptedGateway
 from tests.fakes.sqlite_files import sqlite_store
@@ -107,16 +107,16 @@ class Process:
                 **fields,
             }
         )
-        attachment = await self.manager.start("me", request, request_id="req_1", on_disconnect="cancel")
-        return await self.gateway.call(number), attachment.stream
+        held = await self.manager.start("me", request, request_id="req_1", on_disconnect="cancel")
+        return await self.gateway.call(number), held.stream
 
-    def result(self, call_id: str, content: str = "rain", **fields: Any) -> Awaitable[ToolAnswer]:
-        return self.manager.calls.answer("me", "s", call_id, ToolResult(content=content, **fields))
+    def result(self, call_id: str, content: str = "rain", **fields: Any) -> Awaitable[ToolOutcome]:
+        return self.manager.calls.add_result("me", "s", call_id, ToolResult(content=content, **fields))
 
-    def claim(self, call_id: str, claim: str) -> Awaitable[ToolAnswer]:
+    def claim(self, call_id: str, claim: str) -> Awaitable[ToolOutcome]:
         return self.manager.calls.claim("me", "s", call_id, claim, holder=None, ttl_s=60)
 
-    def steer(self, message_id: str, content: str) -> Awaitable[ToolAnswer]:
+    def steer(self, message_id: str, content: str) -> Awaitable[ToolOutcome]:
         return self.manager.calls.steer("me", "s", Steer(message_id=message_id, content=content))
 
 

@@ -11,7 +11,7 @@ from archer_ws.core.limits import Limits
 from archer_ws.sessions.journaling import Journaling
 from archer_ws.sessions.manager import SessionManager
 from archer_ws.sessions.streams.stream import Stream
-from archer_ws.sessions.tool_models import Approval, Steer, ToolAnswer, ToolResult
+from archer_ws.sessions.tool_models import Approval, Steer, ToolOutcome, ToolResult
 from tests.fakes.scripted_gateway import ScriptedGateway
 from tests.test_sessions.looping import (
     ID,
@@ -25,12 +25,12 @@ from tests.test_sessions.looping import (
     work,
 )
 
-Say = Callable[[SessionManager], Awaitable[ToolAnswer]]
+Say = Callable[[SessionManager], Awaitable[ToolOutcome]]
 SAYINGS: dict[str, Say] = {
     "approve": lambda manager: manager.calls.approve("me", ID, "d1", Approval(approved=True)),
     "deny": lambda manager: manager.calls.approve("me", ID, "d1", Approval(approved=False, reason="no")),
     "claim": lambda manager: manager.calls.claim("me", ID, "w1", "mine", holder=None, ttl_s=60),
-    "result": lambda manager: manager.calls.answer("me", ID, "w1", ToolResult(content="rain")),
+    "result": lambda manager: manager.calls.add_result("me", ID, "w1", ToolResult(content="rain")),
     "steer": lambda manager: manager.calls.steer("me", ID, Steer(message_id="m1", content="In Celsius.")),
 }
 #: Once it was acknowledged: what the same word is answered again.
@@ -135,13 +135,13 @@ async def test_who_says_the_same_meanwhile_hears_only_what_is_kept(running: Runn
 async def test_who_comes_second_is_first_where_the_first_could_not_be_kept(running: Running) -> None:
     running.disk.fails_once = True
     calls = running.manager.calls
-    first = calls.answer("me", ID, "w1", ToolResult(content="rain"))
-    second = calls.answer("me", ID, "w1", ToolResult(content="sun"))
-    third = calls.answer("me", ID, "w1", ToolResult(content="snow"))
+    first = calls.add_result("me", ID, "w1", ToolResult(content="rain"))
+    second = calls.add_result("me", ID, "w1", ToolResult(content="sun"))
+    third = calls.add_result("me", ID, "w1", ToolResult(content="snow"))
     with pytest.raises(StorageFull):
         await first
-    assert await second == ToolAnswer(outcome="accepted")
-    assert await third == ToolAnswer(outcome="already_answered", status="ok")
+    assert await second == ToolOutcome(outcome="accepted")
+    assert await third == ToolOutcome(outcome="already_answered", status="ok")
 
 
 async def test_a_step_that_can_t_be_kept_yet_is_begun_when_it_can(running: Running) -> None:

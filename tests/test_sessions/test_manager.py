@@ -18,7 +18,7 @@ from archer_ws.core.exceptions import (
     UpstreamTruncated,
 )
 from archer_ws.llm_gateway.types import ChatMessage, ChatRequest, MessageRole, StreamChunk, TokenUsage
-from archer_ws.sessions.manager import Attachment, SessionManager
+from archer_ws.sessions.manager import HeldStream, SessionManager
 from archer_ws.sessions.storage.memory import MemoryStore
 from archer_ws.sessions.streams.events import Delta, Event, StreamEnded, StreamProgress, StreamStarted, TextKind
 from archer_ws.sessions.streams.gates import ManagerLimits
@@ -34,7 +34,7 @@ def ask(text: str = "hello", **fields: Any) -> ChatRequest:
     return ChatRequest(messages=[ChatMessage(role=MessageRole.USER, content=text)], **fields)
 
 
-async def start(manager: SessionManager, request: ChatRequest | None = None, principal: str = "me") -> Attachment:
+async def start(manager: SessionManager, request: ChatRequest | None = None, principal: str = "me") -> HeldStream:
     return await manager.start(principal, request or ask(), request_id="req_1", on_disconnect="cancel")
 
 
@@ -148,10 +148,10 @@ async def test_a_cancel_right_after_register_sends_nothing_upstream(
     manager: SessionManager, gateway: ScriptedGateway, store: MemoryStore
 ) -> None:
     await store.create("me", "s", None, None)
-    attachment = manager.register("me", ask(session_id="s"), request_id="r", on_disconnect="cancel")
-    manager.cancel("me", attachment.stream.stream_id)
-    await attachment.stream.wait_admitted()
-    end = await ended(attachment.stream)
+    held = manager.register("me", ask(session_id="s"), request_id="r", on_disconnect="cancel")
+    manager.cancel("me", held.stream.stream_id)
+    await held.stream.wait_admitted()
+    end = await ended(held.stream)
     assert (end.status, end.reason) == ("cancelled", "client")
     assert gateway.calls == []
     assert await store.messages("me", "s") == []
@@ -327,49 +327,49 @@ async def test_reasoning_counts_in_an_estimate_of_the_usage(manager: SessionMana
 
 
 async def test_the_last_holder_s_leaving_cancels(manager: SessionManager, gateway: ScriptedGateway) -> None:
-    attachment = await start(manager)
+    held = await start(manager)
     call = await gateway.call()
-    other = attachment.stream.hold()
-    attachment.hold.release()
-    attachment.hold.release()
+    other = held.stream.hold()
+    held.hold.release()
+    held.hold.release()
     await asyncio.sleep(0)
-    assert attachment.stream.status == "running"
+    assert held.stream.status == "running"
     other.release()
-    end = await ended(attachment.stream)
+    end = await ended(held.stream)
     assert (end.status, end.reason) == ("cancelled", "disconnected")
     assert call.closed.is_set()
 
 
 async def test_a_new_holder_within_the_same_step_wins(manager: SessionManager, gateway: ScriptedGateway) -> None:
-    attachment = await start(manager)
+    held = await start(manager)
     call = await gateway.call()
-    attachment.hold.release()
-    attachment.stream.hold()
+    held.hold.release()
+    held.stream.hold()
     await asyncio.sleep(0)
     call.say("still here")
     call.finish()
-    assert (await ended(attachment.stream)).status == "completed"
+    assert (await ended(held.stream)).status == "completed"
 
 
 async def test_a_stream_that_continues_survives_its_last_holder(
     manager: SessionManager, gateway: ScriptedGateway
 ) -> None:
-    attachment = await start(manager, ask(on_disconnect="continue"))
+    held = await start(manager, ask(on_disconnect="continue"))
     call = await gateway.call()
-    attachment.hold.release()
+    held.hold.release()
     call.say("to the end")
     call.finish()
-    assert (await ended(attachment.stream)).status == "completed"
+    assert (await ended(held.stream)).status == "completed"
 
 
 async def test_a_grace_bounds_how_long_a_stream_goes_on_alone(
     make_manager: MakeManager, gateway: ScriptedGateway
 ) -> None:
     manager = make_manager(limits=ManagerLimits(grace_s=0.01))
-    attachment = await start(manager, ask(on_disconnect="continue"))
+    held = await start(manager, ask(on_disconnect="continue"))
     await gateway.call()
-    attachment.hold.release()
-    end = await ended(attachment.stream)
+    held.hold.release()
+    end = await ended(held.stream)
     assert (end.status, end.reason) == ("cancelled", "disconnected")
 
 
@@ -403,13 +403,13 @@ async def test_ended_streams_are_listed_until_they_are_forgotten(
     make_manager: MakeManager, gateway: ScriptedGateway
 ) -> None:
     manager = make_manager(limits=ManagerLimits(retained_bytes_max=100_000))
-    attachment = await start(manager)
-    first = attachment.stream
+    held = await start(manager)
+    first = held.stream
     call = await gateway.call(0)
     call.say("x" * 60_000)
     call.finish()
     await ended(first)
-    attachment.hold.release()
+    held.hold.release()
     assert [info.stream_id for info in manager.list_streams("me").items] == [first.stream_id]
     assert manager.list_streams("me", active=True).items == []
     second = (await start(manager)).stream

@@ -12,7 +12,7 @@ from archer_ws.sessions.conversations import Conversations
 from archer_ws.sessions.manager import SessionManager
 from archer_ws.sessions.models import SessionCreate, SessionDetail
 from archer_ws.sessions.storage.memory import MemoryStore
-from archer_ws.sessions.storage.values import StoredAnswer
+from archer_ws.sessions.storage.values import StoredCompletion
 from tests.fakes.scripted_gateway import ScriptedGateway
 from tests.test_sessions.conftest import MakeManager
 from tests.test_sessions.test_manager import ask, ended, start
@@ -186,8 +186,12 @@ async def test_the_arguments_of_calls_count_in_a_page(conversations: Conversatio
     for number in range(4):
         (stored,) = (await store.begin_turn("me", "s", [question], stream_id=f"str_{number}")).messages
         calls = [ToolCall(call_id=f"c{number}", name="t", arguments=f'{{"a": "{"x" * 200_000}"}}')]
-        await store.append_answer(
-            "me", "s", StoredAnswer("", "completed", calls=calls), after=stored.message_id, stream_id=f"str_{number}"
+        await store.append_completion(
+            "me",
+            "s",
+            StoredCompletion("", "completed", calls=calls),
+            after=stored.message_id,
+            stream_id=f"str_{number}",
         )
 
     page = await conversations.get("me", "s")

@@ -19,7 +19,7 @@ from archer_ws.core.exceptions import StorageFull, StorageUnavailable
 from archer_ws.llm_gateway.types import ChatMessage, MessageRole
 from archer_ws.sessions.storage.bounded import bounded
 from archer_ws.sessions.storage.sqlite.store import SqliteStore
-from archer_ws.sessions.storage.values import StoredAnswer
+from archer_ws.sessions.storage.values import StoredCompletion
 from tests.fakes.sqlite_files import sqlite_store
 from tests.processes import ROOT
 
@@ -114,7 +114,9 @@ async def test_a_full_file_refuses_what_is_to_be_stored_and_works_again_with_roo
 
         assert len(await contents(store, "s1")) == taken
         assert (await store.get("ann", "s1")).message_count == taken
-        await store.append_answer("ann", "s2", StoredAnswer("short", "completed"), after=question, stream_id="a")
+        await store.append_completion(
+            "ann", "s2", StoredCompletion("short", "completed"), after=question, stream_id="a"
+        )
         await store.delete("ann", "s1")
         await say(store, "s2", "room again")
         assert await contents(store, "s2") == ["question", "short", "room again"]

@@ -19,7 +19,7 @@ from archer_ws.sessions.storage.sqlite.database import FileSettings, OpenDatabas
 from archer_ws.sessions.storage.sqlite.forgetting import EVERY_S, SOON_S
 from archer_ws.sessions.storage.sqlite.schema import STEPS
 from archer_ws.sessions.storage.sqlite.store import SqliteStore
-from archer_ws.sessions.storage.values import StoredAnswer
+from archer_ws.sessions.storage.values import StoredCompletion
 from tests.fakes.manual_clock import ManualClock
 from tests.fakes.sqlite_files import BYTES_MAX, sqlite_store
 
@@ -50,7 +50,9 @@ async def test_what_was_stored_is_there_again_after_a_restart(tmp_path: Path) ->
     async with opened(tmp_path) as store:
         await store.create("ann", "s1", "Sky", {"n": 1})
         question = await say(store, "s1", "why?")
-        await store.append_answer("ann", "s1", StoredAnswer("so", "completed"), after=question, stream_id="str_1")
+        await store.append_completion(
+            "ann", "s1", StoredCompletion("so", "completed"), after=question, stream_id="str_1"
+        )
         session, messages = await store.detail("ann", "s1", None, 10)
         listed = await store.page("ann", 10, None, order="updated")
     async with opened(tmp_path) as store:
@@ -58,7 +60,9 @@ async def test_what_was_stored_is_there_again_after_a_restart(tmp_path: Path) ->
         assert await store.page("ann", 10, None, order="updated") == listed
         assert len((await store.search("ann", "so", 10, None)).items) == 1
         # Also not stored twice, for who could not know whether it was.
-        await store.append_answer("ann", "s1", StoredAnswer("so", "completed"), after=question, stream_id="str_1")
+        await store.append_completion(
+            "ann", "s1", StoredCompletion("so", "completed"), after=question, stream_id="str_1"
+        )
         assert await contents(store, "s1") == ["why?", "so"]
 
 
@@ -89,7 +93,9 @@ async def test_the_event_loop_s_thread_never_touches_the_file(tmp_path: Path) ->
     async with opened(tmp_path / "kept", factory=Watched) as store:
         await store.create("ann", "s1", None, None)
         question = await say(store, "s1", "why?")
-        await store.append_answer("ann", "s1", StoredAnswer("so", "completed"), after=question, stream_id="str_1")
+        await store.append_completion(
+            "ann", "s1", StoredCompletion("so", "completed"), after=question, stream_id="str_1"
+        )
         await store.history("ann", "s1", before=question, turn_tokens=0, budget_tokens=10)
         await store.update("ann", "s1", "title", None)
         await store.search("ann", "why", 10, None)
@@ -358,7 +364,7 @@ async def test_what_is_counted_is_what_there_is(tmp_path: Path) -> None:
             await store.create("ann", name, "title", {"a": 1})
             first = await say(store, name, "one")
             await say(store, name, "two", replace_from=first)
-            await store.append_answer("ann", name, StoredAnswer("a", "completed"), after=first, stream_id="s")
+            await store.append_completion("ann", name, StoredCompletion("a", "completed"), after=first, stream_id="s")
         await store.update("ann", "s1", "another title", None)
         await store.fork("ann", "s1", new_session_id="s3")
         await store.delete("ann", "s2")

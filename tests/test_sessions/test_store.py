@@ -13,7 +13,7 @@ from archer_ws.llm_gateway.native_turns import NativeBlocks, NativeCall, NativeT
 from archer_ws.llm_gateway.tools import ToolCall
 from archer_ws.llm_gateway.types import ChatMessage, MessageRole
 from archer_ws.sessions.storage.store import SessionStore
-from archer_ws.sessions.storage.values import StoredAnswer
+from archer_ws.sessions.storage.values import StoredCompletion
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ async def append(
 
 
 async def answer(store: SessionStore, content: str, after: str, stream_id: str = "str_1") -> None:
-    await store.append_answer("ann", "s1", StoredAnswer(content, "completed"), after=after, stream_id=stream_id)
+    await store.append_completion("ann", "s1", StoredCompletion(content, "completed"), after=after, stream_id=stream_id)
 
 
 async def contents(store: SessionStore, before: str | None = None) -> list[str]:
@@ -122,7 +122,7 @@ async def test_an_unknown_session_and_another_principals_are_the_same(store: Ses
         store.update("ann", "s1", "title", None),
         store.delete("ann", "s1"),
         store.begin_turn("ann", "s1", user("hello"), stream_id="str_1"),
-        store.append_answer("ann", "s1", StoredAnswer("hi", "completed"), after="msg_1", stream_id="str_1"),
+        store.append_completion("ann", "s1", StoredCompletion("hi", "completed"), after="msg_1", stream_id="str_1"),
     ]
 
     for operation in operations:
@@ -177,7 +177,7 @@ async def test_an_answer_stands_behind_its_turn(store: SessionStore) -> None:
     await create(store, "s1")
     *_, last = await append(store, ["one", "two"])
 
-    await store.append_answer("ann", "s1", StoredAnswer("partly", "cancelled"), after=last, stream_id="str_1")
+    await store.append_completion("ann", "s1", StoredCompletion("partly", "cancelled"), after=last, stream_id="str_1")
 
     stored = (await store.messages("ann", "s1"))[-1]
     assert (stored.role, stored.content) == (MessageRole.ASSISTANT, "partly")
@@ -322,7 +322,9 @@ async def call_tools(store: SessionStore, after: str, *call_ids: str) -> None:
         ToolCall(call_id=call_id, name="get_weather", arguments='{"b": 1, "a": 12345678901234567890}')
         for call_id in call_ids
     ]
-    await store.append_answer("ann", "s1", StoredAnswer("", "completed", calls=calls), after=after, stream_id="str_1")
+    await store.append_completion(
+        "ann", "s1", StoredCompletion("", "completed", calls=calls), after=after, stream_id="str_1"
+    )
 
 
 async def test_calls_and_results_are_kept_as_they_were_said(store: SessionStore) -> None:
@@ -382,8 +384,8 @@ def native(*call_ids: str, size: int = 10_000) -> NativeTurn:
 
 async def calling(store: SessionStore, call_id: str, after: str, turn: NativeTurn | None) -> None:
     calls = [ToolCall(call_id=call_id, name="now")]
-    said = StoredAnswer("", "completed", calls=calls, native=turn)
-    await store.append_answer("ann", "s1", said, after=after, stream_id=f"str_{call_id}")
+    said = StoredCompletion("", "completed", calls=calls, native=turn)
+    await store.append_completion("ann", "s1", said, after=after, stream_id=f"str_{call_id}")
 
 
 async def results(store: SessionStore, call_id: str) -> str:

@@ -12,7 +12,7 @@ from archer_ws.llm_gateway.tools import ToolCall
 from archer_ws.llm_gateway.types import ChatMessage, MessageRole
 from archer_ws.sessions.storage.memory import MemoryStore
 from archer_ws.sessions.storage.message import CALL_OVERHEAD_BYTES, MESSAGE_OVERHEAD_BYTES
-from archer_ws.sessions.storage.values import StoredAnswer
+from archer_ws.sessions.storage.values import StoredCompletion
 from tests.fakes.manual_clock import ManualClock
 
 
@@ -27,7 +27,9 @@ async def say(
 
 
 async def answer(store: MemoryStore, session_id: str, content: str, after: str, stream_id: str = "str_1") -> None:
-    await store.append_answer("ann", session_id, StoredAnswer(content, "completed"), after=after, stream_id=stream_id)
+    await store.append_completion(
+        "ann", session_id, StoredCompletion(content, "completed"), after=after, stream_id=stream_id
+    )
 
 
 def cost(*contents: str) -> int:
@@ -94,8 +96,8 @@ async def test_calls_without_arguments_are_not_for_nothing() -> None:
         before, _ = tracemalloc.get_traced_memory()
         calls = [ToolCall(call_id=f"call{each:05}", name=f"look{each}", arguments="{}") for each in range(1000)]
         (asked,) = await say(store, "s1", "?")
-        await store.append_answer(
-            "ann", "s1", StoredAnswer("", "completed", calls=calls), after=asked, stream_id="str_1"
+        await store.append_completion(
+            "ann", "s1", StoredCompletion("", "completed", calls=calls), after=asked, stream_id="str_1"
         )
         after, _ = tracemalloc.get_traced_memory()
     finally:
@@ -211,7 +213,7 @@ async def test_a_session_untouched_for_the_idle_time_is_forgotten() -> None:
     await store.create("ann", "next", None, None)
 
 
-@pytest.mark.parametrize("touch", ["create", "get", "messages", "update", "begin_turn", "append_answer"])
+@pytest.mark.parametrize("touch", ["create", "get", "messages", "update", "begin_turn", "append_completion"])
 async def test_any_use_begins_the_idle_time_again(touch: str) -> None:
     clock = ManualClock()
     store = MemoryStore(idle_ttl_s=100, clock=clock)
@@ -231,7 +233,7 @@ async def test_any_use_begins_the_idle_time_again(touch: str) -> None:
             await store.update("ann", "used", "title", None)
         case "begin_turn":
             await say(store, "used", "more")
-        case "append_answer":
+        case "append_completion":
             await answer(store, "used", "answer", after=question)
     clock.advance(60)
 
@@ -258,8 +260,8 @@ async def test_what_providers_must_see_again_counts_as_long_as_it_is_kept() -> N
     (asked,) = await say(store, "s1", "What time is it?")
     native = NativeTurn("anthropic", "claude", b"", kept)
     calls = [ToolCall(call_id="one", name="now")]
-    said = StoredAnswer("", "completed", calls=calls, native=native)
-    await store.append_answer("ann", "s1", said, after=asked, stream_id="str_1")
+    said = StoredCompletion("", "completed", calls=calls, native=native)
+    await store.append_completion("ann", "s1", said, after=asked, stream_id="str_1")
     with pytest.raises(Overloaded):
         await say(store, "s1", "x" * 50_000)
     result = ChatMessage(role=MessageRole.TOOL, content="noon", call_id="one")

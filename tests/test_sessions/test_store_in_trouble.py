@@ -75,11 +75,11 @@ async def assert_all_given_back(manager: SessionManager, gateway: ScriptedGatewa
     store.fails.clear()
     assert manager.running == 0
     number = len(gateway.calls)
-    attachment = await start(manager, ask("again", session_id="s"))
+    held = await start(manager, ask("again", session_id="s"))
     call = await gateway.call(number)
     call.say("fine")
     call.finish()
-    assert (await ended(attachment.stream)).status == "completed"
+    assert (await ended(held.stream)).status == "completed"
 
 
 @pytest.mark.parametrize(("operation", "ignores_cancel"), TROUBLED_ADMISSIONS)
@@ -183,7 +183,7 @@ async def contents(store: TroubledStore) -> list[str]:
 async def test_an_answer_that_is_stored_late_is_told_as_not_stored_and_stored_once(
     manager: SessionManager, gateway: ScriptedGateway, store: TroubledStore
 ) -> None:
-    store.hangs = {"append_answer"}
+    store.hangs = {"append_completion"}
 
     stream = await answered(manager, gateway)
 
@@ -200,7 +200,7 @@ async def test_an_answer_that_is_stored_late_is_told_as_not_stored_and_stored_on
 async def test_an_answer_is_tried_again_where_the_store_fails_for_a_moment(
     manager: SessionManager, gateway: ScriptedGateway, store: TroubledStore
 ) -> None:
-    store.fails = {"append_answer": [OSError("busy"), OSError("busy")]}
+    store.fails = {"append_completion": [OSError("busy"), OSError("busy")]}
 
     end = await ended(await answered(manager, gateway))
 
@@ -213,13 +213,13 @@ async def test_an_answer_is_tried_again_where_the_store_fails_for_a_moment(
 async def test_an_answer_that_the_store_never_takes_is_given_up_with_a_line_in_the_log(
     manager: SessionManager, gateway: ScriptedGateway, store: TroubledStore
 ) -> None:
-    store.fails = {"append_answer": [OSError("full") for _ in range(3)]}
+    store.fails = {"append_completion": [OSError("full") for _ in range(3)]}
 
     with capture_logs() as lines:
         assert (await ended(await answered(manager, gateway))).stored is False
         await manager.aclose()
 
-    assert [line["event"] for line in lines].count("answer_not_stored") == 1
+    assert [line["event"] for line in lines].count("completion_not_stored") == 1
     assert await contents(store) == ["q"]
     await store.inner.delete("me", "s")
 
@@ -236,7 +236,7 @@ async def test_an_answer_stored_in_time_says_nothing_about_it(
 async def test_a_stop_waits_for_an_answer_that_is_being_stored(
     manager: SessionManager, gateway: ScriptedGateway, store: TroubledStore
 ) -> None:
-    store.hangs = {"append_answer"}
+    store.hangs = {"append_completion"}
     stream = await answered(manager, gateway)
     async with asyncio.timeout(10):
         await store.is_hanging.wait()

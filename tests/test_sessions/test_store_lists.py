@@ -13,7 +13,7 @@ from archer_ws.sessions.models import ExportedSession
 from archer_ws.sessions.storage.conversation import Entry
 from archer_ws.sessions.storage.sqlite.store import SqliteStore
 from archer_ws.sessions.storage.store import SessionStore
-from archer_ws.sessions.storage.values import StoredAnswer
+from archer_ws.sessions.storage.values import StoredCompletion
 
 
 @pytest.fixture
@@ -33,7 +33,9 @@ async def make(store: SessionStore, *session_ids: str, principal: str = "ann") -
 
 
 async def answer(store: SessionStore, session_id: str, content: str, after: str, stream_id: str = "str_1") -> None:
-    await store.append_answer("ann", session_id, StoredAnswer(content, "completed"), after=after, stream_id=stream_id)
+    await store.append_completion(
+        "ann", session_id, StoredCompletion(content, "completed"), after=after, stream_id=stream_id
+    )
 
 
 async def listed(store: SessionStore, limit: int = 3, archived: bool | None = None) -> list[str]:
@@ -133,7 +135,7 @@ async def test_a_history_is_cut_as_the_pure_rule_says(store: SessionStore, turns
 async def test_an_answer_has_all_that_is_needed_to_draw_it(store: SessionStore) -> None:
     await make(store, "s1")
     first, last = await say(store, "s1", "one", "two")
-    told = StoredAnswer(
+    told = StoredCompletion(
         "text 😀\x00 end",
         "incomplete",
         calls=[ToolCall(call_id="c1", name="look", arguments='{"a": 1.50}')],
@@ -146,7 +148,7 @@ async def test_an_answer_has_all_that_is_needed_to_draw_it(store: SessionStore) 
         error=ErrorInfo(kind="upstream_truncated", message="cut", hint="again", retryable=True, request_id="r"),
     )
 
-    await store.append_answer("ann", "s1", told, after=last, stream_id="str_1")
+    await store.append_completion("ann", "s1", told, after=last, stream_id="str_1")
 
     *_, second, stored = await store.messages("ann", "s1")
     assert (stored.parent_id, second.parent_id) == (last, first)
@@ -246,7 +248,7 @@ async def test_a_session_shows_how_its_last_text_begins(store: SessionStore) -> 
     assert (await store.get("ann", "s1")).preview is None
     (first,) = await say(store, "s1", "  first\n\nline  ")
     assert (await store.get("ann", "s1")).preview == "first line"
-    await store.append_answer("ann", "s1", StoredAnswer("word " * 100, "completed"), after=first, stream_id="a")
+    await store.append_completion("ann", "s1", StoredCompletion("word " * 100, "completed"), after=first, stream_id="a")
     shown = (await store.page("ann", 1, None)).items[0].preview
     assert shown is not None
     assert shown.startswith("word word")
@@ -392,8 +394,8 @@ async def test_what_is_exported_can_be_imported_and_is_the_same(store: SessionSt
     await make(store, "s2")
     (first,) = await say(store, "s1", "one")
     calls = [ToolCall(call_id="c1", name="look", arguments="{}")]
-    await store.append_answer(
-        "ann", "s1", StoredAnswer("", "completed", calls=calls, model="m"), after=first, stream_id="str_1"
+    await store.append_completion(
+        "ann", "s1", StoredCompletion("", "completed", calls=calls, model="m"), after=first, stream_id="str_1"
     )
     result = ChatMessage(role=MessageRole.TOOL, call_id="c1", content="seen", status="error")
     await store.begin_turn("ann", "s1", [result], stream_id="str_2")

@@ -18,7 +18,7 @@ from archer_ws.sessions.models import ExportedSession, StoredMessage
 from archer_ws.sessions.storage.memory import MemoryStore
 from archer_ws.sessions.storage.message import MESSAGE_OVERHEAD_BYTES, chat_of
 from archer_ws.sessions.storage.store import SessionStore
-from archer_ws.sessions.storage.values import EarlierMessage, StoredAnswer
+from archer_ws.sessions.storage.values import EarlierMessage, StoredCompletion
 from tests.fakes.sqlite_files import sqlite_store
 
 PICTURE = {"type": "image", "file_id": "file_Zq0wXyNn2m1p"}
@@ -35,7 +35,7 @@ def called(*call_ids: str, content: str = "", native: NativeTurn | None = None, 
     calls = [
         ToolCall(call_id=call_id, name="now", arguments='{"b": 1, "a": 12345678901234567890}') for call_id in call_ids
     ]
-    answer = StoredAnswer(content, "completed", calls=calls, native=native, **told)
+    answer = StoredCompletion(content, "completed", calls=calls, native=native, **told)
     return EarlierMessage(chat_of(answer), answer)
 
 
@@ -50,8 +50,8 @@ def steered(content: Any, message_id: str | None = None) -> EarlierMessage:
     return EarlierMessage(ChatMessage.model_validate(given))
 
 
-def answer(content: str, *earlier: EarlierMessage, **told: Any) -> StoredAnswer:
-    return StoredAnswer(content, told.pop("status", "completed"), earlier=earlier, **told)
+def answer(content: str, *earlier: EarlierMessage, **told: Any) -> StoredCompletion:
+    return StoredCompletion(content, told.pop("status", "completed"), earlier=earlier, **told)
 
 
 async def ask(store: SessionStore, *messages: str | ChatMessage, stream_id: str = "str_1", **fields: Any) -> str:
@@ -64,8 +64,8 @@ async def ask(store: SessionStore, *messages: str | ChatMessage, stream_id: str 
     return stored.messages[-1].message_id
 
 
-async def leave(store: SessionStore, left: StoredAnswer, after: str, stream_id: str = "str_1") -> list[str]:
-    return await store.append_answer("ann", "s1", left, after=after, stream_id=stream_id)
+async def leave(store: SessionStore, left: StoredCompletion, after: str, stream_id: str = "str_1") -> list[str]:
+    return await store.append_completion("ann", "s1", left, after=after, stream_id=stream_id)
 
 
 async def stored(store: SessionStore) -> list[StoredMessage]:
@@ -195,7 +195,7 @@ async def test_no_message_is_made_of_an_answer_that_says_nothing(store: SessionS
 
 async def test_of_what_the_model_said_the_answer_counts_with_its_status(store: SessionStore) -> None:
     question = await ask(store, "What time is it?")
-    said = StoredAnswer("It is", "incomplete", calls=called("c1").chat.tool_calls or ())
+    said = StoredCompletion("It is", "incomplete", calls=called("c1").chat.tool_calls or ())
     left = answer("No", EarlierMessage(called("c2", content="It was").chat, said), came("c1"), status="cancelled")
     await leave(store, left, question)
     messages = (await stored(store))[1:]
@@ -322,8 +322,8 @@ async def test_memory_keeps_and_counts_each_message_once() -> None:
     before = store._sizes.taken
     await leave(store, left, question)
     kept = store._conversations["ann", "s1"].messages[-1]
-    assert kept.answer is not None
-    assert not kept.answer.earlier, "replaced, they would be held all the same"
+    assert kept.completion is not None
+    assert not kept.completion.earlier, "replaced, they would be held all the same"
     assert store._sizes.taken - before == 1000 + 2 + 2 + 3 + 3 * MESSAGE_OVERHEAD_BYTES
 
 

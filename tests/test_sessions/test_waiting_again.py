@@ -77,7 +77,7 @@ def life(tmp_path: Path) -> Life:
 
 async def answer(manager: SessionManager, call_id: str, content: str = "", claim: str | None = None) -> str:
     said = ToolResult(content=content or result_of(call_id), claim=claim)
-    return (await manager.calls.answer("me", ID, call_id, said)).outcome
+    return (await manager.calls.add_result("me", ID, call_id, said)).outcome
 
 
 async def claim(manager: SessionManager, call_id: str, claim: str = "mine") -> str:
@@ -310,7 +310,7 @@ async def test_a_server_that_stops_parks_what_waits_and_takes_nothing_more_of_it
 async def test_what_is_being_said_while_it_is_parked_is_kept_and_answered(life: Life) -> None:
     async with life.process() as manager:
         stream = await life.begin(manager)
-        answering = asyncio.ensure_future(manager.calls.answer("me", ID, "w1", ToolResult(content="rain")))
+        answering = asyncio.ensure_future(manager.calls.add_result("me", ID, "w1", ToolResult(content="rain")))
         await drained(manager)
         assert stream.is_parked
         assert (await answering).outcome == "accepted"

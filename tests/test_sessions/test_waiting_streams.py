@@ -21,16 +21,16 @@ from archer_ws.sessions.storage.journal import (
 )
 from archer_ws.sessions.storage.message import chat_of
 from archer_ws.sessions.storage.sqlite.store import SqliteStore
-from archer_ws.sessions.storage.values import EarlierMessage, StoredAnswer
+from archer_ws.sessions.storage.values import EarlierMessage, StoredCompletion
 from tests.fakes.sqlite_files import sqlite_store
 
 KEY: StreamKey = ("ann", "str_1")
 PIECES = [LogPiece(1, 1, "started", b"{}", None), LogPiece(2, 2, "content", b"Hm.", b"\x03\0\0\0")]
-CALLED = StoredAnswer("", "completed", calls=[ToolCall(call_id="c1", name="now", arguments="{}")])
+CALLED = StoredCompletion("", "completed", calls=[ToolCall(call_id="c1", name="now", arguments="{}")])
 LOST = EarlierMessage(
     ChatMessage.model_validate({"role": "tool", "call_id": "c1", "content": "gone", "status": "lost"})
 )
-LEFT = StoredAnswer("", "incomplete", earlier=[EarlierMessage(chat_of(CALLED), CALLED), LOST])
+LEFT = StoredCompletion("", "incomplete", earlier=[EarlierMessage(chat_of(CALLED), CALLED), LOST])
 
 
 @asynccontextmanager
@@ -68,7 +68,7 @@ class Ends:
 
     def __call__(
         self, lost: StreamRecord, pieces: Sequence[LogPiece], loop: str | None
-    ) -> tuple[StoredAnswer, LogEnd] | None:
+    ) -> tuple[StoredCompletion, LogEnd] | None:
         self.given.append((lost.stream_id, list(pieces), loop))
         return None if loop is not None and "waits" in loop else (LEFT, its_end("incomplete"))
 
@@ -110,7 +110,7 @@ async def test_a_stream_that_went_on_waiting_takes_more_and_ends_like_any_other(
         assert isinstance(found, WaitingStream)
         assert (found.pieces, found.loop) == ([*PIECES, more], '{"waits": 2}')
         last = LogPiece(4, 4, "tool_result", b"{}", None)
-        left = await store.append_answer(
+        left = await store.append_completion(
             "ann", "s1", LEFT, after=question, stream_id="str_1", end=its_end("completed", [last])
         )
         assert await store.journal.load(KEY) == [*PIECES, more, last]

@@ -63,7 +63,7 @@ class Data:
     data: bytes
 
 
-Found: TypeAlias = DataBegun | Data | DataEnded | GivenBack | Json
+BodyPiece: TypeAlias = DataBegun | Data | DataEnded | GivenBack | Json
 
 
 class InlineData:
@@ -82,23 +82,23 @@ class InlineData:
         self._stays = ""
         self._mark = secrets.token_hex(_MARK_BYTES)
 
-    def feed(self, data: bytes) -> list[Found]:
+    def feed(self, data: bytes) -> list[BodyPiece]:
         """What was found in the next bytes of the body."""
         self._unread += data
-        found: list[Found] = []
+        found: list[BodyPiece] = []
         while self._data(found) if self._media_type is not None else self._json(found):
             pass
         return found
 
-    def end(self) -> list[Found]:
+    def end(self) -> list[BodyPiece]:
         """The body is complete."""
-        found: list[Found] = []
+        found: list[BodyPiece] = []
         if self._media_type is not None:
             self._give_back(found, self._unread)
         self._put(found, len(self._unread))
         return found
 
-    def _json(self, found: list[Found]) -> bool:
+    def _json(self, found: list[BodyPiece]) -> bool:
         """Read outside of data; whether there is more to read."""
         place = 0
         while self._taken < TAKEN_MAX and (begin := _BEGIN.search(self._unread, place)):
@@ -112,7 +112,7 @@ class InlineData:
         self._put(found, len(self._unread) if last < 0 else last)
         return False
 
-    def _data(self, found: list[Found]) -> bool:
+    def _data(self, found: list[BodyPiece]) -> bool:
         """Read within a data URL; whether there is more to read."""
         quote = self._unread.find(b'"')
         is_last = quote >= 0
@@ -151,7 +151,7 @@ class InlineData:
         self._put(found, 1)
         return True
 
-    def _give_back(self, found: list[Found], unread: bytes) -> bool:
+    def _give_back(self, found: list[BodyPiece], unread: bytes) -> bool:
         """It is text, and the rest of the string follows, up to the next quote without a backslash."""
         if self._is_begun:
             found.append(GivenBack())
@@ -162,13 +162,13 @@ class InlineData:
         self._media_type = None
         return self._json(found)
 
-    def _put(self, found: list[Found], end: int) -> None:
+    def _put(self, found: list[BodyPiece], end: int) -> None:
         """Pass this much of the unread bytes on as JSON."""
         text, self._unread = self._unread[:end], self._unread[end:]
         if text:
             self._tell(found, text)
 
-    def _tell(self, found: list[Found], text: bytes) -> None:
+    def _tell(self, found: list[BodyPiece], text: bytes) -> None:
         found.append(Json(text))
         slashes = len(text) - len(text.rstrip(b"\\"))
         self._is_escaped = (slashes + (self._is_escaped and slashes == len(text))) % 2 == 1

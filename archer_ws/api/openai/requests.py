@@ -10,7 +10,7 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, ConfigDict, Field, model_validator
 
 from archer_ws.api.openai.messages import TEXT_ONLY, CompletionMessage, chat_message, refuse
-from archer_ws.api.openai.tools import Choice, FunctionTool, choice_as_ours
+from archer_ws.api.openai.tools import FunctionTool, ToolChoiceField, choice_as_ours
 from archer_ws.core.exceptions import FieldError, InvalidParams
 from archer_ws.core.wire_model import WireModel
 from archer_ws.examples.openai import PLAIN
@@ -68,7 +68,7 @@ class CompletionRequest(WireModel):
         list[FunctionTool] | None, Field(max_length=TOOLS_MAX, description="The tools that the model may call.")
     ] = None
     tool_choice: Annotated[
-        Choice | None,
+        ToolChoiceField | None,
         Field(description="Whether it must call a tool: auto (the default), none, required, or one function."),
     ] = None
     parallel_tool_calls: Annotated[

@@ -121,7 +121,7 @@ def _readable_choice(given: Any) -> Any:
     raise wrong("should be auto, none, required, or a function's name", "", _NESTED_CHOICE)
 
 
-Choice = Annotated[Literal["auto", "none", "required"] | NamedChoice, BeforeValidator(_readable_choice)]
+ToolChoiceField = Annotated[Literal["auto", "none", "required"] | NamedChoice, BeforeValidator(_readable_choice)]
 
 
 def choice_as_ours(choice: str | NamedChoice | None) -> Any:

@@ -27,7 +27,7 @@ from archer_ws.core.exceptions import (
 from archer_ws.examples.chat import COMPLETED_RESPONSE, PLAIN_REQUEST, SUNSET_REQUEST
 from archer_ws.examples.story import SKY_STREAM_ID
 from archer_ws.llm_gateway.types import ChatRequest, ChatResponse
-from archer_ws.sessions.manager import Attachment
+from archer_ws.sessions.manager import HeldStream
 
 router = APIRouter(prefix="/api/v1/chat", route_class=OwnGenerationRoute, tags=["chat"])
 
@@ -85,8 +85,8 @@ async def complete(
     asked = with_files(request, body)
     if not body.stream:
         _check_needs_no_events(body)
-    attachment = await services.manager.start(principal, asked, request_id=request_id, on_disconnect="cancel")
-    return _events(attachment, services) if body.stream else WholeCompletionResponse(attachment, whole_completion)
+    held = await services.manager.start(principal, asked, request_id=request_id, on_disconnect="cancel")
+    return _events(held, services) if body.stream else WholeCompletionResponse(held, whole_completion)
 
 
 @router.post(
@@ -105,12 +105,12 @@ async def complete_streaming(
 ) -> Response:
     """Generate a completion as events, whatever `stream` says. The last event reports a failure after acceptance."""
     asked = with_files(request, body)
-    attachment = await services.manager.start(principal, asked, request_id=request_id, on_disconnect="cancel")
-    return _events(attachment, services)
+    held = await services.manager.start(principal, asked, request_id=request_id, on_disconnect="cancel")
+    return _events(held, services)
 
 
-def _events(attachment: Attachment, services: Services) -> Response:
-    return EventStreamResponse(attachment, keep_alive_s=services.limits.events_keep_alive_s)
+def _events(held: HeldStream, services: Services) -> Response:
+    return EventStreamResponse(held, keep_alive_s=services.limits.events_keep_alive_s)
 
 
 def _check_needs_no_events(body: ChatRequest) -> None:

@@ -28,7 +28,7 @@ from archer_ws.api.streaming.responses import EventStreamResponse, WholeCompleti
 from archer_ws.core.exceptions import Draining, InvalidParams, ModelNotFound, Overloaded
 from archer_ws.examples.openai import MODEL_ID, MODEL_OBJECT, PLAIN, STREAMED, WITH_RESULT, WITH_TOOL
 from archer_ws.llm_gateway.types import ChatMessage, ChatRequest, MessageRole, ModelInfo
-from archer_ws.sessions.manager import Attachment
+from archer_ws.sessions.manager import HeldStream
 from archer_ws.sessions.streams.events import ControlEvent, StreamProgress
 from archer_ws.sessions.streams.log import StreamLog
 from archer_ws.sessions.streams.stream import Stream
@@ -88,14 +88,14 @@ async def create_completion(
     text was generated. Nothing is added to the request: without `temperature` or a token limit, the model's own apply.
     """
     asked = with_files(request, _chat_request(body))
-    attachment = await services.manager.start(
+    held = await services.manager.start(
         principal, asked, request_id=request_id, on_disconnect="cancel", with_defaults=False
     )
     headers = ignored_header(body, services.router.left_out(asked))
     if body.stream:
         silence_s = services.limits.events_keep_alive_s
-        return await _chunks(attachment, request, headers, include_usage=body.include_usage, silence_s=silence_s)
-    return WholeCompletionResponse(attachment, partial(_whole, headers))
+        return await _chunks(held, request, headers, include_usage=body.include_usage, silence_s=silence_s)
+    return WholeCompletionResponse(held, partial(_whole, headers))
 
 
 @router.get(
@@ -138,19 +138,19 @@ def _chat_request(body: CompletionRequest) -> ChatRequest:
 
 
 async def _chunks(
-    attachment: Attachment, request: Request, headers: Mapping[str, str], *, include_usage: bool, silence_s: float
+    held: HeldStream, request: Request, headers: Mapping[str, str], *, include_usage: bool, silence_s: float
 ) -> Response:
     """The stream; or its error if it failed before the first text, since SDKs and proxies act on the status.
 
     So the head waits for the first text, but not for long: the connection would look dead.
     """
-    await until_text(attachment, request.receive, silence_s)
-    stream = attachment.stream
+    await until_text(held, request.receive, silence_s)
+    stream = held.stream
     if not stream.log.text_bytes and (error := _error_of(stream, headers)):
-        attachment.hold.release()
+        held.hold.release()
         return error
     encode = encoder_of(stream, include_usage=include_usage)
-    answer = EventStreamResponse(attachment, encode=encode, keep_alive_s=silence_s)
+    answer = EventStreamResponse(held, encode=encode, keep_alive_s=silence_s)
     answer.headers.update(headers)
     return answer
 

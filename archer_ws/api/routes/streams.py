@@ -23,7 +23,7 @@ from archer_ws.core.limits import PAGE_ITEMS_MAX
 from archer_ws.core.wire_model import Identifier
 from archer_ws.examples.sessions import RUNNING
 from archer_ws.examples.story import SKY_STREAM_ID
-from archer_ws.sessions.manager import Attachment
+from archer_ws.sessions.manager import HeldStream
 from archer_ws.sessions.models import CancelResult, StreamInfo, StreamPage
 from archer_ws.sessions.views import stream_info, stream_messages
 
@@ -134,8 +134,8 @@ async def follow_stream(
         )
     if is_head:
         return event_stream_head(stream)
-    attachment = Attachment(stream, stream.hold(), duplicate=True)
-    return EventStreamResponse(attachment, after=cursor, keep_alive_s=services.limits.events_keep_alive_s)
+    held = HeldStream(stream, stream.hold(), duplicate=True)
+    return EventStreamResponse(held, after=cursor, keep_alive_s=services.limits.events_keep_alive_s)
 
 
 def _seq(last_event_id: str) -> int:

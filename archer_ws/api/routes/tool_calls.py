@@ -23,7 +23,7 @@ from archer_ws.examples.events import STEERED
 from archer_ws.examples.story import CALL_ID, OSLO_STREAM_ID
 from archer_ws.examples.tool_calls import AGREED, DENIED, ERROR_RESULT, LONG_CLAIM, OK_RESULT
 from archer_ws.llm_gateway.tools import CallId
-from archer_ws.sessions.tool_models import Approval, Claim, Steer, ToolAnswer, ToolResult
+from archer_ws.sessions.tool_models import Approval, Claim, Steer, ToolOutcome, ToolResult
 
 router = APIRouter(prefix="/api/v1/streams/{stream_id}", tags=["streams"])
 
@@ -67,7 +67,7 @@ _SAYING = (ContentTooLarge, FileNotFound, Unsupported)
 )
 async def approve_call(
     body: ApprovalBody, services: ServicesDep, principal: Principal, stream_id: StreamId, call_id: OfCall
-) -> ToolAnswer:
+) -> ToolOutcome:
     """Decide whether a call that needs approval may run: until then nobody can claim it or send its result. The first
     decision counts; the model is told of a denial, with its reason."""
     return await services.manager.calls.approve(principal, stream_id, call_id, body)
@@ -84,7 +84,7 @@ async def approve_call(
 )
 async def claim_call(
     body: ClaimBody, services: ServicesDep, principal: Principal, stream_id: StreamId, call_id: OfCall
-) -> ToolAnswer:
+) -> ToolOutcome:
     """Claim a call right before you run it, so that nobody else does. You mint the claim; repeating it renews it."""
     return await services.manager.calls.claim(principal, stream_id, call_id, body.claim, holder=None, ttl_s=body.ttl_s)
 
@@ -98,11 +98,11 @@ async def claim_call(
         **error_responses(*GUARDED, *BODY, *_SAYING, *_STORING),
     },
 )
-async def answer_call(
+async def add_result(
     body: ResultBody, services: ServicesDep, principal: Principal, stream_id: StreamId, call_id: OfCall
-) -> ToolAnswer:
+) -> ToolOutcome:
     """Send a call's result; the first one counts. When the last call of the step has one, the stream goes on."""
-    return await services.manager.calls.answer(principal, stream_id, call_id, body)
+    return await services.manager.calls.add_result(principal, stream_id, call_id, body)
 
 
 @router.post(
@@ -114,6 +114,8 @@ async def answer_call(
         **error_responses(*GUARDED, *BODY, *_SAYING, *_STORING, Overloaded),
     },
 )
-async def steer_stream(body: SteerBody, services: ServicesDep, principal: Principal, stream_id: StreamId) -> ToolAnswer:
+async def steer_stream(
+    body: SteerBody, services: ServicesDep, principal: Principal, stream_id: StreamId
+) -> ToolOutcome:
     """Put a user's message into a running stream: a further step follows, in which the model sees it."""
     return await services.manager.calls.steer(principal, stream_id, body)

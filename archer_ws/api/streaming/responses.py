@@ -17,7 +17,7 @@ from archer_ws.api.streaming.sse import KEEP_ALIVE, MEDIA_TYPE, encode_event
 from archer_ws.core.exceptions import http_status
 from archer_ws.core.lean_event import LeanEvent
 from archer_ws.core.limits import EVENTS_KEEP_ALIVE_S
-from archer_ws.sessions.manager import Attachment
+from archer_ws.sessions.manager import HeldStream
 from archer_ws.sessions.streams.events import Event, StreamEnded
 from archer_ws.sessions.streams.log import StreamLog
 from archer_ws.sessions.streams.stream import Stream
@@ -41,18 +41,18 @@ class EventStreamResponse(Response):
 
     def __init__(
         self,
-        attachment: Attachment,
+        held: HeldStream,
         *,
         after: int = 0,
         encode: Callable[[Event], bytes] | None = None,
         keep_alive_s: float = EVENTS_KEEP_ALIVE_S,
     ) -> None:
-        stream = attachment.stream
+        stream = held.stream
         super().__init__(headers=_headers(stream))
         # Set by Response for its empty body.
         del self.headers["content-length"]
         self._log: StreamLog | None = stream.log
-        self._hold = attachment.hold
+        self._hold = held.hold
         self._hold.reader = self
         self._unwatch: Callable[[], None] = lambda: None
         self._cursor = after
@@ -159,10 +159,10 @@ class WholeCompletionResponse(Response):
     If the client disconnects before, the hold is released at once.
     """
 
-    def __init__(self, attachment: Attachment, answer: Callable[[Stream], Response]) -> None:
+    def __init__(self, held: HeldStream, answer: Callable[[Stream], Response]) -> None:
         super().__init__()
-        self._stream: Stream | None = attachment.stream
-        self._hold = attachment.hold
+        self._stream: Stream | None = held.stream
+        self._hold = held.hold
         self._answer = answer
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -201,13 +201,13 @@ def whole_completion(stream: Stream) -> Response:
     return Response(answer.model_dump_json(), status, headers, media_type="application/json")
 
 
-async def until_text(attachment: Attachment, receive: Receive, limit_s: float) -> None:
+async def until_text(held: HeldStream, receive: Receive, limit_s: float) -> None:
     """Wait for the stream's first text or its end, at most for `limit_s`, the longest that a client may get no head.
 
     The hold stays, except if this is cancelled; also when the client disconnects, which the stream's follower then
     notices.
     """
-    stream_log, come_or_left = attachment.stream.log, LeanEvent()
+    stream_log, come_or_left = held.stream.log, LeanEvent()
     try:
         departure = _departure(receive, come_or_left.set)
         try:
@@ -219,7 +219,7 @@ async def until_text(attachment: Attachment, receive: Receive, limit_s: float) -
         finally:
             await _taken_down(departure)
     except BaseException:
-        attachment.hold.release()
+        held.hold.release()
         raise
 
 

@@ -10,9 +10,9 @@ from archer_ws.llm_gateway.decoding.tool_calls import ArgumentsPiece
 from archer_ws.llm_gateway.types import FinishReason, Refusal, StreamChunk, TokenUsage
 
 #: A call's id and name.
-Call = tuple[str, str]
+CallIdentity = tuple[str, str]
 #: The kind of a run of text: True for reasoning, False for content, or the call whose arguments it is.
-Kind = bool | Call
+Kind = bool | CallIdentity
 #: Equivalent to `StreamChunk(**fields)`, in two thirds of the time.
 _new_chunk: Callable[[dict[str, str]], StreamChunk] = TypeAdapter(StreamChunk).validator.validate_python
 

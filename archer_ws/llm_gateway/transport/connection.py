@@ -48,7 +48,7 @@ class Origin:
     tls: ssl.SSLContext | None
 
 
-async def connect(origin: Origin, limit_s: float) -> "Connection":
+async def connect(origin: Origin, limit_s: float) -> "ProviderConnection":
     """A connection, made within so many seconds.
 
     Raises:
@@ -62,7 +62,10 @@ async def connect(origin: Origin, limit_s: float) -> "Connection":
             try:
                 connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 _, connection = await loop.create_connection(
-                    Connection, sock=connected, ssl=origin.tls, server_hostname=origin.host if origin.tls else None
+                    ProviderConnection,
+                    sock=connected,
+                    ssl=origin.tls,
+                    server_hostname=origin.host if origin.tls else None,
                 )
             except BaseException:
                 connected.close()
@@ -75,7 +78,7 @@ async def connect(origin: Origin, limit_s: float) -> "Connection":
     return connection
 
 
-class Connection(asyncio.Protocol):
+class ProviderConnection(asyncio.Protocol):
     """A connection that carries one request at a time; made by `connect`."""
 
     def __init__(self) -> None:
@@ -102,7 +105,7 @@ class Connection(asyncio.Protocol):
             self._is_readable = _readable(self._transport.get_extra_info("socket").fileno())
         return not self._is_readable()
 
-    async def ask(self, head: bytes, body: Body, *, on_over: "Callable[[Connection], None]") -> "HttpResponse":
+    async def ask(self, head: bytes, body: Body, *, on_over: "Callable[[ProviderConnection], None]") -> "HttpResponse":
         """The response to a request, after its head was read. `on_over` gets the connection after a response that
         leaves it usable; after any other response it is closed.
 
@@ -185,7 +188,7 @@ class Connection(asyncio.Protocol):
             self._answer.end(exc)
         self.on_lost()
 
-    def _over(self, on_over: "Callable[[Connection], None]", is_reusable: bool) -> None:
+    def _over(self, on_over: "Callable[[ProviderConnection], None]", is_reusable: bool) -> None:
         self._answer = None
         if is_reusable and self.is_open and not self._is_cut:
             on_over(self)

@@ -12,13 +12,13 @@ from typing import TypeAlias
 
 from archer_ws.core.lean_event import LeanEvent
 from archer_ws.llm_gateway.transport.carrier import Carrier
-from archer_ws.llm_gateway.transport.connection import Connection, Origin, Unanswered, connect
+from archer_ws.llm_gateway.transport.connection import Origin, ProviderConnection, Unanswered, connect
 from archer_ws.llm_gateway.transport.json_body import Body, size_of
-from archer_ws.llm_gateway.transport.request import Place, RequestTemplate
+from archer_ws.llm_gateway.transport.request import Destination, RequestTemplate
 from archer_ws.llm_gateway.transport.response import StreamedResponse
 
 #: The address of a connection, and the principal that uses it.
-_Use: TypeAlias = tuple[Place, str]
+_Use: TypeAlias = tuple[Destination, str]
 
 
 class StreamPool(Carrier):
@@ -43,17 +43,17 @@ class StreamPool(Carrier):
         self._keep_alive_s = keep_alive_s
         self._tls = tls
         self._loop = asyncio.get_running_loop()
-        self._open: set[Connection] = set()
+        self._open: set[ProviderConnection] = set()
         self._none_open = LeanEvent()
         #: Idle connections, each with the timer that closes it; the last used one is used next.
-        self._idle: dict[_Use, list[tuple[Connection, asyncio.TimerHandle]]] = defaultdict(list)
+        self._idle: dict[_Use, list[tuple[ProviderConnection, asyncio.TimerHandle]]] = defaultdict(list)
 
     async def ask(self, request: RequestTemplate, body: Body, *, principal: str = "") -> StreamedResponse:
         """See `Carrier`."""
         use = request.place, principal
         head = request.head(size_of(body))
         # A server that was asked to close need not confirm it.
-        on_over = Connection.abort if request.is_last else partial(self._keep, use)
+        on_over = ProviderConnection.abort if request.is_last else partial(self._keep, use)
         connection = self._take_idle(use)
         if connection is not None:
             try:
@@ -72,14 +72,14 @@ class StreamPool(Carrier):
             self._none_open.clear()
             await self._none_open.wait()
 
-    async def _connected(self, use: _Use) -> Connection:
+    async def _connected(self, use: _Use) -> ProviderConnection:
         host, port, is_tls = use[0]
         connection = await connect(Origin(host, port, self._tls if is_tls else None), self._connect_s)
         self._open.add(connection)
         connection.on_lost = partial(self._forget, use, connection)
         return connection
 
-    def _take_idle(self, use: _Use) -> Connection | None:
+    def _take_idle(self, use: _Use) -> ProviderConnection | None:
         idle = self._idle.get(use)
         while idle:
             connection, timer = idle.pop()
@@ -89,11 +89,11 @@ class StreamPool(Carrier):
             connection.abort()
         return None
 
-    def _keep(self, use: _Use, connection: Connection) -> None:
+    def _keep(self, use: _Use, connection: ProviderConnection) -> None:
         timer = self._loop.call_later(self._keep_alive_s, connection.abort)
         self._idle[use].append((connection, timer))
 
-    def _forget(self, use: _Use, connection: Connection) -> None:
+    def _forget(self, use: _Use, connection: ProviderConnection) -> None:
         self._open.discard(connection)
         if not self._open:
             self._none_open.set()

@@ -19,7 +19,7 @@ class NotSendable(ConnectError):
     """No request can be built from the arguments."""
 
 
-class Place(NamedTuple):
+class Destination(NamedTuple):
     """The destination of a request."""
 
     host: str
@@ -39,7 +39,7 @@ class RequestTemplate:
 
     method: str
     url: str
-    place: Place
+    place: Destination
     fields: tuple[tuple[str, str], ...]
     is_last: bool
     _before_length: bytes
@@ -71,7 +71,7 @@ class RequestTemplate:
         return cls(
             method,
             url,
-            Place(host, port, parts.scheme == "https"),
+            Destination(host, port, parts.scheme == "https"),
             tuple(fields),
             any(name.lower() == "connection" and value.lower() == "close" for name, value in fields),
             "\r\n".join(before).encode(),

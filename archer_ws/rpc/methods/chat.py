@@ -6,31 +6,31 @@ from archer_ws.core.exceptions import ArcherError, TooManyStreams
 from archer_ws.rpc.context import Context
 from archer_ws.rpc.messages import ChatSendParams, ChatSendResult
 from archer_ws.rpc.registry import Method, Reply
-from archer_ws.sessions.manager import Attachment
+from archer_ws.sessions.manager import HeldStream
 
 
 def send(context: Context, params: ChatSendParams) -> Awaitable[Reply]:
     """Register the stream at once, so that a cancel in the next frame finds it; respond when it is accepted."""
-    attachment = context.services.manager.register(
+    held = context.services.manager.register(
         context.principal,
         params,
         request_id=context.requests.next_name(),
         on_disconnect="continue",
         check=context.check_room,
     )
-    stream = attachment.stream
-    if attachment.duplicate:
+    stream = held.stream
+    if held.duplicate:
         try:
             context.check_room(stream)
         except TooManyStreams:
-            attachment.hold.release()
+            held.hold.release()
             raise
-    context.hold(stream, attachment.hold)
-    return _accepted(context, attachment, is_whole=not params.stream)
+    context.hold(stream, held.hold)
+    return _accepted(context, held, is_whole=not params.stream)
 
 
-async def _accepted(context: Context, attachment: Attachment, *, is_whole: bool) -> Reply:
-    stream = attachment.stream
+async def _accepted(context: Context, held: HeldStream, *, is_whole: bool) -> Reply:
+    stream = held.stream
     try:
         await stream.wait_admitted()
     except ArcherError:
@@ -45,7 +45,7 @@ async def _accepted(context: Context, attachment: Attachment, *, is_whole: bool)
             model=identity.model,
             status=stream.status,
             head_seq=stream.log.head_seq,
-            duplicate=attachment.duplicate,
+            duplicate=held.duplicate,
         ),
         then=lambda: context.deliver(stream, is_whole=is_whole),
     )

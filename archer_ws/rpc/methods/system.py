@@ -6,10 +6,10 @@ from archer_ws.rpc.messages import (
     CAPABILITIES,
     DURABLE,
     PROTOCOL_VERSION,
+    ConnectionLimits,
     DefaultModel,
     InitializeParams,
     InitializeResult,
-    Limits,
     ModelListParams,
     ModelListResult,
     NoParams,
@@ -44,7 +44,7 @@ def initialize(context: Context, params: InitializeParams) -> Reply:
             server=PeerInfo(name=services.server_name, version=services.server_version),
             connection_id=context.connection_id,
             heartbeat_ms=round(limits.heartbeat_s * 1000),
-            limits=Limits(
+            limits=ConnectionLimits(
                 max_frame_bytes=services.max_frame_bytes,
                 max_content_bytes=services.max_content_bytes,
                 max_requests=limits.max_requests,

@@ -14,7 +14,7 @@ from archer_ws.sessions.models import ExportedSession, SearchPage, Session, Sess
 from archer_ws.sessions.storage.journal import LogEnd, StreamJournal, StreamRecord
 from archer_ws.sessions.storage.memory import MemoryStore
 from archer_ws.sessions.storage.store import SessionStore
-from archer_ws.sessions.storage.values import SessionOrder, StoredAnswer, StoredTurn
+from archer_ws.sessions.storage.values import SessionOrder, StoredCompletion, StoredTurn
 
 log = structlog.get_logger(__name__)
 
@@ -163,19 +163,19 @@ class BoundedStore:
             ),
         )
 
-    async def append_answer(
+    async def append_completion(
         self,
         principal: str,
         session_id: str,
-        answer: StoredAnswer,
+        completion: StoredCompletion,
         *,
         after: str,
         stream_id: str,
         end: LogEnd | None = None,
     ) -> list[str]:
         return await self._within(
-            "append_answer",
-            self._store.append_answer(principal, session_id, answer, after=after, stream_id=stream_id, end=end),
+            "append_completion",
+            self._store.append_completion(principal, session_id, completion, after=after, stream_id=stream_id, end=end),
         )
 
     async def principals(self) -> list[str]:

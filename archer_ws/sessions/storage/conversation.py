@@ -11,13 +11,13 @@ from archer_ws.llm_gateway.native_turns import NativeTurn
 from archer_ws.llm_gateway.types import ChatMessage, MessageRole, StreamStatus
 from archer_ws.sessions.history import History, fit_history, message_tokens, native_turns, without_refused
 from archer_ws.sessions.models import FoundMessage, Session, StoredMessage
-from archer_ws.sessions.storage.message import answer_bytes, answer_of, as_stored, chat_bytes, ids_for
+from archer_ws.sessions.storage.message import as_stored, chat_bytes, completion_bytes, completion_of, ids_for
 from archer_ws.sessions.storage.refusals import no_message, nothing_asked, taken_message_id
-from archer_ws.sessions.storage.values import EarlierMessage, StoredAnswer
+from archer_ws.sessions.storage.values import EarlierMessage, StoredCompletion
 from archer_ws.sessions.storage.words import PREVIEW_MESSAGES, preview, snippet
 
 #: So many answers of a session are remembered as stored: retries come within a minute.
-ANSWERS_REMEMBERED = 256
+STREAMS_REMEMBERED = 256
 #: What a session takes in a list beside its title and metadata, about, in bytes.
 SESSION_LISTED_BYTES = 256
 
@@ -35,7 +35,7 @@ class Entry:
     size: int
     tokens: int
     #: What is told of it beside that, where a model said it.
-    answer: StoredAnswer | None = None
+    completion: StoredCompletion | None = None
     #: Its place in the order of storing, over all sessions.
     number: int = 0
 
@@ -58,8 +58,8 @@ class Entry:
         """A message that a stream leaves."""
         entry = cls.of(left.chat, stream_id, left.status, created_at)
         entry.message_id = message_id
-        if left.answer is not None:
-            entry._tell(left.answer)
+        if left.completion is not None:
+            entry._tell(left.completion)
         return entry
 
     @classmethod
@@ -69,22 +69,22 @@ class Entry:
         entry = cls.of(chat, message.stream_id or "", message.status, message.created_at)
         entry.message_id = message.message_id
         if message.role is MessageRole.ASSISTANT:
-            entry._tell(answer_of(message))
+            entry._tell(completion_of(message))
         return entry
 
-    def _tell(self, answer: StoredAnswer) -> None:
-        self.answer = answer
-        self.size += answer_bytes(answer)
+    def _tell(self, completion: StoredCompletion) -> None:
+        self.completion = completion
+        self.size += completion_bytes(completion)
 
     @property
     def is_refused(self) -> bool:
         """Whether it is an answer that the model declined to give."""
-        return self.answer is not None and self.answer.refusal is not None
+        return self.completion is not None and self.completion.refusal is not None
 
     @property
     def native(self) -> NativeTurn | None:
         """What its provider must see again of it."""
-        return self.answer.native if self.answer is not None else None
+        return self.completion.native if self.completion is not None else None
 
     @property
     def native_size(self) -> int:
@@ -94,7 +94,7 @@ class Entry:
     def forget_native(self) -> None:
         """Keep its native turn no longer."""
         self.size -= self.native_size
-        self.answer = self.answer and replace(self.answer, native=None)
+        self.completion = self.completion and replace(self.completion, native=None)
 
     def as_found(self, session_id: str, query: str) -> FoundMessage:
         """The message as a search shows it."""
@@ -115,7 +115,7 @@ class Entry:
             status=self.status,
             created_at=self.created_at,
             parent_id=parent_id,
-            answer=self.answer,
+            completion=self.completion,
         )
 
 
@@ -142,7 +142,7 @@ class Conversation:
     version: int = 1
     archived: bool = False
     #: By stream and question, what the last streams left: it is stored, or was until it was replaced.
-    _answered: dict[tuple[str, str], list[str]] = field(default_factory=dict)
+    _left_by_stream: dict[tuple[str, str], list[str]] = field(default_factory=dict)
 
     def as_session(self) -> Session:
         """The session without its messages."""
@@ -224,7 +224,7 @@ class Conversation:
 
     def left_before(self, stream_id: str, after: str) -> list[str] | None:
         """The ids of what the stream left behind that message, if that was put there before."""
-        return self._answered.get((stream_id, after))
+        return self._left_by_stream.get((stream_id, after))
 
     def add_left(
         self, position: int, left: Sequence[EarlierMessage], stream_id: str, created_at: datetime
@@ -234,9 +234,9 @@ class Conversation:
         entries = [
             Entry.of_left(each, message_id, stream_id, created_at) for each, message_id in zip(left, ids, strict=True)
         ]
-        self._answered[stream_id, self.messages[position].message_id] = ids
-        if len(self._answered) > ANSWERS_REMEMBERED:
-            del self._answered[next(iter(self._answered))]
+        self._left_by_stream[stream_id, self.messages[position].message_id] = ids
+        if len(self._left_by_stream) > STREAMS_REMEMBERED:
+            del self._left_by_stream[next(iter(self._left_by_stream))]
         self.messages[position + 1 : position + 1] = entries
         self.refused += sum(1 for entry in entries if entry.is_refused)
         self.native += (entry for entry in entries if entry.native is not None)

@@ -13,7 +13,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
 
-class Place(NamedTuple):
+class SessionPlace(NamedTuple):
     """Where a session stands among those sorted by their last change; later ones compare as greater."""
 
     #: When it changed, in microseconds since 1970.
@@ -47,7 +47,7 @@ def ordinal_of(cursor: str) -> int:
     return int(cursor)
 
 
-def place_of(cursor: str) -> Place:
+def place_of(cursor: str) -> SessionPlace:
     """The place that stands in the cursor of a list sorted by the last change.
 
     Raises:
@@ -56,9 +56,9 @@ def place_of(cursor: str) -> Place:
     found = _PLACE.fullmatch(cursor)
     if found is None:
         raise foreign_cursor()
-    return Place(int(found[1]), int(found[2]))
+    return SessionPlace(int(found[1]), int(found[2]))
 
 
-def cursor_of(place: Place) -> str:
+def cursor_of(place: SessionPlace) -> str:
     """The place as a cursor."""
     return f"{place.updated_us}-{place.ordinal}"

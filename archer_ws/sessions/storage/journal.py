@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import NamedTuple, Protocol
 
 from archer_ws.llm_gateway.types import StreamStatus
-from archer_ws.sessions.storage.values import StoredAnswer
+from archer_ws.sessions.storage.values import StoredCompletion
 
 #: A principal, and the id of a stream of theirs.
 StreamKey = tuple[str, str]
@@ -90,12 +90,12 @@ class WaitingStream:
 
 #: What becomes of a stream whose process was lost, of the pieces that were kept and of `LogPart.loop`: its answer and
 #: its end; None where it goes on waiting.
-EndLost = Callable[[StreamRecord, Sequence[LogPiece], str | None], tuple[StoredAnswer, LogEnd] | None]
+EndLost = Callable[[StreamRecord, Sequence[LogPiece], str | None], tuple[StoredCompletion, LogEnd] | None]
 
 
 class StreamJournal(Protocol):
     """Streams on a disk. Their rows are made with their turns (SessionStore.begin_turn), and ended with their answers
-    (SessionStore.append_answer); with their session they go.
+    (SessionStore.append_completion); with their session they go.
 
     Everything may raise StorageUnavailable, and what writes StorageFull: then nothing was written.
     """

@@ -27,12 +27,12 @@ from archer_ws.sessions.models import (
 from archer_ws.sessions.results import check_open
 from archer_ws.sessions.shares import Shares
 from archer_ws.sessions.storage.conversation import SESSION_LISTED_BYTES, Conversation, Entry, described_bytes
-from archer_ws.sessions.storage.cursors import Place, cursor_of, microseconds, ordinal_of, place_of
+from archer_ws.sessions.storage.cursors import SessionPlace, cursor_of, microseconds, ordinal_of, place_of
 from archer_ws.sessions.storage.journal import LogEnd, StreamJournal, StreamRecord
 from archer_ws.sessions.storage.message import MESSAGE_OVERHEAD_BYTES, left_by
 from archer_ws.sessions.storage.refusals import check_count, check_exported, check_version, no_session, taken_session_id
 from archer_ws.sessions.storage.store import SessionStore
-from archer_ws.sessions.storage.values import SessionOrder, StoredAnswer, StoredTurn
+from archer_ws.sessions.storage.values import SessionOrder, StoredCompletion, StoredTurn
 from archer_ws.sessions.storage.words import finder
 
 __all__ = ["MESSAGE_OVERHEAD_BYTES", "PAGE_MAX", "MemoryStore", "SessionStore"]
@@ -325,11 +325,11 @@ class MemoryStore:
             conversation.history_before(begin, turn_tokens + again, budget_tokens),
         )
 
-    async def append_answer(
+    async def append_completion(
         self,
         principal: str,
         session_id: str,
-        answer: StoredAnswer,
+        completion: StoredCompletion,
         *,
         after: str,
         stream_id: str,
@@ -341,7 +341,7 @@ class MemoryStore:
         """
         conversation = self._use(principal, session_id)
         position = conversation.position_of(after)
-        left = left_by(answer)
+        left = left_by(completion)
         if position is None or not left:
             return []
         if (known := conversation.left_before(stream_id, after)) is not None:
@@ -492,8 +492,8 @@ class MemoryStore:
             del self._by_principal[principal]
 
 
-def _place(conversation: Conversation) -> Place:
-    return Place(microseconds(conversation.updated_at), conversation.ordinal)
+def _place(conversation: Conversation) -> SessionPlace:
+    return SessionPlace(microseconds(conversation.updated_at), conversation.ordinal)
 
 
 def _size(messages: Sequence[Entry]) -> int:

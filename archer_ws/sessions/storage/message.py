@@ -8,7 +8,7 @@ from archer_ws.core.ids import new_id
 from archer_ws.llm_gateway.content import MediaPart, Part, TextPart
 from archer_ws.llm_gateway.types import ChatMessage, MessageRole, StreamStatus
 from archer_ws.sessions.models import StoredMessage
-from archer_ws.sessions.storage.values import EarlierMessage, StoredAnswer
+from archer_ws.sessions.storage.values import EarlierMessage, StoredCompletion
 
 #: What a stored message costs beside its text, about, in bytes (measured): without it, empty ones would cost nothing.
 MESSAGE_OVERHEAD_BYTES = 1024
@@ -36,29 +36,29 @@ def _part_bytes(part: Part) -> int:
     return PART_OVERHEAD_BYTES
 
 
-def answer_bytes(answer: StoredAnswer) -> int:
+def completion_bytes(completion: StoredCompletion) -> int:
     """What is told of an answer beside its text and calls costs, about, in bytes."""
-    refused = (answer.refusal.text or "") if answer.refusal else ""
-    failed = f"{answer.error.message}{answer.error.hint or ''}" if answer.error else ""
-    size = sum(len(text.encode()) for text in (answer.reasoning or "", refused, failed))
-    return size + answer.native.size if answer.native is not None else size
+    refused = (completion.refusal.text or "") if completion.refusal else ""
+    failed = f"{completion.error.message}{completion.error.hint or ''}" if completion.error else ""
+    size = sum(len(text.encode()) for text in (completion.reasoning or "", refused, failed))
+    return size + completion.native.size if completion.native is not None else size
 
 
-def chat_of(answer: StoredAnswer) -> ChatMessage:
+def chat_of(completion: StoredCompletion) -> ChatMessage:
     """An answer as a provider gets it in the next turn."""
     # Validated as it came.
     return ChatMessage.model_construct(
-        role=MessageRole.ASSISTANT, content=answer.content, name=None, tool_calls=list(answer.calls) or None
+        role=MessageRole.ASSISTANT, content=completion.content, name=None, tool_calls=list(completion.calls) or None
     )
 
 
-def left_by(answer: StoredAnswer) -> list[EarlierMessage]:
+def left_by(completion: StoredCompletion) -> list[EarlierMessage]:
     """The messages that a stream leaves, in order, its last answer among them; none is made of what says nothing."""
-    left = [*answer.earlier, EarlierMessage(chat_of(answer), replace(answer, earlier=()))]
+    left = [*completion.earlier, EarlierMessage(chat_of(completion), replace(completion, earlier=()))]
     return [
-        each if each.answer is None else EarlierMessage(chat_of(each.answer), each.answer)
+        each if each.completion is None else EarlierMessage(chat_of(each.completion), each.completion)
         for each in left
-        if each.answer is None or not each.answer.says_nothing
+        if each.completion is None or not each.completion.says_nothing
     ]
 
 
@@ -71,9 +71,9 @@ def ids_for(left: Sequence[EarlierMessage], is_taken: Callable[[str], bool]) -> 
     return ids
 
 
-def answer_of(message: StoredMessage) -> StoredAnswer:
+def completion_of(message: StoredMessage) -> StoredCompletion:
     """The answer that a stored message of the assistant is."""
-    return StoredAnswer(
+    return StoredCompletion(
         message.content,
         message.status,
         calls=tuple(message.tool_calls or ()),
@@ -95,7 +95,7 @@ def as_stored(
     status: StreamStatus,
     created_at: datetime,
     parent_id: str | None,
-    answer: StoredAnswer | None,
+    completion: StoredCompletion | None,
 ) -> StoredMessage:
     """The message as clients see it."""
     return StoredMessage.model_construct(
@@ -105,17 +105,17 @@ def as_stored(
         parts=list(chat.parts) if chat.parts else None,
         name=chat.name,
         tool_calls=chat.tool_calls,
-        refusal=answer.refusal if answer else None,
+        refusal=completion.refusal if completion else None,
         call_id=chat.call_id,
         result_status=(chat.status or "ok") if chat.role is MessageRole.TOOL else None,
         stream_id=stream_id,
         status=status,
         created_at=created_at,
         parent_id=parent_id,
-        provider=answer.provider if answer else None,
-        model=answer.model if answer else None,
-        finish_reason=answer.finish_reason if answer else None,
-        usage=answer.usage if answer else None,
-        reasoning=answer.reasoning if answer else None,
-        error=answer.error if answer else None,
+        provider=completion.provider if completion else None,
+        model=completion.model if completion else None,
+        finish_reason=completion.finish_reason if completion else None,
+        usage=completion.usage if completion else None,
+        reasoning=completion.reasoning if completion else None,
+        error=completion.error if completion else None,
     )

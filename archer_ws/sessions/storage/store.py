@@ -18,7 +18,7 @@ from archer_ws.llm_gateway.types import ChatMessage
 from archer_ws.sessions.history import History
 from archer_ws.sessions.models import ExportedSession, SearchPage, Session, SessionPage, StoredMessage
 from archer_ws.sessions.storage.journal import LogEnd, StreamJournal, StreamRecord
-from archer_ws.sessions.storage.values import SessionOrder, StoredAnswer, StoredTurn
+from archer_ws.sessions.storage.values import SessionOrder, StoredCompletion, StoredTurn
 
 
 class SessionStore(Protocol):
@@ -204,11 +204,11 @@ class SessionStore(Protocol):
             Overloaded, StorageFull: the store is full, or the principal's share of it.
         """
 
-    async def append_answer(
+    async def append_completion(
         self,
         principal: str,
         session_id: str,
-        answer: StoredAnswer,
+        completion: StoredCompletion,
         *,
         after: str,
         stream_id: str,

@@ -33,16 +33,16 @@ class EarlierMessage:
     #: With the id that its sender gave it, if any.
     chat: ChatMessage
     #: What the model said, and what is told of it: then this is stored, and not `chat`.
-    answer: "StoredAnswer | None" = None
+    completion: "StoredCompletion | None" = None
 
     @property
     def status(self) -> StreamStatus:
         """What is stored as its status: what was sent is whole."""
-        return "completed" if self.answer is None else self.answer.status
+        return "completed" if self.completion is None else self.completion.status
 
 
 @dataclass(frozen=True, slots=True)
-class StoredAnswer:
+class StoredCompletion:
     """What a stream leaves in its session."""
 
     content: str

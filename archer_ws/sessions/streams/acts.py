@@ -15,7 +15,7 @@ from archer_ws.core.exceptions import ContentTooLarge
 from archer_ws.core.limits import EXCHANGED_BYTES_MAX
 from archer_ws.sessions.streams.events import ControlEvent, MakeEvent
 from archer_ws.sessions.streams.log import StreamLog
-from archer_ws.sessions.tool_models import ToolAnswer
+from archer_ws.sessions.tool_models import ToolOutcome
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +23,7 @@ class Act:
     """What is to become of something that was said."""
 
     #: Given once it is kept.
-    answer: ToolAnswer
+    outcome: ToolOutcome
     #: Called then.
     effect: Callable[[], None]
     #: What tells it, behind the answer; None where nobody is told.
@@ -33,7 +33,7 @@ class Act:
 
 
 #: Called when it is the act's turn: what is to become of it, or what is answered where nothing is to be kept.
-Decide = Callable[[], Act | ToolAnswer]
+Decide = Callable[[], Act | ToolOutcome]
 
 
 class Acts:
@@ -67,7 +67,7 @@ class Acts:
         while self._running:
             await asyncio.wait(self._running)
 
-    def begin(self, decide: Decide, *, over: Callable[[], ToolAnswer], size: int = 0) -> "asyncio.Future[ToolAnswer]":
+    def begin(self, decide: Decide, *, over: Callable[[], ToolOutcome], size: int = 0) -> "asyncio.Future[ToolOutcome]":
         """Something of `size` bytes was said; `over` is what is answered where the end comes first.
 
         What `decide` raises, and what keeping it raises, is the answer's.
@@ -80,12 +80,12 @@ class Acts:
                 f"the results and messages of this stream would be more than {EXCHANGED_BYTES_MAX} bytes of text",
                 hint="Answer with less: the part that the model needs.",
             )
-        answered: asyncio.Future[ToolAnswer] = asyncio.get_running_loop().create_future()
-        running = asyncio.create_task(self._run(decide, over, answered, size), name=self._name)
+        outcome: asyncio.Future[ToolOutcome] = asyncio.get_running_loop().create_future()
+        running = asyncio.create_task(self._run(decide, over, outcome, size), name=self._name)
         self._running.add(running)
         self.pending_bytes += size
-        running.add_done_callback(partial(self._done, answered))
-        return answered
+        running.add_done_callback(partial(self._done, outcome))
+        return outcome
 
     async def keep(self, makes: Sequence[MakeEvent]) -> None:
         """Keep what will be the log's next events; within `order`.
@@ -101,10 +101,10 @@ class Acts:
         self._tell()
 
     async def _run(
-        self, decide: Decide, over: Callable[[], ToolAnswer], answered: "asyncio.Future[ToolAnswer]", size: int
+        self, decide: Decide, over: Callable[[], ToolOutcome], outcome: "asyncio.Future[ToolOutcome]", size: int
     ) -> None:
         await self.order.acquire()
-        decided: Act | ToolAnswer | None = None
+        decided: Act | ToolOutcome | None = None
         try:
             decided = over() if self.is_over else decide()
             if isinstance(decided, Act):
@@ -119,12 +119,12 @@ class Acts:
             self.pending_bytes -= size
             if not isinstance(cause, Exception):
                 raise
-            if not answered.done():  # Else who asked is gone.
-                answered.set_exception(cause)
+            if not outcome.done():  # Else who asked is gone.
+                outcome.set_exception(cause)
             return
         self.pending_bytes -= size
-        if not answered.done():
-            answered.set_result(decided.answer if isinstance(decided, Act) else decided)
+        if not outcome.done():
+            outcome.set_result(decided.outcome if isinstance(decided, Act) else decided)
         if not isinstance(decided, Act):
             self.order.release()
             return
@@ -143,7 +143,14 @@ class Acts:
             self._log.append(make)
             self.order.release()
 
-    def _done(self, answered: "asyncio.Future[ToolAnswer]", running: asyncio.Task[None]) -> None:
+    def _done(self, outcome: "asyncio.Future[ToolOutcome]", running: asyncio.Task[None]) -> None:
         self._running.discard(running)
         if running.cancelled():
-            answered.cancel()  # It was cut short, with its loop.
+            outcome.cancel()  # It was cut short, with its loop.
+
+
+def at_once(outcome: ToolOutcome) -> "asyncio.Future[ToolOutcome]":
+    """An outcome that needs no act: nothing has to be stored for it."""
+    done: asyncio.Future[ToolOutcome] = asyncio.get_running_loop().create_future()
+    done.set_result(outcome)
+    return done

@@ -11,7 +11,7 @@ from archer_ws.core.exceptions import ErrorInfo
 from archer_ws.llm_gateway.types import ChatMessage, MessageRole, Refusal, TokenUsage
 from archer_ws.sessions.format_judge import Judgement
 from archer_ws.sessions.models import StreamMessage
-from archer_ws.sessions.storage.values import EarlierMessage, StoredAnswer
+from archer_ws.sessions.storage.values import EarlierMessage, StoredCompletion
 from archer_ws.sessions.streams.calls import as_tool_call, complete
 from archer_ws.sessions.streams.events import CallName, ControlEvent, MakeEvent, SteeredMessage, StreamEnded
 from archer_ws.sessions.streams.fold import messages_of
@@ -22,7 +22,7 @@ from archer_ws.sessions.streams.steering import as_steered
 from archer_ws.sessions.streams.work import StreamIdentity, Work
 
 
-class Ended(Protocol):
+class EndingStream(Protocol):
     """What is known of the stream that ends."""
 
     identity: StreamIdentity
@@ -39,8 +39,8 @@ class Loop:
     step: int = 1
     #: Whether the last step ended in calls that were told.
     has_told_calls: bool = False
-    #: The results of those that had none.
-    unanswered: Sequence[MakeEvent] = field(default_factory=tuple)
+    #: The results that the server gave to calls that had none.
+    server_results: Sequence[MakeEvent] = field(default_factory=tuple)
     #: What no step came for.
     unsteered: Sequence[ChatMessage] = field(default_factory=tuple)
 
@@ -59,7 +59,7 @@ class Ending:
 
     def __init__(
         self,
-        stream: Ended,
+        stream: EndingStream,
         work: Work,
         intake: Intake,
         *,
@@ -82,21 +82,21 @@ class Ending:
             complete(self._identity.stream_id, call, needs_approval=self._work.needs_approval(call.name))
             for call in self._calls()
         ]
-        return [*self._loop.unanswered, *calls, self._ended()]
+        return [*self._loop.server_results, *calls, self._ended()]
 
     def numbered(self) -> list[ControlEvent]:
         """The same, as they will stand in the log."""
         return [make(seq) for seq, make in enumerate(self.last_events(), self._log.head_seq + 1)]
 
-    def answer(self) -> StoredAnswer:
+    def completion(self) -> StoredCompletion:
         """What the session keeps."""
-        has_answer = not self._loop.has_told_calls
-        return StoredAnswer(
-            self._log.text("content") if has_answer else "",
+        has_completion = not self._loop.has_told_calls
+        return StoredCompletion(
+            self._log.text("content") if has_completion else "",
             self._outcome.status,
             calls=[as_tool_call(call, self._log.arguments(call.call_id)) for call in self._calls()],
             refusal=self._refusal(),
-            reasoning=(self._log.text("reasoning") or None) if has_answer else None,
+            reasoning=(self._log.text("reasoning") or None) if has_completion else None,
             provider=self._identity.provider,
             model=self._identity.model,
             finish_reason=self._reason(),
@@ -108,7 +108,7 @@ class Ending:
     def _earlier(self) -> list[EarlierMessage]:
         if self._loop.step == 1 and not self._loop.has_told_calls:
             return []
-        results = [make(0) for make in self._loop.unanswered]
+        results = [make(0) for make in self._loop.server_results]
         messages = messages_of([*self._log.events(), *results])
         if not self._loop.has_told_calls and self._log.text("content"):
             messages.pop()  # The answer itself.
@@ -171,7 +171,7 @@ def earlier_messages(messages: Sequence[StreamMessage], provider: str, model: st
     return [
         EarlierMessage(
             message.as_chat(),
-            StoredAnswer(
+            StoredCompletion(
                 message.content,
                 "completed",
                 calls=message.tool_calls or (),

@@ -22,7 +22,7 @@ from pydantic.config import JsonDict
 
 from archer_ws.core.exceptions import ErrorInfo, FieldError
 from archer_ws.core.wire_model import optional
-from archer_ws.core.wire_types import Count, Enumeration, Seq, opened
+from archer_ws.core.wire_types import Count, NamedType, Seq, opened
 from archer_ws.examples.events import (
     DELTAS,
     ENDED,
@@ -60,7 +60,7 @@ TEXT_KINDS: tuple[TextKind, ...] = get_args(TextKind)
 
 #: Who runs a call.
 CallRunner = Annotated[
-    Literal["client", "server"], Enumeration("CallRunner", "Who runs a tool call and gives its result. It may grow.")
+    Literal["client", "server"], NamedType("CallRunner", "Who runs a tool call and gives its result. It may grow.")
 ]
 
 StreamId = Annotated[str, Field(description="The stream it is about.")]
@@ -72,7 +72,7 @@ Reason = Annotated[str, opened(CancelReason)]
 Runner = Annotated[str, opened(CallRunner)]
 CallState = Annotated[
     Literal["pending", "running"],
-    Enumeration("CallState", "Where an open call stands: nobody runs it, or who claimed it does. It may grow."),
+    NamedType("CallState", "Where an open call stands: nobody runs it, or who claimed it does. It may grow."),
 ]
 State = Annotated[str, opened(CallState)]
 ResultStatusText = Annotated[str, opened(ResultStatus)]

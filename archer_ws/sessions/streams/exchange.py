@@ -22,7 +22,7 @@ from archer_ws.core.exceptions import ArcherError, InvalidParams, ToolTimeout
 from archer_ws.core.limits import SETTLE_PAUSES_S
 from archer_ws.llm_gateway.tools import ResultStatus, ToolCall
 from archer_ws.llm_gateway.types import ChatMessage
-from archer_ws.sessions.streams.acts import Act, Acts
+from archer_ws.sessions.streams.acts import Act, Acts, at_once
 from archer_ws.sessions.streams.calls import complete, result_event, update_event
 from archer_ws.sessions.streams.events import (
     CallName,
@@ -35,7 +35,7 @@ from archer_ws.sessions.streams.log import StreamLog
 from archer_ws.sessions.streams.loop_state import LoopState
 from archer_ws.sessions.streams.open_call import CallResult, Holder, OpenCall
 from archer_ws.sessions.streams.steering import Steering, as_steered
-from archer_ws.sessions.tool_models import ToolAnswer
+from archer_ws.sessions.tool_models import ToolOutcome
 
 log = structlog.get_logger(__name__)
 
@@ -66,7 +66,7 @@ _LAPSE_AGAIN_S = 5.0
 #: How often a deadline is compared with the clock on the wall while a stream waits: a machine that slept has lost hours
 #: that no timer of the loop has counted.
 CLOCK_LOOK_S = 5.0
-_ACCEPTED, _CLAIMED = ToolAnswer(outcome="accepted"), ToolAnswer(outcome="claimed")
+_ACCEPTED, _CLAIMED = ToolOutcome(outcome="accepted"), ToolOutcome(outcome="claimed")
 
 
 class Parked(Exception):
@@ -92,7 +92,7 @@ class Exchange:
         self._calls: dict[str, OpenCall] = {}
         self._deadline_at: datetime | None = None
         #: Done once there is no more to wait for.
-        self._answered: asyncio.Future[None] | None = None
+        self._wait_over: asyncio.Future[None] | None = None
         self._parking: Literal["soon", "at once"] | None = None
         self._parked = asyncio.Event()
         self._on_idle: Callable[[], object] | None = None
@@ -146,15 +146,15 @@ class Exchange:
         with nullcontext() if len(refused) == len(calls) else self._keeper.waiting():
             if not self._calls:
                 await self._tell_calls(calls, refused, needs_approval, idempotent, timeout_s)
-            self._answered = asyncio.get_running_loop().create_future()
+            self._wait_over = asyncio.get_running_loop().create_future()
             self._look()
-            if not self._answered.done():
+            if not self._wait_over.done():
                 self._keeper.told_to_wait()
-            await self._until_deadline(self._answered)
+            await self._until_deadline(self._wait_over)
             async with self._acts.order:
                 pass  # The last result is told: nothing may take the number under which it was kept.
-            late = self._unanswered()
-            if self._parking and (self._answered.done() or not late):
+            late = self._open_calls()
+            if self._parking and (self._wait_over.done() or not late):
                 raise Parked
             if late:
                 raise ToolTimeout(
@@ -163,10 +163,10 @@ class Exchange:
                     "Results that come later can begin the session's next turn.",
                 )
 
-    async def _until_deadline(self, answered: "asyncio.Future[None]") -> None:
+    async def _until_deadline(self, wait_over: "asyncio.Future[None]") -> None:
         assert self._deadline_at is not None
-        while not answered.done() and (left_s := (self._deadline_at - utc_now()).total_seconds()) > 0:
-            await asyncio.wait((answered,), timeout=min(left_s, CLOCK_LOOK_S))
+        while not wait_over.done() and (left_s := (self._deadline_at - utc_now()).total_seconds()) > 0:
+            await asyncio.wait((wait_over,), timeout=min(left_s, CLOCK_LOOK_S))
 
     def park(self, *, at_once: bool) -> None:
         """Begin no further step; while somebody runs a call, go on waiting for it, unless it is `at_once`."""
@@ -261,12 +261,12 @@ class Exchange:
     def end(self, status: ResultStatus) -> list[MakeEvent]:
         """Nothing is taken any more: what the stream tells before its end, of calls that have no result."""
         self._acts.end()
-        unanswered = self._unanswered()
-        result = CallResult.unanswered(status)
-        for call in unanswered:
+        open_calls = self._open_calls()
+        result = CallResult.by_server(status)
+        for call in open_calls:
             call.settle(result)
         self._note_settled()
-        return [result_event(self._stream_id, call.call_id, result) for call in unanswered]
+        return [result_event(self._stream_id, call.call_id, result) for call in open_calls]
 
     def resume(
         self,
@@ -295,19 +295,19 @@ class Exchange:
 
     # What clients say.
 
-    def approve(self, call_id: str, *, approved: bool, reason: str | None) -> Awaitable[ToolAnswer]:
+    def approve(self, call_id: str, *, approved: bool, reason: str | None) -> Awaitable[ToolOutcome]:
         """A person has said whether a call may run."""
 
-        def decide(call: OpenCall) -> Act | ToolAnswer:
-            if (answered := call.answered()) is not None:
-                return answered
+        def decide(call: OpenCall) -> Act | ToolOutcome:
+            if (outcome := call.settled_outcome()) is not None:
+                return outcome
             if not call.needs_approval:
                 raise InvalidParams(
                     f"the call {call_id!r} needs no approval",
                     hint="Claim it and run it, or answer it with status: denied.",
                 )
             if call.approved:
-                return _ACCEPTED if approved else ToolAnswer(outcome="too_late")
+                return _ACCEPTED if approved else ToolOutcome(outcome="too_late")
             if not approved:
                 return self._settling(call, CallResult.denied(reason))
 
@@ -318,10 +318,10 @@ class Exchange:
 
         return self._act(call_id, decide)
 
-    def claim(self, call_id: str, claim: str, *, holder: Holder | None, ttl_s: float) -> Awaitable[ToolAnswer]:
+    def claim(self, call_id: str, claim: str, *, holder: Holder | None, ttl_s: float) -> Awaitable[ToolOutcome]:
         """A client is about to run a call."""
 
-        def decide(call: OpenCall) -> Act | ToolAnswer:
+        def decide(call: OpenCall) -> Act | ToolOutcome:
             if (refusal := call.refusal(claim=claim)) is not None:
                 return refusal
             take = partial(call.take, claim, holder, ttl_s)
@@ -332,15 +332,15 @@ class Exchange:
 
         return self._act(call_id, decide)
 
-    def answer(self, call_id: str, result: CallResult, *, claim: str | None) -> Awaitable[ToolAnswer]:
+    def add_result(self, call_id: str, result: CallResult, *, claim: str | None) -> Awaitable[ToolOutcome]:
         """A call has its result."""
 
-        def decide(call: OpenCall) -> Act | ToolAnswer:
+        def decide(call: OpenCall) -> Act | ToolOutcome:
             return call.refusal(claim=claim) or self._settling(call, result)
 
         call = self._calls.get(call_id)
-        if call is not None and (answered := call.answered()) is not None:
-            return _now(answered)  # However often it comes: it waits for nothing, and takes no room.
+        if call is not None and (outcome := call.settled_outcome()) is not None:
+            return at_once(outcome)  # However often it comes: it waits for nothing, and takes no room.
         return self._act(call_id, decide, size=len(result.content.encode()))
 
     # How it is kept and told.
@@ -388,15 +388,15 @@ class Exchange:
 
     def _look(self) -> None:
         """Whether there is more to wait for."""
-        if self._answered is None or self._answered.done():
+        if self._wait_over is None or self._wait_over.done():
             return
         is_parked = self._parking == "at once" or (self._parking == "soon" and not self.has_claimed)
-        if is_parked or not self._unanswered():
-            self._answered.set_result(None)
+        if is_parked or not self._open_calls():
+            self._wait_over.set_result(None)
         elif self._on_idle is not None and not self.has_claimed:
             self._on_idle()
 
-    def _unanswered(self) -> list[OpenCall]:
+    def _open_calls(self) -> list[OpenCall]:
         return [call for call in self._calls.values() if call.result is None]
 
     def _settling(self, call: OpenCall, result: CallResult) -> Act:
@@ -412,11 +412,11 @@ class Exchange:
         It is kept as all else is; where that fails, it is tried again.
         """
 
-        def decide() -> Act | ToolAnswer:
+        def decide() -> Act | ToolOutcome:
             if call.result is not None or not call.has_lapsed:
                 return _ACCEPTED
             if not call.idempotent:
-                return self._settling(call, CallResult.unanswered("lost"))
+                return self._settling(call, CallResult.by_server("lost"))
 
             def open_again() -> None:
                 call.open_again()
@@ -424,35 +424,29 @@ class Exchange:
 
             return Act(_ACCEPTED, open_again, update_event(self._stream_id, call.call_id, "pending"))
 
-        def again(kept: "asyncio.Future[ToolAnswer]") -> None:
+        def again(kept: "asyncio.Future[ToolOutcome]") -> None:
             if not kept.cancelled() and kept.exception() is not None and call.has_lapsed:
                 call.lapse_in(_LAPSE_AGAIN_S)
 
         self._acts.begin(decide, over=lambda: _ACCEPTED).add_done_callback(again)
 
     def _act(
-        self, call_id: str, decide: Callable[[OpenCall], Act | ToolAnswer], *, size: int = 0
-    ) -> Awaitable[ToolAnswer]:
-        def decide_of() -> Act | ToolAnswer:
+        self, call_id: str, decide: Callable[[OpenCall], Act | ToolOutcome], *, size: int = 0
+    ) -> Awaitable[ToolOutcome]:
+        def decide_of() -> Act | ToolOutcome:
             call = self._calls.get(call_id)
             return self._not_open(call_id) if call is None else decide(call)
 
         return self._acts.begin(decide_of, over=partial(self._not_open, call_id), size=size)
 
-    def _not_open(self, call_id: str) -> ToolAnswer:
+    def _not_open(self, call_id: str) -> ToolOutcome:
         """What is said of a call that is not open, or of an earlier step."""
         status = self._settled.get(call_id)
         if self._acts.is_over:
-            return ToolAnswer(outcome="already_ended", status=status)
-        return ToolAnswer(outcome="already_answered" if status is not None else "not_found", status=status)
+            return ToolOutcome(outcome="already_ended", status=status)
+        return ToolOutcome(outcome="already_answered" if status is not None else "not_found", status=status)
 
     def _note_settled(self) -> None:
         for call in self._calls.values():
             if call.result is not None:
                 self._settled[call.call_id] = call.result.status
-
-
-def _now(answer: ToolAnswer) -> "asyncio.Future[ToolAnswer]":
-    answered: asyncio.Future[ToolAnswer] = asyncio.get_running_loop().create_future()
-    answered.set_result(answer)
-    return answered

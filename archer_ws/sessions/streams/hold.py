@@ -6,7 +6,7 @@ from typing import Protocol
 from archer_ws.core.limits import STALLED_READER_S
 
 
-class Reader(Protocol):
+class StreamReader(Protocol):
     """Who reads through a hold, as far as the stream and the table of streams have to know."""
 
     def stream_ended(self) -> None:
@@ -52,7 +52,7 @@ class Hold:
     __slots__ = ("_give_up", "_moved_at", "_position", "reader")
 
     def __init__(self, give_up: Callable[["Hold"], None]) -> None:
-        self.reader: Reader = NOBODY
+        self.reader: StreamReader = NOBODY
         self._give_up: Callable[[Hold], None] | None = give_up
         self._position = -1.0
         self._moved_at = 0.0

@@ -45,7 +45,7 @@ class Intake:
         "began",
         "finish_reason",
         "first_text_ms",
-        "has_answered",
+        "has_responded",
         "refusal",
         "usage",
     )
@@ -59,7 +59,7 @@ class Intake:
         self.began = time.monotonic()
         self.first_text_ms: float | None = None
         #: Whether the provider has said anything yet, in this step.
-        self.has_answered = False
+        self.has_responded = False
         #: Whether this is not the first step; and what earlier ones cost.
         self._is_later = False
         self._before: TokenUsage | None = None
@@ -75,8 +75,8 @@ class Intake:
         Raises:
             OutputTooLong: the log is full, or a call's arguments are too long; what fitted is kept.
         """
-        if not self.has_answered:
-            self.has_answered = True
+        if not self.has_responded:
+            self.has_responded = True
             if not self._is_later:
                 self._log.append(self._started)
         if chunk.usage is not None:
@@ -110,7 +110,7 @@ class Intake:
         self._before = self.usage = before
         self._encoders.clear()
         self._calls = None
-        self.has_answered = False
+        self.has_responded = False
         self.finish_reason = self.refusal = None
 
     @property

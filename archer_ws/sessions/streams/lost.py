@@ -16,7 +16,7 @@ from archer_ws.llm_gateway.content import Part
 from archer_ws.llm_gateway.tools import ResultStatus
 from archer_ws.llm_gateway.types import ChatMessage, ChatRequest, MessageRole
 from archer_ws.sessions.storage.journal import LogEnd, LogPiece, StreamRecord
-from archer_ws.sessions.storage.values import StoredAnswer
+from archer_ws.sessions.storage.values import StoredCompletion
 from archer_ws.sessions.streams.ending import earlier_messages, told_unsteered
 from archer_ws.sessions.streams.events import (
     ControlEvent,
@@ -42,7 +42,7 @@ LOST_GAP = 1_000_000
 
 def end_lost(
     record: StreamRecord, pieces: Sequence[LogPiece], loop: str | None, now: datetime, *, stored: bool | None = None
-) -> tuple[StoredAnswer, LogEnd] | None:
+) -> tuple[StoredCompletion, LogEnd] | None:
     """The answer and the end of a stream whose process was lost; None where it waits for results, and goes on.
     `stored`: what the end says of that.
 
@@ -71,7 +71,7 @@ def end_lost(
         steps=len(steps) + 1 if steps else None,
         unsteered=told_unsteered(state.unsteered(_steered_in(steps))),
     )
-    answer = StoredAnswer(
+    completion = StoredCompletion(
         content,
         "incomplete",
         reasoning=reasoning,
@@ -80,7 +80,7 @@ def end_lost(
         error=error,
         earlier=earlier_messages(messages, record.provider, record.model),
     )
-    return answer, log_end(ended, now, ())
+    return completion, log_end(ended, now, ())
 
 
 class LeftWaiting:

@@ -11,7 +11,7 @@ from archer_ws.core.limits import CLAIM_S
 from archer_ws.llm_gateway.content import Part
 from archer_ws.llm_gateway.tool_history import TOLD_BY_SERVER
 from archer_ws.llm_gateway.tools import ResultStatus
-from archer_ws.sessions.tool_models import ToolAnswer
+from archer_ws.sessions.tool_models import ToolOutcome
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +23,7 @@ class CallResult:
     parts: Sequence[Part] | None = None
 
     @classmethod
-    def unanswered(cls, status: ResultStatus) -> "CallResult":
+    def by_server(cls, status: ResultStatus) -> "CallResult":
         """What the server itself says of one."""
         return cls(status, TOLD_BY_SERVER[status])
 
@@ -100,18 +100,18 @@ class OpenCall:
         """Whether somebody has claimed it, and not answered yet."""
         return self.claim is not None and self.result is None
 
-    def answered(self) -> ToolAnswer | None:
+    def settled_outcome(self) -> ToolOutcome | None:
         """What is said of a call that has its result."""
-        return None if self.result is None else ToolAnswer(outcome="already_answered", status=self.result.status)
+        return None if self.result is None else ToolOutcome(outcome="already_answered", status=self.result.status)
 
-    def refusal(self, *, claim: str | None) -> ToolAnswer | None:
+    def refusal(self, *, claim: str | None) -> ToolOutcome | None:
         """Why it can't be claimed or answered under that claim, or under none."""
-        if (answered := self.answered()) is not None:
-            return answered
+        if (outcome := self.settled_outcome()) is not None:
+            return outcome
         if self.needs_approval and not self.approved:
-            return ToolAnswer(outcome="needs_approval")
+            return ToolOutcome(outcome="needs_approval")
         if self.claim is not None and claim != self.claim:
-            return ToolAnswer(outcome="taken")
+            return ToolOutcome(outcome="taken")
         return None
 
     def take(self, claim: str, holder: Holder | None, ttl_s: float) -> None:

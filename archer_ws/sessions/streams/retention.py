@@ -28,7 +28,7 @@ LOOK_S = 1.0
 
 
 @dataclass(slots=True)
-class Ended:
+class EndedStream:
     """An ended stream, and what it counts."""
 
     stream: Stream
@@ -43,7 +43,7 @@ class Owned:
     streams: dict[str, tuple[int, Stream]] = field(default_factory=dict)
     live: dict[str, tuple[int, Stream]] = field(default_factory=dict)
     #: The ended ones in the order of their ends, and what they take.
-    ended: OrderedDict[str, Ended] = field(default_factory=OrderedDict)
+    ended: OrderedDict[str, EndedStream] = field(default_factory=OrderedDict)
     ended_bytes: int = 0
 
 
@@ -71,9 +71,9 @@ class StreamTable:
         self._on_forget = on_forget
         self._live: dict[Key, Stream] = {}
         # In the order of their ends.
-        self._ended: OrderedDict[Key, Ended] = OrderedDict()
+        self._ended: OrderedDict[Key, EndedStream] = OrderedDict()
         # No longer to be found, but still being read.
-        self._outlived: dict[Stream, Ended] = {}
+        self._outlived: dict[Stream, EndedStream] = {}
         self._owned: dict[str, Owned] = {}
         self._count = 0
         self._ended_bytes = 0
@@ -171,7 +171,7 @@ class StreamTable:
         del self._live[key]
         owned = self._owned[principal]
         del owned.live[stream_id]
-        ended = Ended(stream, self._clock(), stream.size_bytes)
+        ended = EndedStream(stream, self._clock(), stream.size_bytes)
         self._ended[key] = owned.ended[stream_id] = ended
         owned.ended_bytes += ended.size
         self._ended_bytes += ended.size
@@ -215,7 +215,7 @@ class StreamTable:
             self._forget(ended)
         return over
 
-    def _next_to_go(self) -> Ended | None:
+    def _next_to_go(self) -> EndedStream | None:
         """The oldest ended stream that nobody reads, of the principal who has the most."""
         for owned in sorted(self._owned.values(), key=lambda each: -each.ended_bytes):
             for ended in owned.ended.values():
@@ -256,14 +256,14 @@ class StreamTable:
                 break
             self._forget_unread(ended)
 
-    def _forget_unread(self, ended: Ended) -> None:
+    def _forget_unread(self, ended: EndedStream) -> None:
         """`_forget`, but count it for as long as it is read."""
         self._forget(ended)
         if ended.stream.is_held:
             self._outlived[ended.stream] = ended
             self._ended_bytes += ended.size
 
-    def _forget(self, ended: Ended) -> None:
+    def _forget(self, ended: EndedStream) -> None:
         """Find it no more, and count it no more."""
         principal, stream_id = key = _key(ended.stream)
         if self._ended.get(key) is ended:

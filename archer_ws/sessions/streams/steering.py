@@ -7,9 +7,9 @@ from archer_ws.core.limits import STEERED_MAX
 from archer_ws.llm_gateway.types import ChatMessage
 from archer_ws.sessions.streams.acts import Act, Acts
 from archer_ws.sessions.streams.events import SteeredMessage
-from archer_ws.sessions.tool_models import ToolAnswer
+from archer_ws.sessions.tool_models import ToolOutcome
 
-_ACCEPTED = ToolAnswer(outcome="accepted")
+_ACCEPTED = ToolOutcome(outcome="accepted")
 
 
 class Steering:
@@ -37,7 +37,7 @@ class Steering:
         """The text that waits."""
         return sum(message.text_bytes for message in self.waiting)
 
-    def steer(self, message: ChatMessage) -> Awaitable[ToolAnswer]:
+    def steer(self, message: ChatMessage) -> Awaitable[ToolOutcome]:
         """A user's message for the next step.
 
         Raises:
@@ -46,7 +46,7 @@ class Steering:
         message_id = message.message_id
         assert message_id is not None
 
-        def decide() -> Act | ToolAnswer:
+        def decide() -> Act | ToolOutcome:
             if message_id in self._accepted:
                 return _ACCEPTED
             if len(self.waiting) >= STEERED_MAX:
@@ -66,8 +66,8 @@ class Steering:
         def forget() -> None:
             self._coming = None
 
-        def over() -> ToolAnswer:
-            return _ACCEPTED if message_id in self._accepted else ToolAnswer(outcome="too_late")
+        def over() -> ToolOutcome:
+            return _ACCEPTED if message_id in self._accepted else ToolOutcome(outcome="too_late")
 
         return self._acts.begin(decide, over=over, size=message.text_bytes)
 

@@ -386,7 +386,7 @@ class Stream:
     async def _settle(self, work: Work, intake: Intake) -> bool:
         self.ended_at = utc_now()
         ending = self._ending(work, intake)
-        return await work.settle(ending.answer(), ending.numbered())
+        return await work.settle(ending.completion(), ending.numbered())
 
     def _ending(self, work: Work, intake: Intake) -> Ending:
         assert self._outcome is not None
@@ -466,7 +466,7 @@ class Stream:
                             intake.take(chunk)
             except ContextTooLong:
                 # Told before anything else is: the prompt alone is too long.
-                shorter = None if intake.has_answered else await work.open_shorter()
+                shorter = None if intake.has_responded else await work.open_shorter()
                 if shorter is None:
                     raise
                 chunks = shorter

@@ -8,7 +8,7 @@ from typing import Literal, Protocol
 from archer_ws.llm_gateway.tools import ToolCall
 from archer_ws.llm_gateway.types import ReasoningEffort, StreamChunk
 from archer_ws.sessions.format_judge import Judgement
-from archer_ws.sessions.storage.values import StoredAnswer
+from archer_ws.sessions.storage.values import StoredCompletion
 from archer_ws.sessions.streams.events import ControlEvent
 
 
@@ -39,7 +39,7 @@ class Work(Protocol):
     async def judge(self, content: str) -> Judgement | None:
         """Whether a whole answer has that form; None where that could not be found out in time (see FormatJudge)."""
 
-    async def settle(self, answer: StoredAnswer, last: Sequence[ControlEvent]) -> bool:
+    async def settle(self, completion: StoredCompletion, last: Sequence[ControlEvent]) -> bool:
         """Keep the answer, if there is one, and tell whether it is kept by now; never waits longer than
         `Limits.settle_limit_s`.
 

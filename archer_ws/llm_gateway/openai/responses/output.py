@@ -19,7 +19,7 @@ from archer_ws.llm_gateway.openai.responses.kept_items import Key
 #: The kind of a piece of text: `summary` and `reasoning` are both the model's reasoning, summarised and plain.
 Kind = Literal["text", "refusal", "summary", "reasoning"]
 #: Identifies a part of an item: its kind, its item, and its number there.
-Place = tuple[Kind, Key, int]
+PartKey = tuple[Kind, Key, int]
 
 _PART_KINDS: dict[str, Kind] = {
     "output_text": "text",
@@ -63,16 +63,16 @@ class Output:
     """
 
     has_format: bool = False
-    place: Place | None = None
+    place: PartKey | None = None
     is_reasoning: bool = False
     calls: ToolCallAssembler = field(default_factory=ToolCallAssembler)
     refusal: RefusalText = field(default_factory=RefusalText)
     unknown: set[str] = field(default_factory=set)
-    _heard: set[Place] = field(default_factory=set)
+    _heard: set[PartKey] = field(default_factory=set)
     #: Items whose pieces had no part number, so that a whole part may be any of theirs.
     _unnumbered: set[tuple[Kind, Key]] = field(default_factory=set)
     _last_text: Key | None = None
-    _last_reasoning: Place | None = None
+    _last_reasoning: PartKey | None = None
     _calls: dict[Key, _Call] = field(default_factory=dict)
     #: The provider's ids of all calls, including those whose numbers were reused.
     _call_ids: list[object] = field(default_factory=list)
@@ -191,7 +191,7 @@ class Output:
                 case _:
                     self.end_item(number, item, gathered)
 
-    def _turn_to(self, place: Place, gathered: Gathered) -> None:
+    def _turn_to(self, place: PartKey, gathered: Gathered) -> None:
         kind, key, _ = place
         self._bounded(self._heard)
         self._heard.add(place)

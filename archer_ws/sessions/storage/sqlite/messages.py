@@ -18,15 +18,15 @@ from archer_ws.sessions.storage.cursors import microseconds
 from archer_ws.sessions.storage.message import ids_for, left_by
 from archer_ws.sessions.storage.refusals import no_message, nothing_asked, taken_message_id
 from archer_ws.sessions.storage.sqlite.rows import (
+    HISTORY_COLUMNS,
     MESSAGE_COLUMNS,
-    REMEMBERED_COLUMNS,
+    HistoryRow,
     MessageRow,
     NewMessage,
-    Remembered,
     SessionRow,
 )
 from archer_ws.sessions.storage.sqlite.transaction import Transaction
-from archer_ws.sessions.storage.values import StoredAnswer
+from archer_ws.sessions.storage.values import StoredCompletion
 from archer_ws.sessions.storage.words import PREVIEW_MESSAGES, preview
 
 #: Messages of a history that are read in one go, at first and then.
@@ -91,14 +91,14 @@ def history(
         f"SELECT role FROM message WHERE {_VISIBLE} AND position = ?", (session.pk, position)
     ).fetchone()
     goes_on = role == MessageRole.TOOL
-    system: list[Remembered] = []
+    system: list[HistoryRow] = []
     if session.system_count:
         rows = connection.execute(
-            f"SELECT {REMEMBERED_COLUMNS} FROM message WHERE session_pk = ? AND hidden = 0 AND role = 'system' "
+            f"SELECT {HISTORY_COLUMNS} FROM message WHERE session_pk = ? AND hidden = 0 AND role = 'system' "
             "AND position < ? ORDER BY position",
             (session.pk, position),
         )
-        system = [Remembered.of(row) for row in rows]
+        system = [HistoryRow.of(row) for row in rows]
     budget = HISTORY_TOKENS_MAX if budget_tokens is None else budget_tokens
     room = budget - turn_tokens - sum(message.tokens for message in system)
     tail = _tail(connection, session, position, room, whole_turn=goes_on)
@@ -111,20 +111,20 @@ def history(
     )
 
 
-def _loop(connection: sqlite3.Connection, session: SessionRow) -> list[Remembered]:
+def _loop(connection: sqlite3.Connection, session: SessionRow) -> list[HistoryRow]:
     """The end of the session with the tool loop that its last message belongs to; nothing where no native turn is."""
     if not connection.execute(
         "SELECT 1 FROM message WHERE session_pk = ? AND native IS NOT NULL LIMIT 1", (session.pk,)
     ).fetchone():
         return []
-    found: list[Remembered] = []
+    found: list[HistoryRow] = []
     rows = connection.execute(
-        f"SELECT {REMEMBERED_COLUMNS} FROM message WHERE {_VISIBLE} ORDER BY position DESC", (session.pk,)
+        f"SELECT {HISTORY_COLUMNS} FROM message WHERE {_VISIBLE} ORDER BY position DESC", (session.pk,)
     )
 
     def newest_first() -> Iterator[ChatMessage]:
         for row in rows:
-            found.append(Remembered.of(row))
+            found.append(HistoryRow.of(row))
             yield found[-1].chat
 
     # As far as it looks.
@@ -150,15 +150,15 @@ def _forget_native(at: Transaction, session: SessionRow) -> int:
 
 def _tail(
     connection: sqlite3.Connection, session: SessionRow, position: int, room: int, *, whole_turn: bool
-) -> list[Remembered]:
+) -> list[HistoryRow]:
     """The end of what stands before a position: all of it, or more than there is room for; with its last turn."""
-    found: list[Remembered] = []
+    found: list[HistoryRow] = []
     rows = connection.execute(
-        f"SELECT {REMEMBERED_COLUMNS} FROM message WHERE {_VISIBLE} AND position < ? ORDER BY position DESC",
+        f"SELECT {HISTORY_COLUMNS} FROM message WHERE {_VISIBLE} AND position < ? ORDER BY position DESC",
         (session.pk, position),
     )
     while read := rows.fetchmany(_READ_AT_ONCE if found else _READ_FIRST):
-        found += map(Remembered.of, read)
+        found += map(HistoryRow.of, read)
         told = without_refused(found[::-1]) if session.refused_count else found
         taken = sum(message.tokens for message in told if message.chat.role is not MessageRole.SYSTEM)
         is_whole = not whole_turn or any(message.chat.role is MessageRole.USER for message in found)
@@ -180,7 +180,7 @@ def _count(connection: sqlite3.Connection, session: SessionRow, position: int) -
         "ORDER BY position",
         (session.pk, position),
     )
-    return len(without_refused([Remembered.of(row) for row in rows]))
+    return len(without_refused([HistoryRow.of(row) for row in rows]))
 
 
 def begin_turn(
@@ -245,17 +245,17 @@ def withdraw(at: Transaction, session: SessionRow, stream_id: str, last_id: str)
     _changed(at, session, utc_now(), Counts().without(gone))
 
 
-def append_answer(
+def append_completion(
     at: Transaction,
     session: SessionRow,
-    answer: StoredAnswer,
+    completion: StoredCompletion,
     *,
     after: str,
     stream_id: str,
 ) -> list[str]:
-    """Store what a stream leaves behind message `after` (see SessionStore.append_answer)."""
+    """Store what a stream leaves behind message `after` (see SessionStore.append_completion)."""
     position = position_of(at.connection, session, after)
-    left = left_by(answer)
+    left = left_by(completion)
     if position is None or not left:
         return []
     known = at.connection.execute(
@@ -268,7 +268,7 @@ def append_answer(
     now = utc_now()
     ids = ids_for(left, lambda message_id: position_of(at.connection, session, message_id) is not None)
     new = [
-        NewMessage(message_id, each.chat, stream_id, each.status, now, each.answer, ordinal, after)
+        NewMessage(message_id, each.chat, stream_id, each.status, now, each.completion, ordinal, after)
         for ordinal, (each, message_id) in enumerate(zip(left, ids, strict=True))
     ]
     follower = at.connection.execute(

@@ -16,8 +16,8 @@ from archer_ws.llm_gateway.types import ChatMessage, MessageRole, Refusal, Strea
 from archer_ws.sessions.history import message_tokens
 from archer_ws.sessions.models import Session, StoredMessage
 from archer_ws.sessions.storage.cursors import microseconds, moment_of
-from archer_ws.sessions.storage.message import answer_bytes, as_stored, parts_bytes
-from archer_ws.sessions.storage.values import StoredAnswer
+from archer_ws.sessions.storage.message import as_stored, completion_bytes, parts_bytes
+from archer_ws.sessions.storage.values import StoredCompletion
 
 #: What a message takes in the file beside its text, about, in bytes; and the factor of its text, with the index.
 ROW_BYTES, TEXT_FACTOR = 512, 2
@@ -31,7 +31,7 @@ SESSION_COLUMNS = (
 MESSAGE_COLUMNS = (
     "pk, position, message_id, parent_id, role, stream_id, status, created_at, content, said, told, reasoning"
 )
-REMEMBERED_COLUMNS = "role, stream_id, refused, tokens, content, said, native"
+HISTORY_COLUMNS = "role, stream_id, refused, tokens, content, said, native"
 
 #: What `said` may have.
 _NOTHING_SAID: dict[str, Any] = {
@@ -101,13 +101,13 @@ class MessageRow(NamedTuple):
             status=self.status,
             created_at=moment_of(self.created_at),
             parent_id=self.parent_id,
-            answer=None if self.told is None else _answer(self.content, self.status, self.told, self.reasoning),
+            completion=None if self.told is None else _completion(self.content, self.status, self.told, self.reasoning),
         )
 
 
 @dataclass(frozen=True, slots=True)
-class Remembered:
-    """A message of a history (see history.Remembered)."""
+class HistoryRow:
+    """A message of a history (see history.HistoryMessage)."""
 
     chat: ChatMessage
     stream_id: str
@@ -116,8 +116,8 @@ class Remembered:
     native: NativeTurn | None
 
     @classmethod
-    def of(cls, row: tuple[str, str | None, int, int, str, str | None, bytes | None]) -> "Remembered":
-        """Of a row of REMEMBERED_COLUMNS."""
+    def of(cls, row: tuple[str, str | None, int, int, str, str | None, bytes | None]) -> "HistoryRow":
+        """Of a row of HISTORY_COLUMNS."""
         role, stream_id, refused, tokens, content, said, native = row
         kept = None if native is None else NativeTurn.unpacked(native)
         return cls(_chat(role, content, said), stream_id or "", bool(refused), tokens, kept)
@@ -132,7 +132,7 @@ class NewMessage:
     stream_id: str | None
     status: StreamStatus
     created_at: datetime
-    answer: StoredAnswer | None = None
+    completion: StoredCompletion | None = None
     #: Of what a stream leaves: its place in that, and the message that all of it stands behind.
     ordinal: int | None = None
     after_id: str | None = None
@@ -141,16 +141,16 @@ class NewMessage:
     def bytes(self) -> int:
         """What it takes in the file, about."""
         size = TEXT_FACTOR * self.chat.text_bytes + ROW_BYTES + parts_bytes(self.chat)
-        return size + answer_bytes(self.answer) if self.answer else size
+        return size + completion_bytes(self.completion) if self.completion else size
 
     @property
     def is_refused(self) -> bool:
         """Whether it is an answer that the model declined to give."""
-        return self.answer is not None and self.answer.refusal is not None
+        return self.completion is not None and self.completion.refusal is not None
 
     def as_row(self, session_pk: int, position: int, parent_id: str | None) -> dict[str, Any]:
         """The columns of the table of messages."""
-        answer = self.answer
+        completion = self.completion
         return {
             "session_pk": session_pk,
             "position": position,
@@ -167,9 +167,9 @@ class NewMessage:
             "created_at": microseconds(self.created_at),
             "content": self.chat.content,
             "said": _said(self.chat),
-            "told": None if answer is None else _told(answer),
-            "reasoning": None if answer is None else answer.reasoning,
-            "native": None if answer is None or answer.native is None else answer.native.packed(),
+            "told": None if completion is None else _told(completion),
+            "reasoning": None if completion is None else completion.reasoning,
+            "native": None if completion is None or completion.native is None else completion.native.packed(),
         }
 
 
@@ -208,23 +208,23 @@ def _chat(role: str, content: str, said: str | None) -> ChatMessage:
     return ChatMessage.model_construct(role=_ROLES[role], content=content, **fields)
 
 
-def _told(answer: StoredAnswer) -> str:
+def _told(completion: StoredCompletion) -> str:
     told: dict[str, Any] = {
-        "provider": answer.provider,
-        "model": answer.model,
-        "finish_reason": answer.finish_reason,
-        "usage": answer.usage and answer.usage.model_dump(exclude_none=True),
-        "error": answer.error and answer.error.model_dump(exclude_none=True),
+        "provider": completion.provider,
+        "model": completion.model,
+        "finish_reason": completion.finish_reason,
+        "usage": completion.usage and completion.usage.model_dump(exclude_none=True),
+        "error": completion.error and completion.error.model_dump(exclude_none=True),
     }
-    if answer.refusal is not None:
-        told["refusal"] = answer.refusal.model_dump(exclude_none=True)
+    if completion.refusal is not None:
+        told["refusal"] = completion.refusal.model_dump(exclude_none=True)
     return _encoded(told) or "{}"
 
 
-def _answer(content: str, status: StreamStatus, told: str, reasoning: str | None) -> StoredAnswer:
+def _completion(content: str, status: StreamStatus, told: str, reasoning: str | None) -> StoredCompletion:
     fields: dict[str, Any] = json.loads(told)
     usage, error, refusal = fields.get("usage"), fields.get("error"), fields.get("refusal")
-    return StoredAnswer(
+    return StoredCompletion(
         content,
         status,
         refusal=None if refusal is None else Refusal.model_validate(refusal),

@@ -9,7 +9,7 @@ from archer_ws.core.ids import new_id
 from archer_ws.core.limits import PAGE_BYTES_MAX
 from archer_ws.sessions.models import ExportedSession, Session, SessionPage
 from archer_ws.sessions.storage.conversation import SESSION_LISTED_BYTES
-from archer_ws.sessions.storage.cursors import Place, cursor_of, microseconds, ordinal_of, place_of
+from archer_ws.sessions.storage.cursors import SessionPlace, cursor_of, microseconds, ordinal_of, place_of
 from archer_ws.sessions.storage.refusals import check_version, no_session
 from archer_ws.sessions.storage.sqlite.rows import SESSION_COLUMNS, SessionRow, described_bytes, metadata_text
 from archer_ws.sessions.storage.sqlite.transaction import Transaction
@@ -110,7 +110,7 @@ def page(
         if len(items) == limit or (items and size > PAGE_BYTES_MAX):
             return SessionPage.model_construct(items=items, next_cursor=last)
         items.append(row.as_session())
-        last = str(row.pk) if order == "created" else cursor_of(Place(row.updated_at, row.pk))
+        last = str(row.pk) if order == "created" else cursor_of(SessionPlace(row.updated_at, row.pk))
     return SessionPage.model_construct(items=items)
 
 

@@ -17,7 +17,7 @@ from archer_ws.sessions.history import NO_HISTORY, History, estimate_tokens
 from archer_ws.sessions.models import ExportedSession, FoundMessage, SearchPage, Session, SessionPage, StoredMessage
 from archer_ws.sessions.storage.cursors import moment_of, ordinal_of
 from archer_ws.sessions.storage.journal import LogEnd, StreamRecord
-from archer_ws.sessions.storage.message import answer_of
+from archer_ws.sessions.storage.message import completion_of
 from archer_ws.sessions.storage.refusals import check_exported, check_version, taken_session_id
 from archer_ws.sessions.storage.sqlite import messages as stored
 from archer_ws.sessions.storage.sqlite import sessions, streams
@@ -28,7 +28,7 @@ from archer_ws.sessions.storage.sqlite.migrations import copy_to
 from archer_ws.sessions.storage.sqlite.rows import NewMessage, SessionRow
 from archer_ws.sessions.storage.sqlite.transaction import Transaction
 from archer_ws.sessions.storage.sqlite.worker import Job, T, Worker
-from archer_ws.sessions.storage.values import SessionOrder, StoredAnswer, StoredTurn
+from archer_ws.sessions.storage.values import SessionOrder, StoredCompletion, StoredTurn
 from archer_ws.sessions.storage.words import snippet
 
 
@@ -280,11 +280,11 @@ class SqliteStore:
 
         return await self._write(job)
 
-    async def append_answer(
+    async def append_completion(
         self,
         principal: str,
         session_id: str,
-        answer: StoredAnswer,
+        completion: StoredCompletion,
         *,
         after: str,
         stream_id: str,
@@ -294,7 +294,9 @@ class SqliteStore:
 
         def job(connection: sqlite3.Connection) -> list[str]:
             session = sessions.get(connection, principal, session_id)
-            message_ids = stored.append_answer(self._at(connection), session, answer, after=after, stream_id=stream_id)
+            message_ids = stored.append_completion(
+                self._at(connection), session, completion, after=after, stream_id=stream_id
+            )
             if end is not None:
                 streams.end(connection, (principal, stream_id), end, message_ids)
             return message_ids
@@ -381,7 +383,7 @@ class SqliteStore:
 
 
 def _imported(message: StoredMessage) -> NewMessage:
-    answer = answer_of(message) if message.role is MessageRole.ASSISTANT else None
+    completion = completion_of(message) if message.role is MessageRole.ASSISTANT else None
     return NewMessage(
-        message.message_id, message.as_chat(), message.stream_id, message.status, message.created_at, answer
+        message.message_id, message.as_chat(), message.stream_id, message.status, message.created_at, completion
     )

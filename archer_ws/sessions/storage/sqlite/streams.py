@@ -163,10 +163,10 @@ def _kept(at: Transaction, end_lost: EndLost, row: tuple[Any, ...], *, writes: b
     if lost is None:
         # Its row goes on, as if this process had begun it.
         return WaitingStream(record, pieces, loop)
-    answer, its_end = lost
+    completion, its_end = lost
     session = sessions.get(at.connection, record.principal, record.session_id)
     if writes:
-        messages.append_answer(at, session, answer, after=after, stream_id=record.stream_id)
+        messages.append_completion(at, session, completion, after=after, stream_id=record.stream_id)
     stored = at.connection.execute(
         "SELECT message_id FROM message WHERE session_pk = ? AND stream_id = ? AND hidden = 0 ORDER BY position",
         (session.pk, record.stream_id),

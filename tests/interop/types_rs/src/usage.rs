@@ -5,7 +5,7 @@ use crate::archer::{
     ErrorKind, GivenStatus, InitializeParams, MessageRole, NamedTool, Notification, OnBusy,
     OnToolCall, Part, Request, RequestId, ServerMessage, SessionListParams, StreamCancelParams,
     StreamStatus, StreamSteerParams, StreamSubscribeParams, TextPart, Tool, ToolApproveParams,
-    ToolCall, ToolChoice, ToolClaimParams, ToolOutcome, ToolResultParams, PROTOCOL_VERSION,
+    ToolCall, ToolChoice, ToolClaimParams, ToolOutcomeKind, ToolResultParams, PROTOCOL_VERSION,
 };
 
 pub fn check() {
@@ -102,7 +102,7 @@ fn what_is_said_of_calls_is_written_as_the_server_takes_it() {
         .contains(r#""method":"stream/steer","params":{"message_id":"s1","content":"In Celsius.""#));
     let taken = response(r#"{"jsonrpc":"2.0","id":7,"result":{"outcome":"taken"}}"#);
     let answer = taken.result::<ToolClaimParams>().expect("an answer");
-    assert_eq!((answer.outcome, answer.status), (ToolOutcome::Taken, None));
+    assert_eq!((answer.outcome, answer.status), (ToolOutcomeKind::Taken, None));
     match notification(
         r#"{"jsonrpc":"2.0","method":"stream/tool_update","params":{"stream_id":"a","seq":4,"call_id":"c1","state":"running"}}"#,
     ) {

@@ -18,8 +18,8 @@ use super::stream::Event;
 use super::tools::{Approval, Runnable, ToolContext, ToolError, Tools};
 use super::{Client, Error};
 use crate::types::{
-    CallRunner, CallState, Content, GivenStatus, Method, StreamToolCall, ToolAnswer,
-    ToolApproveParams, ToolClaimParams, ToolOutcome, ToolResultParams,
+    CallRunner, CallState, Content, GivenStatus, Method, StreamToolCall, ToolApproveParams,
+    ToolClaimParams, ToolOutcome, ToolOutcomeKind, ToolResultParams,
 };
 
 /// Where the server does not say when to come again.
@@ -265,7 +265,7 @@ impl Runner {
             let (client, call_id) = (self.client.clone(), call_id.clone());
             self.tasks.spawn(async move {
                 match say(&client, params).await.map(|told| told.outcome) {
-                    Ok(ToolOutcome::Taken) => (call_id, Finish::Taken),
+                    Ok(ToolOutcomeKind::Taken) => (call_id, Finish::Taken),
                     _ => (call_id, Finish::Over), // what else there is, events tell
                 }
             });
@@ -335,8 +335,8 @@ async fn run(
 ) -> (String, Finish) {
     let claiming = ToolClaimParams::new(&call.stream_id, &call.call_id, &claim);
     match say(&client, claiming).await.map(|told| told.outcome) {
-        Ok(ToolOutcome::Claimed) => {}
-        Ok(ToolOutcome::Taken) => return (call.call_id, Finish::Taken),
+        Ok(ToolOutcomeKind::Claimed) => {}
+        Ok(ToolOutcomeKind::Taken) => return (call.call_id, Finish::Taken),
         _ => return (call.call_id, Finish::Over),
     }
     let given = AssertUnwindSafe(give(&call, handler.as_ref()))
@@ -385,10 +385,10 @@ fn result_of(
 }
 
 /// Say it, again where the server can't take it now.
-async fn say<M: Method<Result = ToolAnswer> + Clone>(
+async fn say<M: Method<Result = ToolOutcome> + Clone>(
     client: &Client,
     params: M,
-) -> Result<ToolAnswer, Error> {
+) -> Result<ToolOutcome, Error> {
     loop {
         match client.call(params.clone()).await {
             Err(Error::Refused(info)) if info.retryable => {
