@@ -158,39 +158,39 @@ export type Notification = KnownNotification | UnmatchedNotification;
 /** Whatever the server may send: a response has no `method`, a notification has one. */
 export type ServerMessage = (Response & { method?: undefined }) | Notification;
 
-/** A stream of a conversation whose end is still to be told. */
+/** A stream of a conversation that has not ended. */
 export interface ActiveStream {
   /** The stream's id. */
   stream_id: string;
-  /** Where it stands. */
+  /** Its status. */
   status: StreamStatus;
 }
 
-/** Whether a call may run. */
+/** A person's decision whether a call may run. */
 export interface Approval {
-  /** False: it does not run, and the model is told so. */
+  /** False: the call does not run, and the model is told so. */
   approved: boolean;
-  /** Why not; the model is told. */
+  /** Why it may not run; the model is told. */
   reason?: string | null;
 }
 
-/** Who runs a tool call and gives its result. It may grow. */
+/** Who runs a tool call and sends its result. More may be added. */
 export type CallRunner = "client" | "server" | (string & {});
 
-/** Where an open call stands: nobody runs it, or who claimed it does. It may grow. */
+/** The state of an open call: pending, or run by the client that claimed it. More may be added. */
 export type CallState = "pending" | "running" | (string & {});
 
-/** What a cancel found. It may grow. */
+/** The outcome of a cancel. More may be added. */
 export type CancelOutcome = "cancelling" | "already_ended" | "not_found" | (string & {});
 
 /** Who or what cancelled a stream. It may grow. */
 export type CancelReason = "client" | "disconnected" | "interrupted" | "draining" | (string & {});
 
-/** What a cancel found; harmless to repeat. */
+/** The outcome of a cancel, which is harmless to repeat. */
 export interface CancelResult {
-  /** Whether the stream is being cancelled, was over, or is not known. */
+  /** Whether the stream is being cancelled, had ended, or is unknown. */
   outcome: CancelOutcome;
-  /** The stream's state, where there is one. */
+  /** The stream's status, if there is one. */
   status?: StreamStatus | null;
 }
 
@@ -442,9 +442,9 @@ export interface ChatSendResult {
   duplicate: boolean;
 }
 
-/** That a client is about to run a call. */
+/** A client's claim of a call that it is about to run. */
 export interface Claim {
-  /** Yours, minted for this run: whoever shows it may answer the call. */
+  /** An id that you mint for this run. Only a result with this id is accepted while the claim lasts. */
   claim: string;
   /** How long the claim lasts, in seconds; repeating it renews it. Default: 60.0. */
   ttl_s?: number | null;
@@ -458,7 +458,7 @@ export interface ConnectionLimits {
   max_content_bytes: number;
   /** How many requests may wait for their responses at a time. */
   max_requests: number;
-  /** How many running streams may be attached at a time. */
+  /** How many running streams may be subscribed at a time. */
   max_streams: number;
 }
 
@@ -473,27 +473,27 @@ export interface DefaultModel {
   model: string;
 }
 
-/** What became of all conversations. */
+/** The result of deleting all conversations. */
 export interface DeletedSessions {
-  /** How many there were. */
+  /** How many were deleted. */
   deleted: number;
 }
 
 /** `event: ended`, the last one; after it comes `data: [DONE]`. */
 export interface EndedEvent {
-  /** The stream it is about. */
+  /** The stream's id. */
   stream_id: string;
   /** The event's number in its stream's log, from 1. */
   seq: number;
   /** How it ended: completed, cancelled, incomplete or failed. */
   status: StreamStatus;
-  /** Who cancelled it. */
+  /** Why it was cancelled. */
   reason?: CancelReason | null;
   /** Why the model stopped; null if it did not. */
   finish_reason?: FinishReason | null;
   /** What it cost, in tokens. */
   usage?: TokenUsage | null;
-  /** The length of the whole answer, in bytes of UTF-8: of all steps' text. */
+  /** The length of the text of all steps, in bytes of UTF-8. */
   text_bytes: number;
   /** Messages of the session left out to fit the model's context. */
   history_dropped?: number | null;
@@ -516,7 +516,7 @@ export interface EndedEvent {
   format_errors?: FieldError[] | null;
   /** The number of steps of the model; absent for one. */
   steps?: number | null;
-  /** Messages that were accepted to be steered in, and that no step came for: send them again. */
+  /** Accepted steered messages that no step followed: send them again. */
   unsteered?: SteeredMessage[] | null;
 }
 
@@ -605,13 +605,13 @@ export interface ErrorObject {
   data: ErrorInfo;
 }
 
-/** A whole conversation: what an export has in each line, and an import takes. */
+/** A whole conversation: one line of an export or import. */
 export interface ExportedSession {
   /** The conversation's id. */
   session_id: string;
   /** A name for people. */
   title?: string | null;
-  /** Whatever the client keeps with it. */
+  /** Whatever the client has stored with it. */
   metadata?: Record<string, unknown> | null;
   /** When it was created, RFC 3339 in UTC. */
   created_at: string;
@@ -621,9 +621,9 @@ export interface ExportedSession {
   message_count: number;
   /** Grows by one with each change. */
   version?: number | null;
-  /** True where it was put aside. */
+  /** True if it is archived. */
   archived?: boolean | null;
-  /** How its last message with text begins, on one line. */
+  /** The beginning of its last message with text, on one line. */
   preview?: string | null;
   /** All its messages, oldest first. */
   messages: StoredMessage[];
@@ -657,11 +657,11 @@ export type FormatType = "text" | "json_object" | "json_schema";
 
 /** A message that a search found. */
 export interface FoundMessage {
-  /** The conversation it stands in. */
+  /** The conversation that has it. */
   session_id: string;
   /** The message's id. */
   message_id: string;
-  /** Who said it. */
+  /** The role of its author. */
   role: MessageRole | (string & {});
   /** The text around what was found, on one line. */
   snippet: string;
@@ -669,7 +669,7 @@ export interface FoundMessage {
   created_at: string;
 }
 
-/** How a call ended, as its runner tells it. */
+/** How a call ended, as its runner reports it. */
 export type GivenStatus = "ok" | "error" | "denied";
 
 /** The process responds. */
@@ -698,23 +698,23 @@ export interface ImagePart {
   detail?: ImageDetail | null;
 }
 
-/** A line of an import that was not taken; nothing of it is stored. */
+/** A line of an import that failed; nothing of it is stored. */
 export interface ImportFailure {
-  /** Which line, from 1; empty ones count. */
+  /** The number of the line, from 1; empty lines count. */
   line: number;
-  /** Which conversation, where that could be read. */
+  /** The conversation's id, if it could be read. */
   session_id?: string | null;
   /** What is wrong with it. */
   error: ErrorInfo;
 }
 
-/** What became of an import's lines. */
+/** The result of an import. */
 export interface ImportResult {
-  /** How many conversations are stored. */
+  /** How many conversations were stored. */
   imported: number;
-  /** How many lines were not taken. */
+  /** How many lines failed. */
   failed: number;
-  /** The first 200 of them, in order. */
+  /** The first 200 failures, in order. */
   failures: ImportFailure[];
 }
 
@@ -869,15 +869,15 @@ export interface PeerInfo {
 /** The params of a method that needs none. */
 export type PingParams = Record<string, never>;
 
-/** `event: progress`: what happens before the first text of a step. */
+/** `event: progress`: reports what happens before the first text of a step. */
 export interface ProgressEvent {
-  /** The stream it is about. */
+  /** The stream's id. */
   stream_id: string;
   /** The event's number in its stream's log, from 1. */
   seq: number;
-  /** What the stream does. */
+  /** What the stream is doing. */
   phase: ProgressPhase;
-  /** More about it, for a person. */
+  /** Details, for a person. */
   detail?: string | null;
   /** Empty: only plain messages have text. */
   content: string;
@@ -954,7 +954,7 @@ export type ResultStatus = "ok" | "error" | "denied" | "timeout" | "cancelled" |
 /** The params of a method that needs none. */
 export type RpcDiscoverParams = Record<string, never>;
 
-/** Some messages that a search found, the last stored first. */
+/** A page of the messages that a search found, the last stored first. */
 export interface SearchPage {
   /** The messages of this page. */
   items: FoundMessage[];
@@ -974,7 +974,7 @@ export interface Session {
   session_id: string;
   /** A name for people. */
   title?: string | null;
-  /** Whatever the client keeps with it. */
+  /** Whatever the client has stored with it. */
   metadata?: Record<string, unknown> | null;
   /** When it was created, RFC 3339 in UTC. */
   created_at: string;
@@ -984,47 +984,47 @@ export interface Session {
   message_count: number;
   /** Grows by one with each change. */
   version?: number | null;
-  /** True where it was put aside. */
+  /** True if it is archived. */
   archived?: boolean | null;
-  /** How its last message with text begins, on one line. */
+  /** The beginning of its last message with text, on one line. */
   preview?: string | null;
   /** Its running streams. */
   active?: ActiveStream[] | null;
 }
 
-/** How a conversation is by now: the newest state and no log, so that one may be left out for a newer. */
+/** A conversation's current state. It is no log of changes: an older state may be skipped for a newer one. */
 export interface SessionChanged {
   /** The conversation's id. */
   session_id: string;
-  /** Its version; of a deleted one the last that is known. */
+  /** Its version; if it was deleted, the last known one. */
   version: number;
   /** When it last changed, RFC 3339 in UTC. */
   updated_at: string;
   /** A name for people. */
   title?: string | null;
-  /** True: it is gone. */
+  /** True: it was deleted. */
   deleted?: boolean | null;
   /** Its running streams. */
   active: ActiveStream[];
 }
 
-/** A new conversation; creating one that exists gives the existing one, so that a client may repeat the call. */
+/** A new conversation. If its id exists, the existing one is returned, so that a client may repeat the call. */
 export interface SessionCreate {
-  /** An id of your own; the server's if missing. Not `search`, `export` or `import`: those are routes. */
+  /** An id of your own; by default the server makes one. Not `search`, `export` or `import`: those are routes. */
   session_id?: string | null;
   /** A name for people, at most 512 characters. */
   title?: string | null;
-  /** Whatever you want kept with it: at most 16 KiB of JSON, nested at most 200 deep. */
+  /** Whatever you want to store with it: at most 16 KiB of JSON, nested at most 200 deep. */
   metadata?: Record<string, unknown> | null;
 }
 
-/** A new conversation; creating one that exists gives the existing one, so that a client may repeat the call. */
+/** A new conversation. If its id exists, the existing one is returned, so that a client may repeat the call. */
 export interface SessionCreateParams {
-  /** An id of your own; the server's if missing. Not `search`, `export` or `import`: those are routes. */
+  /** An id of your own; by default the server makes one. Not `search`, `export` or `import`: those are routes. */
   session_id?: string | null;
   /** A name for people, at most 512 characters. */
   title?: string | null;
-  /** Whatever you want kept with it: at most 16 KiB of JSON, nested at most 200 deep. */
+  /** Whatever you want to store with it: at most 16 KiB of JSON, nested at most 200 deep. */
   metadata?: Record<string, unknown> | null;
 }
 
@@ -1051,7 +1051,7 @@ export interface SessionDetail {
   session_id: string;
   /** A name for people. */
   title?: string | null;
-  /** Whatever the client keeps with it. */
+  /** Whatever the client has stored with it. */
   metadata?: Record<string, unknown> | null;
   /** When it was created, RFC 3339 in UTC. */
   created_at: string;
@@ -1061,9 +1061,9 @@ export interface SessionDetail {
   message_count: number;
   /** Grows by one with each change. */
   version?: number | null;
-  /** True where it was put aside. */
+  /** True if it is archived. */
   archived?: boolean | null;
-  /** How its last message with text begins, on one line. */
+  /** The beginning of its last message with text, on one line. */
   preview?: string | null;
   /** Its running streams. */
   active?: ActiveStream[] | null;
@@ -1071,23 +1071,23 @@ export interface SessionDetail {
   messages: StoredMessage[];
   /** The ids of its running streams. */
   active_streams: string[];
-  /** What to pass as `cursor` for the page of older messages; absent where there are none. */
+  /** What to pass as `cursor` for the page of older messages; absent if there are none. */
   next_cursor?: string | null;
 }
 
 /** Which of a conversation's messages to copy into a new one, and the new one's id. */
 export interface SessionFork {
-  /** Copy the messages before this one; all, where it is missing. */
+  /** Copy the messages before this one; by default all. */
   before?: string | null;
-  /** The new conversation's id, which must be free; the server's if missing. */
+  /** The new conversation's id, which must not exist; by default the server makes one. */
   new_session_id?: string | null;
 }
 
 /** Which session to copy, up to which message, and the copy's id. */
 export interface SessionForkParams {
-  /** Copy the messages before this one; all, where it is missing. */
+  /** Copy the messages before this one; by default all. */
   before?: string | null;
-  /** The new conversation's id, which must be free; the server's if missing. */
+  /** The new conversation's id, which must not exist; by default the server makes one. */
   new_session_id?: string | null;
   /** The conversation's id. */
   session_id: string;
@@ -1115,7 +1115,7 @@ export interface SessionListParams {
   cursor?: string | null;
 }
 
-/** By what a list of sessions is sorted, newest first: their last change, or creation. */
+/** What a list of sessions is sorted by, newest first: their last change, or their creation. */
 export type SessionOrder = "updated" | "created";
 
 /** Some sessions, the last changed (or created) first; pass `next_cursor` as `cursor` for those that follow. */
@@ -1145,15 +1145,15 @@ export interface SessionUnwatchParams {
   session_id?: string | null;
 }
 
-/** What to change; fields left out (or null) stay. */
+/** What to change; fields that are left out or null stay as they are. */
 export interface SessionUpdate {
   /** The new name for people, at most 512 characters. */
   title?: string | null;
-  /** What to keep instead of the old metadata: at most 16 KiB of JSON, nested at most 200 deep. */
+  /** Replaces the old metadata: at most 16 KiB of JSON, nested at most 200 deep. */
   metadata?: Record<string, unknown> | null;
-  /** True: put it aside; false: take it up again. */
+  /** True archives it; false undoes that. */
   archived?: boolean | null;
-  /** What `version` it must have; where it has another, nothing is changed: `conflict`. */
+  /** The `version` that it must have; otherwise nothing is changed, and the error is `conflict`. */
   version?: number | null;
 }
 
@@ -1161,11 +1161,11 @@ export interface SessionUpdate {
 export interface SessionUpdateParams {
   /** The new name for people, at most 512 characters. */
   title?: string | null;
-  /** What to keep instead of the old metadata: at most 16 KiB of JSON, nested at most 200 deep. */
+  /** Replaces the old metadata: at most 16 KiB of JSON, nested at most 200 deep. */
   metadata?: Record<string, unknown> | null;
-  /** True: put it aside; false: take it up again. */
+  /** True archives it; false undoes that. */
   archived?: boolean | null;
-  /** What `version` it must have; where it has another, nothing is changed: `conflict`. */
+  /** The `version` that it must have; otherwise nothing is changed, and the error is `conflict`. */
   version?: number | null;
   /** The conversation's id. */
   session_id: string;
@@ -1179,17 +1179,17 @@ export interface SessionWatchParams {
 
 /** `event: started`: the provider has begun to respond. */
 export interface StartedEvent {
-  /** The stream it is about. */
+  /** The stream's id. */
   stream_id: string;
   /** The event's number in its stream's log, from 1. */
   seq: number;
   /** The conversation the stream belongs to. */
   session_id?: string | null;
-  /** The provider that answers. */
+  /** The provider. */
   provider: string;
-  /** The model that answers. */
+  /** The model. */
   model: string;
-  /** How much the model was told to think: what `reasoning_effort` became with it. */
+  /** The reasoning effort that was sent to the model, which may differ from the requested one. */
   reasoning_effort?: ReasoningEffort | (string & {}) | null;
   /** Empty: only plain messages have text. */
   content: string;
@@ -1197,38 +1197,38 @@ export interface StartedEvent {
   finish_reason: null;
 }
 
-/** A user's message for a stream that runs. */
+/** A user's message for a running stream. */
 export interface Steer {
-  /** Yours, minted for this message: repeating it is harmless. */
+  /** An id that you mint for this message, so that repeating it is harmless. */
   message_id: string;
   /** What the model is told: a text, or parts. */
   content: Content;
   /**
-   * All that it says, in order, where that is more than text: `content` is its text then. As it is received; what
-   * is sent may be a list as `content`.
+   * Text, pictures and files in order, if it has more than text; `content` is then its text. Requests may also
+   * send this list as `content`.
    */
   parts?: Part[] | null;
 }
 
 /** A user's message that was put into a running stream. */
 export interface SteeredMessage {
-  /** Its id, from who sent it. */
+  /** The id that its sender gave it. */
   message_id: string;
   /** Its text. */
   content: string;
-  /** All that it says, in order, where that is more than text. */
+  /** Text, pictures and files in order, if it has more than text. */
   parts?: Part[] | null;
 }
 
-/** `event: step`: the model is asked again: its next answer follows. Before each step but the first. */
+/** `event: step`: the next step begins: the model is called again. Sent before each step except the first. */
 export interface StepEvent {
-  /** The stream it is about. */
+  /** The stream's id. */
   stream_id: string;
   /** The event's number in its stream's log, from 1. */
   seq: number;
-  /** Which step begins, from 2. */
+  /** The number of the step, from 2. */
   step: number;
-  /** What was steered in, and is said behind the results. */
+  /** The steered messages, which follow the results. */
   messages?: SteeredMessage[] | null;
   /** Empty: only plain messages have text. */
   content: string;
@@ -1240,19 +1240,19 @@ export interface StepEvent {
 export interface StoredMessage {
   /** The message's id: what `replace_from` takes. */
   message_id: string;
-  /** Who said it. */
+  /** The role of its author. */
   role: MessageRole | (string & {});
   /** Its text. */
   content: string;
-  /** All that it says, in order, where that is more than text. */
+  /** Text, pictures and files in order, if it has more than text. */
   parts?: Part[] | null;
-  /** Which of several speakers of that role said it. */
+  /** The name of its author, if several have that role. */
   name?: string | null;
-  /** The calls that the model made in it. */
+  /** The tool calls that the model made in it. */
   tool_calls?: ToolCall[] | null;
-  /** The model declined to give this answer: its turn is sent to no model again. */
+  /** The model refused to generate it: its turn is not sent to a model again. */
   refusal?: Refusal | null;
-  /** Which call it is the result of. */
+  /** The id of the call that it is the result of. */
   call_id?: string | null;
   /** How that call ended. */
   result_status?: ResultStatus | (string & {}) | null;
@@ -1264,17 +1264,17 @@ export interface StoredMessage {
   created_at: string;
   /** The message before it; absent for the first. */
   parent_id?: string | null;
-  /** The provider that answered. */
+  /** The provider that generated it. */
   provider?: string | null;
-  /** The model that answered. */
+  /** The model that generated it. */
   model?: string | null;
-  /** Why the model stopped; absent where it did not say. */
+  /** Why the model stopped; absent if it did not say. */
   finish_reason?: FinishReason | null;
-  /** What the answer cost, in tokens. */
+  /** What it cost, in tokens. */
   usage?: TokenUsage | null;
   /** The model's visible reasoning. */
   reasoning?: string | null;
-  /** Why the answer failed or is incomplete. */
+  /** Why it failed or is incomplete. */
   error?: ErrorInfo | null;
 }
 
@@ -1315,23 +1315,23 @@ export interface StreamChunk {
   reset?: boolean | null;
 }
 
-/** The log's events `from`..`seq`; one of `content`, `reasoning` and `arguments` has their text. */
+/** The log's events `from` to `seq`; one of `content`, `reasoning` and `arguments` has their text. */
 export interface StreamDelta {
-  /** The stream it is about. */
+  /** The stream's id. */
   stream_id: string;
-  /** The first event in it: always the last `seq` you have seen, plus 1. */
+  /** Its first event: always the last `seq` you have seen, plus 1. */
   from: number;
-  /** The last event in it. */
+  /** Its last event. */
   seq: number;
-  /** A piece of the answer. */
+  /** A piece of the completion. */
   content?: string | null;
   /** A piece of the model's visible reasoning. */
   reasoning?: string | null;
-  /** A piece of the JSON text of a tool call's arguments; run nothing before its tool_call. */
+  /** A piece of a tool call's arguments, as JSON; do not run the call before its tool_call. */
   arguments?: string | null;
-  /** Which call the arguments are of. */
+  /** The id of the call that the arguments belong to. */
   call_id?: string | null;
-  /** Which tool is called. */
+  /** The name of the tool. */
   name?: string | null;
   /** True: discard the text and the calls received so far; all of it is sent again. */
   reset?: boolean | null;
@@ -1339,23 +1339,23 @@ export interface StreamDelta {
 
 /** The last event of every stream. */
 export interface StreamEnded {
-  /** The stream it is about. */
+  /** The stream's id. */
   stream_id: string;
   /** The event's number in its stream's log, from 1. */
   seq: number;
   /** How it ended: completed, cancelled, incomplete or failed. */
   status: StreamStatus;
-  /** Who cancelled it. */
+  /** Why it was cancelled. */
   reason?: CancelReason | null;
-  /** Why the model stopped; absent where it did not say. */
+  /** Why the model stopped; absent if it did not say. */
   finish_reason?: FinishReason | null;
   /** What it cost, in tokens. */
   usage?: TokenUsage | null;
-  /** The length of the whole answer, in bytes of UTF-8: of all steps' text. */
+  /** The length of the text of all steps, in bytes of UTF-8. */
   text_bytes: number;
   /** Messages of the session left out to fit the model's context. */
   history_dropped?: number | null;
-  /** The whole answer, where the request said `stream: false`: that of the last step. */
+  /** The whole completion of the last step, if the request had `stream: false`. */
   content?: string | null;
   /** Why it failed or is incomplete. */
   error?: ErrorInfo | null;
@@ -1374,7 +1374,7 @@ export interface StreamEnded {
   format_errors?: FieldError[] | null;
   /** The number of steps of the model; absent for one. */
   steps?: number | null;
-  /** Messages that were accepted to be steered in, and that no step came for: send them again. */
+  /** Accepted steered messages that no step followed: send them again. */
   unsteered?: SteeredMessage[] | null;
 }
 
@@ -1388,15 +1388,15 @@ export interface StreamGetParams {
   cursor?: string | null;
 }
 
-/** A stream from outside: its state, not its text. */
+/** A stream's state, without its text. */
 export interface StreamInfo {
   /** The stream's id. */
   stream_id: string;
   /** The conversation it belongs to. */
   session_id?: string | null;
-  /** The provider that answers. */
+  /** The provider. */
   provider: string;
-  /** The model that answers. */
+  /** The model. */
   model: string;
   /** The stream's state. */
   status: StreamStatus;
@@ -1406,15 +1406,15 @@ export interface StreamInfo {
   created_at: string;
   /** When it ended, RFC 3339 in UTC; absent while it runs. */
   ended_at?: string | null;
-  /** How much of the answer there is, in bytes of UTF-8. */
+  /** The length of the completion so far, in bytes of UTF-8. */
   text_bytes: number;
   /** What it cost, in tokens; known at the end at the latest. */
   usage?: TokenUsage | null;
   /** Why it failed or is incomplete. */
   error?: ErrorInfo | null;
-  /** The messages that it made so far, oldest first, where they were asked for. */
+  /** The messages that it has generated so far, oldest first, if the request asked for them. */
   messages?: StreamMessage[] | null;
-  /** What to pass as `cursor` for the messages that follow. */
+  /** What to pass as `cursor` for the next page of messages. */
   next_cursor?: string | null;
 }
 
@@ -1430,29 +1430,29 @@ export interface StreamListParams {
   cursor?: string | null;
 }
 
-/** A message that a stream made: what its session has of it as well, once it has ended. */
+/** A message that a stream generated; its session stores the same messages when the stream has ended. */
 export interface StreamMessage {
-  /** Who said it. */
+  /** The role of its author. */
   role: MessageRole | (string & {});
   /** Its text. */
   content: string;
-  /** All that it says, in order, where that is more than text. */
+  /** Text, pictures and files in order, if it has more than text. */
   parts?: Part[] | null;
-  /** Its id, where its sender gave it one. */
+  /** Its id, if its sender gave it one. */
   message_id?: string | null;
   /** The model's visible reasoning. */
   reasoning?: string | null;
-  /** The calls that the model made in it. */
+  /** The tool calls that the model made in it. */
   tool_calls?: ToolCall[] | null;
-  /** The model declined to give this answer. */
+  /** The model refused to generate it. */
   refusal?: Refusal | null;
-  /** Which call it is the result of. */
+  /** The id of the call that it is the result of. */
   call_id?: string | null;
   /** How that call ended. */
   result_status?: ResultStatus | (string & {}) | null;
 }
 
-/** Some of the principal's streams, running or still kept, the last accepted first. */
+/** A page of the principal's streams, running or retained, the last accepted first. */
 export interface StreamPage {
   /** The streams of this page. */
   items: StreamInfo[];
@@ -1460,31 +1460,31 @@ export interface StreamPage {
   next_cursor?: string | null;
 }
 
-/** What happens before the first text of a step. */
+/** Reports what happens before the first text of a step. */
 export interface StreamProgress {
-  /** The stream it is about. */
+  /** The stream's id. */
   stream_id: string;
   /** The event's number in its stream's log, from 1. */
   seq: number;
-  /** What the stream does. */
+  /** What the stream is doing. */
   phase: ProgressPhase;
-  /** More about it, for a person. */
+  /** Details, for a person. */
   detail?: string | null;
 }
 
-/** The provider answered; once, however many attempts. */
+/** The provider has responded. Sent once, however many attempts there were. */
 export interface StreamStarted {
-  /** The stream it is about. */
+  /** The stream's id. */
   stream_id: string;
   /** The event's number in its stream's log, from 1. */
   seq: number;
   /** The conversation the stream belongs to. */
   session_id?: string | null;
-  /** The provider that answers. */
+  /** The provider. */
   provider: string;
-  /** The model that answers. */
+  /** The model. */
   model: string;
-  /** How much the model was told to think: what `reasoning_effort` became with it. */
+  /** The reasoning effort that was sent to the model, which may differ from the requested one. */
   reasoning_effort?: ReasoningEffort | (string & {}) | null;
 }
 
@@ -1505,28 +1505,28 @@ export type StreamStatus =
 
 /** A user's message for a running stream. */
 export interface StreamSteerParams {
-  /** Yours, minted for this message: repeating it is harmless. */
+  /** An id that you mint for this message, so that repeating it is harmless. */
   message_id: string;
   /** What the model is told: a text, or parts. */
   content: Content;
   /**
-   * All that it says, in order, where that is more than text: `content` is its text then. As it is received; what
-   * is sent may be a list as `content`.
+   * Text, pictures and files in order, if it has more than text; `content` is then its text. Requests may also
+   * send this list as `content`.
    */
   parts?: Part[] | null;
   /** The stream's id. */
   stream_id: string;
 }
 
-/** The model is asked again: its next answer follows. Before each step but the first. */
+/** The next step begins: the model is called again. Sent before each step except the first. */
 export interface StreamStep {
-  /** The stream it is about. */
+  /** The stream's id. */
   stream_id: string;
   /** The event's number in its stream's log, from 1. */
   seq: number;
-  /** Which step begins, from 2. */
+  /** The number of the step, from 2. */
   step: number;
-  /** What was steered in, and is said behind the results. */
+  /** The steered messages, which follow the results. */
   messages?: SteeredMessage[] | null;
 }
 
@@ -1538,55 +1538,55 @@ export interface StreamSubscribeParams {
   after?: number | null;
 }
 
-/** A call is complete: run it. Only where the model ended its answer well; behind all text, in the calls' order. */
+/** A call is complete: run it. Sent after all text, in the order of the calls, and only if the step completed. */
 export interface StreamToolCall {
-  /** The stream it is about. */
+  /** The stream's id. */
   stream_id: string;
   /** The event's number in its stream's log, from 1. */
   seq: number;
-  /** Names the call; its result carries the same id. */
+  /** The call's id; its result has the same. */
   call_id: string;
-  /** Which tool. */
+  /** The name of the tool. */
   name: string;
-  /** JSON text, of an object unless the model erred: the deltas of the call together. */
+  /** All deltas of the call together: JSON, and an object unless the model made an error. */
   arguments: string;
   /** Who runs it. */
   by: CallRunner;
-  /** True: a person must agree first, as the request said. */
+  /** True: a person must approve it first. */
   needs_approval?: boolean | null;
-  /** When its result must be there, RFC 3339 in UTC; only where the stream waits for it. */
+  /** The deadline of its result, RFC 3339 in UTC; only if the stream waits for it. */
   deadline_at?: string | null;
 }
 
-/** A call has its result, from whoever ran it; nothing of it changes any more. */
+/** A call has its result, which never changes. */
 export interface StreamToolResult {
-  /** The stream it is about. */
+  /** The stream's id. */
   stream_id: string;
   /** The event's number in its stream's log, from 1. */
   seq: number;
-  /** Which call. */
+  /** The call's id. */
   call_id: string;
-  /** How it ended. */
+  /** How the call ended. */
   status: ResultStatus | (string & {});
-  /** What the model is told of it: its text, the first 64 KiB. */
+  /** The text that the model is told, up to 64 KiB. */
   content?: string | null;
-  /** All that it says, in order, where that is more than text. */
+  /** Text, pictures and files in order, if it has more than text. */
   parts?: Part[] | null;
-  /** True: there is more text than told here; the messages have it all. */
+  /** True: the text was truncated here; the messages have it all. */
   truncated?: boolean | null;
 }
 
-/** An open call has moved: a person agreed, somebody began to run it, or it is open again. */
+/** An open call has a new state: a person approved it, a client claimed it, or it is open again. */
 export interface StreamToolUpdate {
-  /** The stream it is about. */
+  /** The stream's id. */
   stream_id: string;
   /** The event's number in its stream's log, from 1. */
   seq: number;
-  /** Which call. */
+  /** The call's id. */
   call_id: string;
-  /** Whether somebody runs it now. */
+  /** The call's state. */
   state: CallState;
-  /** True: a person has agreed. */
+  /** True: a person has approved it. */
   approved?: boolean | null;
 }
 
@@ -1695,9 +1695,9 @@ export interface Tool {
 
 /** Whether a call may run. */
 export interface ToolApproveParams {
-  /** False: it does not run, and the model is told so. */
+  /** False: the call does not run, and the model is told so. */
   approved: boolean;
-  /** Why not; the model is told. */
+  /** Why it may not run; the model is told. */
   reason?: string | null;
   /** The stream's id. */
   stream_id: string;
@@ -1716,25 +1716,25 @@ export interface ToolCall {
 }
 
 /**
- * `event: tool_call`: a call is complete: run it. Only where the model ended its answer well; behind all text,
- * in the calls' order.
+ * `event: tool_call`: a call is complete: run it. Sent after all text, in the order of the calls, and only if
+ * the step completed.
  */
 export interface ToolCallEvent {
-  /** The stream it is about. */
+  /** The stream's id. */
   stream_id: string;
   /** The event's number in its stream's log, from 1. */
   seq: number;
-  /** Names the call; its result carries the same id. */
+  /** The call's id; its result has the same. */
   call_id: string;
-  /** Which tool. */
+  /** The name of the tool. */
   name: string;
-  /** JSON text, of an object unless the model erred: the deltas of the call together. */
+  /** All deltas of the call together: JSON, and an object unless the model made an error. */
   arguments: string;
   /** Who runs it. */
   by: CallRunner;
-  /** True: a person must agree first, as the request said. */
+  /** True: a person must approve it first. */
   needs_approval?: boolean | null;
-  /** When its result must be there, RFC 3339 in UTC; only where the stream waits for it. */
+  /** The deadline of its result, RFC 3339 in UTC; only if the stream waits for it. */
   deadline_at?: string | null;
   /** Empty: only plain messages have text. */
   content: string;
@@ -1758,19 +1758,19 @@ export interface ToolClaimParams {
   claim: string;
 }
 
-/** What became of an approval, a claim, a result or a steer; all are harmless to repeat. */
+/** The outcome of an approval, a claim, a result or a steer. All of these are harmless to repeat. */
 export interface ToolOutcome {
   /**
-   * accepted or claimed: it is kept. taken: another's claim holds the call. needs_approval: a person must agree
-   * first. already_answered: the call has its result. already_ended: the stream has ended. too_late: no further
-   * step comes. not_found: there is no such stream or call.
+   * accepted or claimed: it is stored. taken: another client has claimed the call. needs_approval: a person must
+   * approve it first. already_answered: the call has its result. already_ended: the stream has ended. too_late: no
+   * further step follows. not_found: there is no such stream or call.
    */
   outcome: ToolOutcomeKind;
-  /** How the call ended, where it has its result. */
+  /** How the call ended, if it has its result. */
   status?: ResultStatus | (string & {}) | null;
 }
 
-/** What became of what was said of a call, or steered into a stream. It may grow. */
+/** The outcome of an approval, a claim, a result or a steer. More may be added. */
 export type ToolOutcomeKind =
   | "accepted"
   | "claimed"
@@ -1782,36 +1782,36 @@ export type ToolOutcomeKind =
   | "not_found"
   | (string & {});
 
-/** What came of a call. */
+/** The result of a call. */
 export interface ToolResult {
   /** What the model is told: a text, or parts. */
   content: Content;
   /**
-   * All that it says, in order, where that is more than text: `content` is its text then. As it is received; what
-   * is sent may be a list as `content`.
+   * Text, pictures and files in order, if it has more than text; `content` is then its text. Requests may also
+   * send this list as `content`.
    */
   parts?: Part[] | null;
   /** How the call ended. */
   status?: GivenStatus | null;
-  /** The claim that you run it under, if any. */
+  /** The id of your claim, if you have claimed the call. */
   claim?: string | null;
 }
 
-/** `event: tool_result`: a call has its result, from whoever ran it; nothing of it changes any more. */
+/** `event: tool_result`: a call has its result, which never changes. */
 export interface ToolResultEvent {
-  /** The stream it is about. */
+  /** The stream's id. */
   stream_id: string;
   /** The event's number in its stream's log, from 1. */
   seq: number;
-  /** Which call. */
+  /** The call's id. */
   call_id: string;
-  /** How it ended. */
+  /** How the call ended. */
   status: ResultStatus | (string & {});
   /** The first 64 KiB of the result's text. */
   content: string;
-  /** All that it says, in order, where that is more than text. */
+  /** Text, pictures and files in order, if it has more than text. */
   parts?: Part[] | null;
-  /** True: there is more text than told here; the messages have it all. */
+  /** True: the text was truncated here; the messages have it all. */
   truncated?: boolean | null;
   /** Null: only the end has a finish_reason. */
   finish_reason: null;
@@ -1822,13 +1822,13 @@ export interface ToolResultParams {
   /** What the model is told: a text, or parts. */
   content: Content;
   /**
-   * All that it says, in order, where that is more than text: `content` is its text then. As it is received; what
-   * is sent may be a list as `content`.
+   * Text, pictures and files in order, if it has more than text; `content` is then its text. Requests may also
+   * send this list as `content`.
    */
   parts?: Part[] | null;
   /** How the call ended. */
   status?: GivenStatus | null;
-  /** The claim that you run it under, if any. */
+  /** The id of your claim, if you have claimed the call. */
   claim?: string | null;
   /** The stream's id. */
   stream_id: string;
@@ -1836,17 +1836,20 @@ export interface ToolResultParams {
   call_id: string;
 }
 
-/** `event: tool_update`: an open call has moved: a person agreed, somebody began to run it, or it is open again. */
+/**
+ * `event: tool_update`: an open call has a new state: a person approved it, a client claimed it, or it is open
+ * again.
+ */
 export interface ToolUpdateEvent {
-  /** The stream it is about. */
+  /** The stream's id. */
   stream_id: string;
   /** The event's number in its stream's log, from 1. */
   seq: number;
-  /** Which call. */
+  /** The call's id. */
   call_id: string;
-  /** Whether somebody runs it now. */
+  /** The call's state. */
   state: CallState;
-  /** True: a person has agreed. */
+  /** True: a person has approved it. */
   approved?: boolean | null;
   /** Empty: only plain messages have text. */
   content: string;

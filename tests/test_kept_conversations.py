@@ -106,7 +106,7 @@ async def test_a_store_in_trouble_keeps_no_other_request_and_readiness_tells(
         assert (refused.status_code, refused.json()["error"]["kind"]) == (503, "storage_unavailable")
         ready = await archer.http.get("/health/ready")
         assert ready.status_code == 503
-        assert "conversations" in ready.json()["reason"]
+        assert "conversation store" in ready.json()["reason"]
         uploaded = await archer.http.post("/api/v1/files", content=b"text", headers={"Content-Type": "text/plain"})
         assert (uploaded.status_code, uploaded.json()["error"]["kind"]) == (503, "storage_unavailable")
         place.unlink()

@@ -1,4 +1,4 @@
-"""The tool calls that were reported to one attachment, and whether they follow the protocol (section 22). Pure."""
+"""The tool calls that were reported to one subscription, and whether they follow the protocol (section 22). Pure."""
 
 from collections.abc import Iterator
 
@@ -6,7 +6,7 @@ from archer_ws.sessions.streams.events import StreamDelta, StreamEnded, StreamTo
 
 
 class Calls:
-    """The calls of one attachment.
+    """The calls of one subscription.
 
     Args:
         sees_all: whether it gets the log from its first event on, deltas included.

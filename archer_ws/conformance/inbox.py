@@ -66,11 +66,11 @@ class Inbox:
         self._waiting.setdefault(request.id, []).append(request)
 
     def told(self, stream_id: str) -> Told:
-        """What the newest attachment to a stream has received."""
+        """What the newest subscription to a stream has received."""
         return self._told[stream_id]
 
     def events_of(self, stream_id: str) -> list[str]:
-        """The methods of all events of a stream, known or not, of whichever attachment."""
+        """The methods of all events of a stream, known or not, of any subscription."""
         return self._events.get(stream_id, [])
 
     def take(self, frame: str | bytes) -> None:
@@ -118,9 +118,9 @@ class Inbox:
             raise Misfit(f"result of {method.name}: {misfit}") from None
         for fault in faults_of_result(result, has_free_names=method.has_free_names):
             self._ledger.note(Rule.FORM, f"{method.name}: {fault}")
-        self._attach(request)
+        self._subscribe(request)
 
-    def _attach(self, request: Request[Any]) -> None:
+    def _subscribe(self, request: Request[Any]) -> None:
         params = request.params
         result: Any = request.result
         if request.method is CHAT_SEND:
@@ -134,14 +134,14 @@ class Inbox:
     def _take_event(self, event: StreamEvent) -> None:
         told = self._told.get(event.stream_id)
         if told is None:
-            self._ledger.note(*self._unattached(event.stream_id))
+            self._ledger.note(*self._unsubscribed(event.stream_id))
             return
         for rule, breach in told.take(event):
             self._ledger.note(rule, breach)
 
-    def _unattached(self, stream_id: str) -> tuple[Rule, str]:
+    def _unsubscribed(self, stream_id: str) -> tuple[Rule, str]:
         for request in (each for waiting in self._waiting.values() for each in waiting):
             is_awaited = request.method in (CHAT_SEND, STREAM_SUBSCRIBE)
             if is_awaited and request.params.get("stream_id", stream_id) == stream_id:
                 return Rule.RESPONSE_FIRST, f"an event of {stream_id} came before the response to {request.method.name}"
-        return Rule.ORDER, f"an event of {stream_id} came to a socket that is not attached to it"
+        return Rule.ORDER, f"an event of {stream_id} came to a socket that is not subscribed to it"

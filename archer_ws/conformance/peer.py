@@ -187,7 +187,7 @@ class Peer:
         return self.inbox.told(result.stream_id)
 
     async def subscribe(self, stream_id: str, after: int = 0) -> Told:
-        """Attach to a stream."""
+        """Subscribe to a stream."""
         return await self.accepted(await self.request(STREAM_SUBSCRIBE, stream_id=stream_id, after=after))
 
     async def events(self, told: Told, count: int) -> None:

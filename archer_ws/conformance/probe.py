@@ -22,7 +22,7 @@ from archer_ws.core.exceptions import ErrorInfo
 from archer_ws.rpc.messages import InitializeResult
 
 #: How long the server may take for one response, in seconds.
-ANSWER_WITHIN_S = 10.0
+RESPONSE_WITHIN_S = 10.0
 
 _TOKEN_HINT = "Set ARCHER_TOKEN to the server's AUTH_TOKEN."
 
@@ -55,7 +55,7 @@ async def probe(
 async def _needs_token(address: Address, quiet_s: float) -> bool:
     peer = await _open(address, quiet_s)
     try:
-        response = await _answer(address, peer, await peer.request(PING))
+        response = await _response(address, peer, await peer.request(PING))
     finally:
         await peer.leave()
     return response.error is not None and response.error.info.kind == "not_initialized"
@@ -65,7 +65,7 @@ async def _greet(address: Address, token: str | None, quiet_s: float) -> Initial
     peer = await _open(address, quiet_s)
     request = await peer.request(INITIALIZE, **hello(token))
     try:
-        error = (await _answer(address, peer, request)).error
+        error = (await _response(address, peer, request)).error
     finally:
         await peer.leave()
     if error is not None:
@@ -79,12 +79,12 @@ async def _open(address: Address, quiet_s: float) -> Peer:
     return Peer(await dial(address), Trial(Ledger(), quiet_s))
 
 
-async def _answer(address: Address, peer: Peer, request: Request[Any]) -> Response:
+async def _response(address: Address, peer: Peer, request: Request[Any]) -> Response:
     try:
-        async with asyncio.timeout(ANSWER_WITHIN_S):
+        async with asyncio.timeout(RESPONSE_WITHIN_S):
             return await peer.response(request)
     except TimeoutError:
-        came = f"no answer to {request.method.name} in {ANSWER_WITHIN_S:g} s"
+        came = f"no response to {request.method.name} in {RESPONSE_WITHIN_S:g} s"
     except Failed as failed:
         came = failed.came
         if peer.is_closed:

@@ -1,4 +1,4 @@
-"""What one attachment received of a stream, and whether it arrived in the order that the protocol promises. Pure."""
+"""What one subscription received of a stream, and whether it arrived in the order that the protocol promises. Pure."""
 
 from collections.abc import Iterator
 
@@ -20,7 +20,7 @@ REPLAYED_BYTES_MAX = 16 * 1024
 
 
 class Told:
-    """One attachment of one socket to one stream.
+    """One subscription of one socket to one stream.
 
     Args:
         stream_id: which stream.

@@ -57,7 +57,7 @@ WS_LINGER_S = 2.0
 INIT_TIMEOUT_S = 10.0
 #: The limit of invalid frames per minute before the socket is closed (protocol section 3).
 BAD_MESSAGES_MAX, BAD_MESSAGES_WINDOW_S = 10, 60.0
-#: The limits of one socket's concurrent requests and attached running streams (protocol section 8).
+#: The limits of one socket's concurrent requests and subscribed running streams (protocol section 8).
 MAX_REQUESTS, MAX_STREAMS = 64, 32
 #: After so much silence the server sends a sign of life: a heartbeat on a socket (protocol section 4), a comment
 #: between events (section 10). Less than the minute after which proxies and routers drop an idle connection.
@@ -244,7 +244,6 @@ class Limits:
     ping_interval_s: float = PING_INTERVAL_S
     ping_timeout_s: float = PING_TIMEOUT_S
     flush_s: float = FLUSH_S
-    provider_document_bytes: int = PROVIDER_DOCUMENT_BYTES
     files_sweep_s: float = FILES_SWEEP_S
     native_cache_bytes: int = NATIVE_CACHE_BYTES
     native_cache_s: float = NATIVE_CACHE_S

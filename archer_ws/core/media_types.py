@@ -7,8 +7,6 @@ https://mimesniff.spec.whatwg.org/#matching-an-image-type-pattern and section 7.
 
 import re
 
-from archer_ws.core.exceptions import FieldError, Unsupported
-
 #: The number of first bytes that are enough to recognise each accepted type.
 HEAD_BYTES = 1024
 
@@ -78,10 +76,6 @@ class UnsupportedMediaType(ValueError):
     def __init__(self, what: str, advice: str = _TAKEN) -> None:
         super().__init__(what)
         self.advice = advice
-
-    def as_refusal(self, path: str) -> Unsupported:
-        """The same as an error of a request, for its field at `path`."""
-        return Unsupported(f"{path}: {self}", hint=self.advice, errors=[FieldError(path=path, message=str(self))])
 
 
 def is_text(media_type: str) -> bool:

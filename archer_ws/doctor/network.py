@@ -22,7 +22,7 @@ from archer_ws.llm_gateway.transport.environment import UnusableVariable, proxy_
 from archer_ws.server.listening import AddressUnavailable, bind, client_url
 
 #: The time limit for one connection or response, in seconds.
-ANSWER_S = 3.0
+RESPONSE_S = 3.0
 #: A smaller difference of clocks does no harm, in seconds: certificates are checked to the second, but last for months.
 CLOCK_SKEW_S = 120.0
 #: A clock before this date is wrong: this program did not exist yet.
@@ -156,13 +156,13 @@ def _archer_at(host: str, port: int) -> str | None:
     """The version of the Archer server that listens there; None if none does."""
     address = client_url(host, port).removeprefix("http://")
     try:
-        with closing(http.client.HTTPConnection(address, timeout=ANSWER_S)) as connection:
+        with closing(http.client.HTTPConnection(address, timeout=RESPONSE_S)) as connection:
             connection.request("GET", "/health")
-            answer = json.loads(connection.getresponse().read(4096))
+            body = json.loads(connection.getresponse().read(4096))
     except (OSError, ValueError, http.client.HTTPException):
         return None
-    is_archer = isinstance(answer, dict) and answer.get("status") == "healthy" and "version" in answer
-    return str(answer["version"]) if is_archer else None
+    is_archer = isinstance(body, dict) and body.get("status") == "healthy" and "version" in body
+    return str(body["version"]) if is_archer else None
 
 
 def _proxy_trouble(value: str) -> str | None:
@@ -178,7 +178,7 @@ def _proxy_trouble(value: str) -> str | None:
     if parts.scheme not in {"http", "https"}:
         return f"has an unsupported scheme ({parts.scheme}): it must be http"
     try:
-        socket.create_connection((host, port), timeout=ANSWER_S).close()
+        socket.create_connection((host, port), timeout=RESPONSE_S).close()
     except socket.gaierror:
         return "names a host that can't be resolved"
     except OSError:
@@ -202,8 +202,8 @@ def _date_at(url: str) -> float | None:
     """The server's time, in seconds since 1970; None if it does not say."""
     request = urllib.request.Request(url, method="HEAD", headers={"User-Agent": "archer-ws doctor"})
     try:
-        with urllib.request.urlopen(request, timeout=ANSWER_S) as answer:
-            headers = answer.headers
+        with urllib.request.urlopen(request, timeout=RESPONSE_S) as response:
+            headers = response.headers
     except urllib.error.HTTPError as error:
         headers = error.headers
     except (OSError, ValueError, http.client.HTTPException):

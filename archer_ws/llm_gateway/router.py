@@ -181,19 +181,19 @@ class LLMRouter:
         adapter = self.get_adapter(route.provider)
         messages = conversation(request)
         options = options_of(request, route)
-        answer = await call_with_retries(
+        response = await call_with_retries(
             adapter,
             self._waits,
             lambda: adapter.chat(messages, route.model, route.temperature, route.max_tokens, options=options),
             partial(self._explained, route),
         )
-        answer.content = without_secrets_in(answer.content)
-        answer.reasoning = answer.reasoning and without_secrets_in(answer.reasoning)
-        if answer.refusal is not None and answer.refusal.text:
-            answer.refusal.text = without_secrets_in(answer.refusal.text)
-        for call in answer.tool_calls or ():
+        response.content = without_secrets_in(response.content)
+        response.reasoning = response.reasoning and without_secrets_in(response.reasoning)
+        if response.refusal is not None and response.refusal.text:
+            response.refusal.text = without_secrets_in(response.refusal.text)
+        for call in response.tool_calls or ():
             call.arguments = without_secrets_in(call.arguments)
-        return answer
+        return response
 
     def stream_chat(
         self,

@@ -96,9 +96,9 @@ class Connection:
             call = decode_call(text)
             self._check_is_free(call.id)
         except BadMessage as bad:
-            self._answer_bad_message(bad)
+            self._respond_to_bad_message(bad)
         except BadBatch as batch:
-            self._answer_batch(batch.refusals)
+            self._respond_to_batch(batch.refusals)
         except Exception:  # noqa: BLE001 - the outermost handler of the reader; the error is logged
             request_id = self.context.requests.next_name()
             _frame_defect.write(request_id=request_id, exc_info=True)
@@ -110,28 +110,28 @@ class Connection:
         if self.context.requests.is_in_use(identity):
             raise BadMessage(id_in_use())
 
-    def _answer_batch(self, refusals: list[BadMessage]) -> None:
-        answers: list[BadMessage] = []
-        answered = set(self.context.requests.ids)
+    def _respond_to_batch(self, refusals: list[BadMessage]) -> None:
+        responses: list[BadMessage] = []
+        used_ids = set(self.context.requests.ids)
         for each in refusals:
             # The only response under an id in use belongs to another request.
-            answers.append(BadMessage(id_in_use()) if each.id in answered else each)
+            responses.append(BadMessage(id_in_use()) if each.id in used_ids else each)
             if each.id is not None:
-                answered.add(each.id)
-        if answers:
+                used_ids.add(each.id)
+        if responses:
             request_id = self.context.requests.next_name()
-            note_failure(None, answers[0].error, request_id)
-            self.context.writer.put(encode_errors(answers, request_id))
+            note_failure(None, responses[0].error, request_id)
+            self.context.writer.put(encode_errors(responses, request_id))
         self._count_violation()
 
-    def _answer_bad_message(self, bad: BadMessage) -> None:
+    def _respond_to_bad_message(self, bad: BadMessage) -> None:
         try:
             self._check_is_free(bad.id)
         except BadMessage as taken:
             bad = taken  # The only response under that id belongs to another request.
         is_call = bad.error.kind == "invalid_params"  # a request, though with wrong params
         if is_call and bad.id is None:
-            return  # Notifications are never answered (JSON-RPC 2.0, section 4.1).
+            return  # Notifications never get a response (JSON-RPC 2.0, section 4.1).
         request_id = self.context.requests.next_name()
         note_failure(None, bad.error, request_id)
         self.context.writer.put(encode_error(bad.id, bad.error, request_id))

@@ -114,7 +114,7 @@ class Context:
         most = self.services.limits.max_streams
         if self.writer.live_subscriptions >= most:
             raise TooManyStreams(
-                f"{most} running streams are attached to this connection, the most it may have",
+                f"{most} running streams are subscribed on this connection, which is its limit",
                 hint="Wait for some to end, unsubscribe, or open another connection.",
                 retry_after_ms=1000,
             )
@@ -136,13 +136,13 @@ class Context:
         if stream not in self._holds:
             # It ended while its delivery was being requested: hold it, so that this reader counts.
             self.hold(stream, stream.hold())
-        self.writer.attach(stream, after, is_whole=is_whole)
+        self.writer.subscribe(stream, after, is_whole=is_whole)
         if not self.writer.delivers(stream.stream_id):
             self.release(stream)
 
     def stop_delivering(self, stream_id: str) -> None:
         """Stop sending the stream's events; a running stream is still held."""
-        stream = self.writer.detach(stream_id)
+        stream = self.writer.unsubscribe(stream_id)
         if stream is not None and not stream.is_live:
             self.release(stream)
 
@@ -154,7 +154,7 @@ class Context:
 
     def release_all(self) -> None:
         """Stop all deliveries and release every hold: the connection is over."""
-        self.writer.detach_all()
+        self.writer.unsubscribe_all()
         self.claims.gone()
         if self._watching is not None:
             self._watching.end(None)
@@ -165,7 +165,7 @@ class Context:
     def break_off(self, stream: Stream) -> None:
         """Stop delivering the stream, and close: the peer does not read, and memory is short."""
         log.warning("reader_cut_off", stream_id=stream.stream_id)
-        self.writer.detach(stream.stream_id)
+        self.writer.unsubscribe(stream.stream_id)
         self.release(stream)
         self.close("slow_reader")
 

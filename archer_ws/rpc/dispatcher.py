@@ -47,10 +47,10 @@ class Dispatcher:
             self._fail(context, call, error, request_id)
         except Exception:
             log.exception("method_defect", method=call.method)
-            self._answer_failure(context, call, defect(), request_id)
+            self._respond_with_error(context, call, defect(), request_id)
         else:
             if isinstance(begun, Reply):
-                self._answer(context, call, begun)
+                self._respond(context, call, begun)
                 return
             context.requests.begin(call.id)
             tasks.start_soon(self._finish, context, call, begun, request_id)
@@ -88,12 +88,12 @@ class Dispatcher:
         except Exception:
             log.exception("method_defect", method=call.method)
             context.requests.end(call.id)
-            self._answer_failure(context, call, defect(), request_id)
+            self._respond_with_error(context, call, defect(), request_id)
         else:
             context.requests.end(call.id)
-            self._answer(context, call, reply)
+            self._respond(context, call, reply)
 
-    def _answer(self, context: Context, call: Call, reply: Reply) -> None:
+    def _respond(self, context: Context, call: Call, reply: Reply) -> None:
         if call.id is not None:
             context.writer.put(encode_result(call.id, reply.result))
         if reply.then is not None:
@@ -101,8 +101,8 @@ class Dispatcher:
 
     def _fail(self, context: Context, call: Call, error: ArcherError, request_id: str) -> None:
         note_failure(call.method, error, request_id)
-        self._answer_failure(context, call, error, request_id)
+        self._respond_with_error(context, call, error, request_id)
 
-    def _answer_failure(self, context: Context, call: Call, error: ArcherError, request_id: str) -> None:
+    def _respond_with_error(self, context: Context, call: Call, error: ArcherError, request_id: str) -> None:
         if call.id is not None:
             context.writer.put(encode_error(call.id, error, request_id))

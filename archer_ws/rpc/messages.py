@@ -103,7 +103,7 @@ class ConnectionLimits(BaseModel):
     max_frame_bytes: Count = Field(description="The longest message the server reads, in bytes.")
     max_content_bytes: Count = Field(description="The most text all messages of a request may have, in bytes of UTF-8.")
     max_requests: Count = Field(description="How many requests may wait for their responses at a time.")
-    max_streams: Count = Field(description="How many running streams may be attached at a time.")
+    max_streams: Count = Field(description="How many running streams may be subscribed at a time.")
 
 
 class InitializeResult(BaseModel):

@@ -1,10 +1,10 @@
-"""What is sent on one connection: one writer, which reads the logs of the attached streams at the peer's pace.
+"""What is sent on one connection: one writer, which reads the logs of the subscribed streams at the peer's pace.
 
-There is no queue of frames. Each attached stream has a cursor, and adjacent text is merged when the peer is slow, so
+There is no queue of frames. Each subscription has a cursor, and adjacent text is merged when the peer is slow, so
 the logs limit the memory. Responses, heartbeats and notices have their own lane, which goes first; the reader limits
 it, since it stops reading while the lane is full. States, of which only the newest matters, come next, one for each
 thing that has one. This module keeps the protocol's promises of order (section 5): a frame that was put into the lane
-before a stream was attached is sent before all of that stream's events.
+before a stream was subscribed is sent before all of that stream's events.
 """
 
 import asyncio
@@ -36,7 +36,7 @@ class Close:
 
     code: int
     reason: str
-    #: Whether the pending events of the attached streams are sent first.
+    #: Whether the pending events of the subscribed streams are sent first.
     after_streams: bool
 
 
@@ -104,7 +104,7 @@ class Writer:
 
     @property
     def live_subscriptions(self) -> int:
-        """How many attached streams have not ended."""
+        """How many subscribed streams have not ended."""
         return sum(subscription.stream.is_live for subscription in self._subscriptions.values())
 
     @property
@@ -142,10 +142,10 @@ class Writer:
         """Wait while the lane is full."""
         await self._has_room.wait()
 
-    def attach(self, stream: Stream, after: int = 0, *, is_whole: bool = False) -> None:
+    def subscribe(self, stream: Stream, after: int = 0, *, is_whole: bool = False) -> None:
         """Deliver the stream's events after `after`, if any are to come; this replaces another delivery of the same
         stream."""
-        self.detach(stream.stream_id)
+        self.unsubscribe(stream.stream_id)
         ended = stream.log.ended
         if ended is not None and after >= ended.seq:
             return
@@ -154,7 +154,7 @@ class Writer:
         subscription.unwatch = stream.log.watch(partial(self._told_of_more, subscription))
         self._mark(subscription)
 
-    def detach(self, stream_id: str) -> Stream | None:
+    def unsubscribe(self, stream_id: str) -> Stream | None:
         """Stop delivering the stream, and return it; None if it is not being delivered."""
         subscription = self._subscriptions.pop(stream_id, None)
         if subscription is None:
@@ -166,10 +166,10 @@ class Writer:
             self._ready.remove(subscription)
         return subscription.stream
 
-    def detach_all(self) -> None:
+    def unsubscribe_all(self) -> None:
         """Stop all deliveries."""
         for stream_id in list(self._subscriptions):
-            self.detach(stream_id)
+            self.unsubscribe(stream_id)
 
     async def run(self) -> None:
         """Send until the channel is closed.
@@ -248,7 +248,7 @@ class Writer:
             self._mark(subscription, after_delta=len(event.text) < DELTA_BYTES_MAX // 2)
             return None if subscription.is_whole else encode_delta(subscription.prefix, event)
         if isinstance(event, StreamEnded):
-            self.detach(stream.stream_id)
+            self.unsubscribe(stream.stream_id)
             if subscription.is_whole:
                 event = replace(event, content=stream.log.text("content"))
             self._on_ended(stream)

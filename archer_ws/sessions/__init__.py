@@ -1,1 +1,1 @@
-"""The one session manager every endpoint shares: streams with their logs, conversations, limits."""
+"""The session manager that all endpoints share: streams and their logs, conversations, limits."""

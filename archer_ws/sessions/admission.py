@@ -1,4 +1,4 @@
-"""The wait for a stream's turn to be stored: bounded in time, and ended by a cancel."""
+"""Waits until a stream's turn is stored, within a time limit; a cancel ends the wait."""
 
 import asyncio
 from collections.abc import Callable
@@ -15,10 +15,10 @@ async def admit(
     limit_s: float,
     on_orphan: Callable[[asyncio.Task[None]], None],
 ) -> None:
-    """Have the turn stored within `limit_s`, unless `cancelled` comes first.
+    """Store the turn within `limit_s` seconds, unless `cancelled` is done first.
 
-    A cancel does not wait for the store: what the store still makes of the turn is a question without an answer. The
-    task that is left then goes to `on_orphan`.
+    A cancel does not wait for the store. If the store succeeds later, the session has a question without a completion.
+    The task that still runs then is passed to `on_orphan`.
 
     Raises:
         ArcherError: the request is refused.
@@ -30,8 +30,8 @@ async def admit(
             admitting.result()
         elif not cancelled.done():
             raise StorageUnavailable(
-                f"the conversation's store did not take the message within {limit_s:g} s",
-                hint="Send it again in a moment, or without session_id: then nothing is stored.",
+                f"the conversation store did not store the message within {limit_s:g} s",
+                hint="Send the request again in a moment, or send it without session_id: then nothing is stored.",
             )
     finally:
         if not admitting.done():

@@ -1,7 +1,7 @@
-"""The files that chats name: held while streams run, kept while stored messages name them, read for providers.
+"""The files that messages name: held while streams run, retained while stored messages name them, read for providers.
 
-It joins the files (files/) with the store of conversations, which alone knows what stored messages name. Which files
-there are, and whose, is the files' own.
+It joins the files (files/) with the conversation store, which alone knows which files stored messages name. Which files
+exist, and whose they are, is known to files/.
 """
 
 import asyncio
@@ -31,20 +31,21 @@ from archer_ws.sessions.storage.store import SessionStore
 
 log = structlog.get_logger(__name__)
 
-#: So much is read and encoded at once, in bytes: a multiple of 3, so that the pieces' base64 joins.
+#: How much of a file is read and encoded at once, in bytes; a multiple of 3, so that the base64 of the slices can be
+#: concatenated.
 _SLICE_BYTES = 192 * 1024
 _BASE64_SLICE = _SLICE_BYTES // 3 * 4
-#: How often a place of files that could not be used at the start is tried, in seconds.
+#: How often opening the files' directory is retried if it failed at the start, in seconds.
 _TRY_AGAIN_S = 5.0
 
 
 class Attachments:
-    """Which files chats name.
+    """The files that messages name.
 
     Args:
-        files: every kept file.
+        files: all stored files.
         store: knows which of them stored messages name.
-        sweep_s: how often files are looked for whose time is over.
+        sweep_s: the pause between two sweeps for expired files, in seconds.
     """
 
     def __init__(self, files: Files, store: SessionStore, sweep_s: float = FILES_SWEEP_S) -> None:
@@ -54,10 +55,10 @@ class Attachments:
         self._room = Room(MEDIA_BYTES_IN_ALL)
 
     def named(self, principal: str, messages: Sequence[ChatMessage]) -> list[StoredFile]:
-        """The files that the messages of a request name; their parts learn what is in them, for who counts tokens.
+        """The files that a request's messages name. The type and size of each is noted in its part, for token counting.
 
         Raises:
-            FileNotFound: one is not there; with the path of its id.
+            FileNotFound: there is no such file; with the path of its id.
         """
         found = []
         for place, message in enumerate(messages):
@@ -78,11 +79,11 @@ class Attachments:
         return found
 
     def media_bytes(self, principal: str, messages: Sequence[ChatMessage]) -> int:
-        """What the files that messages name take in memory, as a request has them."""
+        """The bytes that the files of these messages take in memory when they are encoded for a request."""
         return sum(_encoded_bytes(file) for file in self.present(principal, messages))
 
     def shown(self, principal: str, message: ChatMessage) -> Shown:
-        """What the pictures and files of a message take of a request; those that are gone, nothing."""
+        """The size of a message's pictures and files in a request; files that no longer exist count as 0."""
         size = images = 0
         for part in message.parts or ():
             if isinstance(part, MediaPart):
@@ -93,12 +94,13 @@ class Attachments:
         return Shown(size, images)
 
     async def media(self, principal: str, messages: Sequence[ChatMessage], held: "StreamFiles") -> Mapping[str, Media]:
-        """The bytes of the files that messages name, by their ids; those that are gone have no place in it.
+        """Read the files that messages name, by file id; files that no longer exist are left out.
 
-        Waits while other requests' files take all the memory that there is for them; `held` gives it back.
+        Waits while the files of other requests use all the memory that is reserved for files. `held` releases the
+        memory.
 
         Raises:
-            StorageUnavailable: the disk fails.
+            StorageUnavailable: the disk failed.
         """
         files = self.present(principal, messages)
         held.hold(files)
@@ -112,7 +114,7 @@ class Attachments:
         return media
 
     def present(self, principal: str, messages: Sequence[ChatMessage]) -> list[StoredFile]:
-        """The files that messages name, each once; but for those that are gone, of which the log tells."""
+        """The files that messages name, each once. Files that no longer exist are left out, and logged."""
         found: dict[str, StoredFile] = {}
         for message in messages:
             for file_id in message.file_ids if message.parts else ():
@@ -125,11 +127,12 @@ class Attachments:
     async def with_files(
         self, principal: str, messages: Sequence[ChatMessage]
     ) -> tuple[Sequence[ChatMessage], FileHold | None]:
-        """The messages with files in place of inline data, and what holds these; None where there is no such data.
+        """Store inline data as files. Returns the messages with the files' ids in place of the data, and a hold on the
+        files; None if there was no inline data.
 
         Raises:
-            Unsupported, InvalidParams, ContentTooLarge: the data can't be taken; with the path of its part.
-            StorageFull, StorageUnavailable: it can't be kept.
+            Unsupported, InvalidParams, ContentTooLarge: the data is not accepted; with the path of its part.
+            StorageFull, StorageUnavailable: it was not stored.
         """
         kept: list[StoredFile] = []
         file_ids: dict[tuple[int, int], str] = {}
@@ -154,7 +157,7 @@ class Attachments:
             raise _at(path, error) from None
 
     def stored(self, principal: str, messages: Sequence[ChatMessage]) -> None:
-        """The messages are stored: from now on the files that they name are kept by them."""
+        """Note that the messages are stored: from now on they retain the files that they name."""
         for message in messages:
             for file_id in message.file_ids if message.parts else ():
                 with suppress(FileNotFound):
@@ -162,27 +165,28 @@ class Attachments:
                     file.is_passing, file.is_stored = False, True
 
     async def delete(self, principal: str, file_id: str) -> None:
-        """Forget a file.
+        """Delete a file.
 
         Raises:
-            FileNotFound: there is none.
-            Conflict: a stream that runs, or a stored message, names it.
-            StorageUnavailable: the store or the disk fails; it is kept.
+            FileNotFound: there is no such file.
+            Conflict: a running stream or a stored message names it.
+            StorageUnavailable: the store or the disk failed; the file was not deleted.
         """
         file = self.files.find(principal, file_id)
         if file_id in await self._store.named_files():
             raise Conflict(
                 f"a stored message names the file {file_id!r}",
-                hint="Delete the sessions whose messages name it: it goes with the last of them.",
+                hint="Delete the sessions whose messages name it: the file is deleted with the last of them.",
             )
         if self.files.is_held(file):
             raise Conflict(
-                f"the file {file_id!r} is being used", hint="Wait for the stream that uses it to end, or cancel it."
+                f"the file {file_id!r} is in use", hint="Wait for the stream that uses it to end, or cancel it."
             )
         await self.files.remove(file)
 
     async def session_deleted(self, principal: str, named: Collection[str]) -> None:
-        """Forget the files that a deleted session's messages named, but those that others name, or that came anew."""
+        """Delete the files that a deleted session's messages named, unless other messages name them, or the same file
+        was uploaded again."""
         if not named:
             return
         still = await self._store.named_files()
@@ -195,11 +199,11 @@ class Attachments:
                 pass
 
     async def run(self) -> None:
-        """Let files go whose time is over, for as long as this runs."""
+        """Delete expired files, again and again until cancelled."""
         is_known = False
         while True:
             try:
-                # Done at the start, but where the place could not be used then.
+                # Already open, unless the directory could not be used at the start.
                 await asyncio.to_thread(self.files.open_now)
                 if not is_known and self.files.is_open:
                     await self._learn()
@@ -210,14 +214,14 @@ class Attachments:
             await asyncio.sleep(self._sweep_s if is_known else min(self._sweep_s, _TRY_AGAIN_S))
 
     async def sweep(self) -> None:
-        """Forget the files whose time is over, unless stored messages name them, or may: while a damaged store is
-        kept aside, all stay.
+        """Delete expired files, unless stored messages name them. Nothing is deleted while a damaged store is set
+        aside, since its messages may name any file.
 
         Raises:
-            StorageUnavailable: the store or the disk fails; the rest goes another time.
+            StorageUnavailable: the store or the disk failed; the next sweep goes on.
         """
         expired = self.files.expired()
-        # What a damaged store's conversations name can't be told, and a backup of them may come back.
+        # It is unknown which files a damaged store's conversations name, and a backup may restore them.
         if not expired or not await asyncio.to_thread(lambda: self._store.is_whole):
             return
         still = await self._store.named_files()
@@ -226,14 +230,14 @@ class Attachments:
                 await self.files.remove(file)
 
     async def _learn(self) -> None:
-        """Which files are stored with messages, of those that were there before this process."""
+        """Find out which of the files from before this process are named by stored messages."""
         named = await self._store.named_files()
         for file in self.files.all():
             file.is_stored = file.is_stored or file.file_id in named
 
 
 class StreamFiles:
-    """What one stream holds; released with it."""
+    """The files and memory that one stream holds; released when it ends."""
 
     def __init__(self, files: Files) -> None:
         self._files = files
@@ -241,29 +245,30 @@ class StreamFiles:
         self._bytes: list[bytearray] = []
 
     def hold(self, files: Sequence[StoredFile]) -> None:
-        """Keep these too."""
+        """Hold these files, too."""
         if files:
             self._holds.append(self._files.hold(files))
 
     def add(self, hold: FileHold | Reservation) -> None:
-        """Take over a hold."""
+        """Take ownership of a hold or a reservation."""
         self._holds.append(hold)
 
     def free_later(self, held: bytearray) -> None:
-        """Empty it when the stream is over, whoever still has it: the frames of a failure live until a collection."""
+        """Clear these bytes when the stream ends, even if something still refers to them: the frames of an exception
+        live until the next garbage collection."""
         self._bytes.append(held)
 
     def leave(self) -> None:
-        """A later process goes on with the stream: what came inline for it stays until then."""
+        """Release, but leave the files of inline data in place: a later process goes on with the stream."""
         for hold in self._holds:
             if isinstance(hold, FileHold):
                 hold.keep()
         self.release()
 
     def release(self) -> None:
-        """The stream is over."""
+        """Release everything: the stream has ended."""
         for each in self._bytes:
-            with suppress(BufferError):  # It is being sent; whoever does that lets it go.
+            with suppress(BufferError):  # Being sent now; the sender releases it.
                 each.clear()
         self._bytes.clear()
         holds, self._holds = self._holds, []
@@ -272,7 +277,7 @@ class StreamFiles:
 
 
 def in_memory(store: SessionStore) -> Attachments:
-    """Files in memory, within the default bounds."""
+    """Attachments with files in memory, within the default limits."""
     most = MEMORY_FILES_BYTES
     return Attachments(Files(MemoryShelf(), file_bytes_max=most, principal_bytes_max=most, bytes_max=most), store)
 
@@ -283,15 +288,16 @@ def names_files(messages: Sequence[ChatMessage]) -> bool:
 
 
 def has_inline(messages: Sequence[ChatMessage]) -> bool:
-    """Whether any of the messages holds a picture or document itself."""
+    """Whether any of the messages has inline data: a picture or document within the request."""
     return next(inline_parts(messages), None) is not None
 
 
 def check_inline(messages: Sequence[ChatMessage]) -> None:
-    """Hold pictures and documents that no file is made of to what files are held to.
+    """Inspect inline data that is not stored as a file, by the same rules as files.
 
     Raises:
-        InvalidParams: one is larger than it looks, or of two kinds at once; with the path of its part.
+        InvalidParams: a picture is larger than its header says, or valid as two types at once; with the path of its
+            part.
     """
     for inline in inline_parts(messages):
         if not is_text(inline.media.media_type):
@@ -312,7 +318,7 @@ def _at(path: str, error: RequestError) -> RequestError:
 
 
 def _file_ids(message: ChatMessage) -> Iterator[tuple[int, str]]:
-    """The files that a message names, each with the place of its part."""
+    """The ids of the files that a message names, each with the number of its part."""
     for number, part in enumerate(message.parts or ()):
         if isinstance(part, MediaPart) and part.file_id is not None:
             yield number, part.file_id
@@ -323,7 +329,7 @@ def _encoded_bytes(file: StoredFile) -> int:
 
 
 def _encoded(file: StoredFile, reader: Reader) -> bytearray:
-    """The whole file's base64; in slices, between which the event loop gets the interpreter."""
+    """The base64 of a whole file. Encoded in slices, so that the event loop can run in between."""
     encoded = bytearray(_encoded_bytes(file))
     place = 0
     while piece := reader.read(_SLICE_BYTES):

@@ -1,8 +1,9 @@
-"""Who watches conversations, and what they are told: how a conversation is by now (protocol section 26).
+"""Notifies the watchers of conversations: each notification has a conversation's current state (protocol section 26).
 
-State and no log: many changes in a moment are one, and the last one told is always the newest. Whoever changes a
-conversation, or begins or ends a stream of it, says so here once it is done; where nobody watches, that costs a look
-into a table. What a connection does with what it is told is rpc's.
+It sends states and not a log of changes: several changes in quick succession are one notification, and the last one
+sent always has the newest state. The code that changes a conversation, or begins or ends one of its streams, reports
+that here afterwards; without watchers this costs one dictionary lookup. What a connection does with a notification is
+decided in rpc/.
 """
 
 import asyncio
@@ -16,10 +17,10 @@ from archer_ws.sessions.models import ActiveStream, Session, SessionChanged
 
 log = structlog.get_logger(__name__)
 
-#: A conversation's changes within so long are told as one, in seconds: fewer than the ten a second that clients are
-#: promised (protocol section 26), whatever the network adds to the pauses between them.
+#: The changes of a conversation within this time are one notification, in seconds. The protocol promises at most ten a
+#: second (section 26); this is slower, so that jitter on the network does not exceed that.
 CHANGE_INTERVAL_S = 0.125
-#: How long a store that fails is left alone before the state is read again, in seconds.
+#: The pause before the state is read again after the store failed, in seconds.
 RETRY_S = 1.0
 
 _Key: TypeAlias = tuple[str, str]
@@ -30,11 +31,11 @@ ReadActive: TypeAlias = Callable[[str, str], list[ActiveStream]]
 
 
 class Watch:
-    """What one watcher wants to be told of, and how it is told.
+    """One watcher: which conversations it watches, and how it is notified.
 
     Args:
-        principal: whose conversations.
-        tell: called with each state, synchronously; it must neither wait nor raise.
+        principal: the owner of the conversations.
+        tell: called synchronously with each state; it must not block or raise.
     """
 
     def __init__(self, principal: str, tell: Tell) -> None:
@@ -44,28 +45,28 @@ class Watch:
         self.session_ids: set[str] = set()
 
     def wants(self, session_id: str) -> bool:
-        """Whether it is to be told of this one."""
+        """Whether it watches this conversation."""
         return self.wants_all or session_id in self.session_ids
 
 
 class _Pending:
-    """A conversation that has changed, or that watchers were told of a moment ago."""
+    """A conversation that has changed, or whose watchers were notified less than CHANGE_INTERVAL_S ago."""
 
     __slots__ = ("deletion", "is_changed", "timer")
 
     def __init__(self) -> None:
         self.is_changed = False
-        #: Its deletion, until it is told or the id is found to be another conversation's by now.
+        #: The notification of its deletion, until it is sent, or until a new conversation is found to have the id.
         self.deletion: SessionChanged | None = None
         self.timer: asyncio.TimerHandle | None = None
 
 
 class SessionChanges:
-    """All watchers, and the conversations that they are still to be told of.
+    """All watchers, and the conversations with pending notifications.
 
     Args:
-        read: a conversation as it is stored.
-        active: its running streams.
+        read: reads a conversation from the store.
+        active: returns its running streams.
     """
 
     def __init__(self, read: ReadSession, active: ReadActive) -> None:
@@ -76,31 +77,34 @@ class SessionChanges:
         self._telling: set[asyncio.Task[None]] = set()
 
     def add(self, watch: Watch) -> None:
-        """Tell it of what it wants, from now on. Harmless to repeat."""
+        """Begin to notify a watcher. Harmless to repeat."""
         self._watches.setdefault(watch.principal, set()).add(watch)
 
     def remove(self, watch: Watch) -> None:
-        """Tell it nothing more. Harmless to repeat."""
+        """Stop notifying a watcher. Harmless to repeat."""
         watches = self._watches.get(watch.principal, set())
         watches.discard(watch)
         if not watches:
             self._watches.pop(watch.principal, None)
 
     def has_watchers(self, principal: str) -> bool:
-        """Whether anybody watches conversations of this principal."""
+        """Whether the principal has any watcher."""
         return principal in self._watches
 
     def changed(self, principal: str, session_id: str | None) -> None:
-        """The conversation has changed, or one of its streams began, runs or has ended."""
+        """Report that the conversation has changed, or that one of its streams changed its status."""
         if session_id is not None and self._is_watched(principal, session_id):
             self._note(principal, session_id).is_changed = True
 
     def deleted(self, principal: str, session: Session, *, is_certain: bool = True) -> None:
-        """The conversation, which was like this, is gone; or perhaps, where its store did not say: then it is read."""
+        """Report that the conversation was deleted; `session` is its last state.
+
+        `is_certain`: False if the deletion failed and may or may not have happened. Then the conversation is read.
+        """
         if not self._is_watched(principal, session.session_id):
             return
         pending = self._note(principal, session.session_id)
-        # What changed before is of no interest any more; what changes from now on is another conversation's.
+        # Earlier changes no longer matter; later ones are of a new conversation with the same id.
         pending.is_changed = not is_certain
         pending.deletion = SessionChanged(
             session_id=session.session_id,
@@ -112,7 +116,7 @@ class SessionChanges:
         )
 
     def close(self) -> None:
-        """Tell nobody anything more."""
+        """Remove all watchers, and drop what is pending."""
         self._watches.clear()
         for pending in self._pending.values():
             if pending.timer is not None:
@@ -137,7 +141,8 @@ class SessionChanges:
         pending.timer = asyncio.get_running_loop().call_later(pause_s, self._begin, key, pending)
 
     def _begin(self, key: _Key, pending: _Pending) -> None:
-        """Tell what is new; after a pause in which nothing was, forget that the conversation ever changed."""
+        """Notify of what is new. If nothing changed since the last notification, the conversation is no longer
+        pending."""
         pending.timer = None
         if pending.is_changed:
             telling = asyncio.create_task(self._look(key, pending), name="session changes")
@@ -149,7 +154,7 @@ class SessionChanges:
             del self._pending[key]
 
     async def _look(self, key: _Key, pending: _Pending) -> None:
-        """Read how the conversation is by now, and tell that."""
+        """Read the conversation, and notify of its state."""
         pending.is_changed = False
         deletion = pending.deletion
         try:
@@ -161,12 +166,13 @@ class SessionChanges:
             pending.is_changed = True
             self._due(key, pending, RETRY_S)
         else:
-            # A deletion from before the reading is another conversation's; one since then may be of what was read.
+            # A deletion reported before the read was of an earlier conversation with this id, since this one exists. A
+            # deletion reported during the read may be of this one, and is sent instead.
             is_there = pending.deletion is deletion
             self._tell(key, pending, self._state(key[0], session) if is_there else pending.deletion)
 
     def _tell(self, key: _Key, pending: _Pending, state: SessionChanged | None) -> None:
-        """Tell all who want to know, and nothing more of this conversation until the pause is over."""
+        """Notify the watchers, and begin the pause before the next notification of this conversation."""
         if self._pending.get(key) is not pending:
             return  # Closed meanwhile.
         principal, session_id = key

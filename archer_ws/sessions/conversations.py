@@ -1,5 +1,4 @@
-"""Conversations as endpoints use them: the store, joined with what the manager knows of running streams, and with who
-watches."""
+"""Conversations for the endpoints: joins the store with the manager's running streams, the files and the watchers."""
 
 from collections.abc import AsyncIterator
 from functools import partial
@@ -29,15 +28,15 @@ from archer_ws.sessions.storage.store import SessionStore
 from archer_ws.sessions.storage.values import SessionOrder
 from archer_ws.sessions.storage.words import check_words
 
-#: What a message, and each of its calls and parts, takes in a page beside its text, about, in bytes.
+#: The approximate overhead of a message, and of each of its calls and parts, in a page, in bytes.
 _MESSAGE_BYTES = 256
 
 
 class Conversations:
     """Create, read, search, copy, change and delete a principal's sessions.
 
-    What names a session raises SessionNotFound where there is none; all raise StorageUnavailable where the store fails
-    or is slow, and what writes StorageFull. Sessions that are given have their running streams in `active`.
+    A method that names a session raises SessionNotFound if there is none. All raise StorageUnavailable if the store
+    fails or is slow, and those that write raise StorageFull. Returned sessions have their running streams in `active`.
     """
 
     def __init__(
@@ -55,10 +54,10 @@ class Conversations:
         self._importing: set[str] = set()
 
     async def create(self, principal: str, wanted: SessionCreate) -> tuple[Session, bool]:
-        """The session, and whether it is new: a repeated call finds the first one's.
+        """Create a session. Returns it, and whether it is new: a repeated call returns the existing one.
 
         Raises:
-            Overloaded: the store is full, or the principal's share of it.
+            Overloaded: the store, or the principal's share of it, is full.
         """
         if wanted.session_id is not None:
             await self._manager.deletion_over(principal, wanted.session_id)
@@ -72,11 +71,11 @@ class Conversations:
     ) -> SessionDetail:
         """The session with its running streams and a page of its messages, oldest first.
 
-        Without a cursor it is the page of the newest; `next_cursor` leads to older ones. A page has at most `limit`
-        messages and PAGE_BYTES_MAX of text, but always one, where there is any.
+        Without a cursor, the page has the newest messages; `next_cursor` is for older ones. A page has at most `limit`
+        messages and PAGE_BYTES_MAX of text, but at least one message if there is any.
 
         Raises:
-            InvalidParams: the cursor is none of ours, or its message is gone.
+            InvalidParams: the cursor is not valid, or its message was deleted.
         """
         session, found = await self._store.detail(principal, session_id, cursor, limit + 1)
         messages = _newest_of(found, limit)
@@ -101,30 +100,30 @@ class Conversations:
         order: SessionOrder | None = None,
         archived: bool | None = None,
     ) -> SessionPage:
-        """Sessions, the last changed first; without an order, a cursor goes on in the order that it is of.
+        """A page of sessions, by default the last changed first. Without `order`, the cursor's own order is used.
 
         Raises:
-            InvalidParams: the cursor is none of ours, or of another order than is asked for.
+            InvalidParams: the cursor is not valid, or belongs to another order.
         """
         page = await self._store.page(principal, limit, cursor, order=order or order_of(cursor), archived=archived)
         items = [self._with_streams(principal, session) for session in page.items]
         return SessionPage.model_construct(items=items, next_cursor=page.next_cursor)
 
     async def search(self, principal: str, query: str, limit: int, cursor: str | None) -> SearchPage:
-        """The messages that have all words of the query, the last stored first (see SessionStore.search).
+        """The messages that contain all words of the query, the last stored first (see SessionStore.search).
 
         Raises:
-            InvalidParams: the query is blank or has too many words, or the cursor is none of ours.
+            InvalidParams: the query is blank or has too many words, or the cursor is not valid.
         """
         check_words(query)
         return await self._store.search(principal, query, limit, cursor)
 
     async def update(self, principal: str, session_id: str, change: SessionUpdate) -> Session:
-        """The session with the change made, if it has the version that the change names.
+        """Change a session, and return it. If the change names a version, the session must have it.
 
         Raises:
-            Conflict: it has another version.
-            Overloaded: there is no room for it.
+            Conflict: the session has another version.
+            Overloaded: the store, or the principal's share of it, is full.
         """
         await self._manager.deletion_over(principal, session_id)
         session = await self._store.update(
@@ -139,12 +138,12 @@ class Conversations:
         return self._with_streams(principal, session)
 
     async def fork(self, principal: str, session_id: str, wanted: SessionFork) -> Session:
-        """A new session with the messages of this one, up to (and without) `before`.
+        """Create a session with copies of this one's messages: of those before the message `before`, or of all.
 
         Raises:
-            InvalidParams: `before` is no message of the session.
-            Conflict: there is a session with the new id.
-            Overloaded: the store is full, or the principal's share of it.
+            InvalidParams: `before` is not a message of the session.
+            Conflict: a session with the new id exists.
+            Overloaded: the store, or the principal's share of it, is full.
         """
         if wanted.new_session_id is not None:
             await self._manager.deletion_over(principal, wanted.new_session_id)
@@ -155,11 +154,12 @@ class Conversations:
         return self._with_streams(principal, session)
 
     async def delete(self, principal: str, session_id: str, *, version: int | None = None) -> None:
-        """End the session's streams and forget it, with the files that no other session names, if it has the version,
-        where one is given; no stream begins in between.
+        """Delete a session and the files that no other session names, after cancelling its streams.
+
+        If `version` is given, the session must have it. No stream begins in the session meanwhile.
 
         Raises:
-            Conflict: it has another version; its streams go on.
+            Conflict: it has another version; nothing is deleted, and its streams go on.
         """
         check_version(version, await self.version_of(principal, session_id))
         async with self._manager.session_at_rest(principal, session_id):
@@ -176,7 +176,8 @@ class Conversations:
             await self._attachments.session_deleted(principal, named)
 
     async def delete_all(self, principal: str) -> int:
-        """End the streams of all the principal's sessions and forget these with their files; how many there were."""
+        """Delete all of a principal's sessions and their files, after cancelling their streams. Returns their
+        number."""
         async with self._manager.sessions_at_rest(principal):
             gone = await self._all(principal) if self._changes.has_watchers(principal) else []
             named = await self._store.named_files()
@@ -193,15 +194,15 @@ class Conversations:
         return count
 
     def export(self, principal: str) -> AsyncIterator[ExportedSession]:
-        """All of a principal's conversations, the oldest first."""
+        """All of a principal's conversations, oldest first."""
         return self._store.export(principal)
 
     async def import_session(self, principal: str, exported: ExportedSession) -> Session:
-        """Store a conversation as it was exported.
+        """Store an exported conversation.
 
         Raises:
-            Conflict: there is a session with its id, or two of its messages have one id.
-            Overloaded: the store is full, or the principal's share of it.
+            Conflict: a session with its id exists, or two of its messages have the same id.
+            Overloaded: the store, or the principal's share of it, is full.
         """
         await self._manager.deletion_over(principal, exported.session_id)
         session = await self._store.import_session(principal, exported)
@@ -209,15 +210,15 @@ class Conversations:
         return self._with_streams(principal, session)
 
     async def import_lines(self, principal: str, lines: AsyncIterator[Line], request_id: str) -> ImportResult:
-        """Store each line's conversation; what became of them (see importing.py).
+        """Store the conversation of each line, and return the result (see importing.py).
 
         Raises:
-            Overloaded: an import of the principal is at work: each has its longest line in memory.
+            Overloaded: another import of the principal is running; each holds its longest line in memory.
         """
         if principal in self._importing:
             raise Overloaded(
-                "another import of yours is at work",
-                hint="Wait for its end, and send this one then.",
+                "another import of yours is running",
+                hint="Send this one when the other has ended.",
                 retry_after_ms=5000,
             )
         self._importing.add(principal)
@@ -242,7 +243,7 @@ class Conversations:
 
 
 def _newest_of(messages: list[StoredMessage], limit: int) -> list[StoredMessage]:
-    """The end of the list that fits a page."""
+    """The newest messages that fit in a page."""
     size = 0
     start = len(messages)
     while start > max(0, len(messages) - limit):

@@ -1,9 +1,9 @@
-"""Whether a finished answer has the form that was asked for (protocol section 25).
+"""Checks whether a finished completion has the requested response format (protocol section 25).
 
-Owns: what is judged on the event loop and what in a child process, the child's time, and the queue before it. Leaves to
-core/judging what is wrong with a text, and to the caller what to tell of it.
+It decides whether a check runs on the event loop or in a child process, limits the child's time, and owns the queue for
+it. core/judging does the check itself; the caller reports the result.
 
-A thread would be no help: the engine holds the interpreter for as long as it takes.
+The child is a process and not a thread, because the engine holds the interpreter's lock for the whole check.
 """
 
 import asyncio
@@ -27,9 +27,9 @@ from archer_ws.core.judging import engine
 from archer_ws.core.judging.on_the_loop import judged_here
 from archer_ws.llm_gateway.formats import ResponseFormat
 
-#: How long an answer's end may wait for the judgement, in seconds: in the queue and in the child.
+#: How long a stream's end may wait for the check, in seconds: in the queue and in the child together.
 JUDGE_S = 2.0
-#: Answers that may wait for the child, each with its text.
+#: How many completions may wait for the child; each holds its text in memory.
 QUEUE_MAX = 16
 CHILD_COMMAND = (sys.executable, "-P", str(Path(engine.__file__)))
 _OBJECT = json.dumps({"type": "object"})
@@ -39,34 +39,34 @@ _log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """What became of a format.
+    """The result of a check.
 
     Attributes:
-        errors: what is wrong, the first 20; none where the answer is as it was asked for. Paths are names and indices
-            joined by dots, "" for the whole answer.
+        errors: the first 20 errors; empty if the text has the format. A path is names and indices joined by dots, and
+            "" for the whole text.
     """
 
     errors: tuple[FieldError, ...]
 
     @property
     def valid(self) -> bool:
-        """Whether the answer is as it was asked for."""
+        """Whether the text has the requested format."""
         return not self.errors
 
 
 class FormatJudge:
-    """One for a server; usable from any event loop.
+    """Checks formats; one for the server, usable from any event loop.
 
     Args:
-        command: the program of the child, as core/judging/engine.py has it.
-        within_s: how long a judgement may take, in seconds.
-        queue_max: how many may wait for the child.
+        command: the child's command line; it has the interface of core/judging/engine.py.
+        within_s: how long a check may take, in seconds.
+        queue_max: how many checks may wait for the child.
     """
 
     def __init__(
         self, command: Sequence[str] = CHILD_COMMAND, *, within_s: float = JUDGE_S, queue_max: int = QUEUE_MAX
     ) -> None:
-        # Loads the engine, which no request shall wait for.
+        # Loads the engine now, so that no request waits for it.
         engine.accept({})
         self._command = tuple(command)
         self._within_s = within_s
@@ -79,8 +79,9 @@ class FormatJudge:
         self._closed = False
 
     async def judge(self, text: str, response_format: ResponseFormat) -> Judgement | None:
-        """What a finished answer is worth; None where nothing but text was asked for, or where it could not be judged
-        in time. Never raises for what stands in the text or the schema.
+        """Check a finished completion. None if the request asked for plain text, or if the check took too long.
+
+        Never raises because of the text or the schema.
         """
         match response_format.type:
             case "text":
@@ -94,11 +95,11 @@ class FormatJudge:
         return None if found is None else Judgement(tuple(found))
 
     async def judge_by(self, text: str, schema: Mapping[str, Any]) -> list[FieldError] | None:
-        """What is wrong with a text by a schema, the first 20; None where it could not be judged in time."""
+        """The first 20 errors of a text by a JSON schema; None if the check took too long."""
         return await self._judged(text, json.dumps(schema))
 
     async def aclose(self) -> None:
-        """End the child; what waits for it is not judged."""
+        """Kill the child. Checks that wait for it return None."""
         with self._lock:
             self._closed = True
             if self._child is not None:
@@ -123,7 +124,7 @@ class FormatJudge:
             self._asked -= 1
 
     def _ask(self, text: str, schema: str, deadline: float) -> list[engine.Finding] | None:
-        """Run a child, and kill it at the deadline (in `time.monotonic`'s seconds); in the executor's thread."""
+        """Run a child, and kill it at the deadline (`time.monotonic()` seconds). Runs in the executor's thread."""
         left_s = deadline - time.monotonic()
         if left_s <= 0:
             _log.warning("format_not_judged", reason="waited_too_long")
@@ -133,7 +134,7 @@ class FormatJudge:
         except OSError as error:
             _log.warning("format_not_judged", reason="not_started", error=str(error))
             return None
-        # The last line that is whole.
+        # The last complete line; the child may have been killed in the middle of another.
         _, _, last = told.rpartition(b"\n")[0].rpartition(b"\n")
         found: list[engine.Finding] | None = json.loads(last) if last else None
         if found is None:
@@ -162,5 +163,5 @@ class FormatJudge:
                 return child.communicate()[0]
             finally:
                 with self._lock:
-                    # From its end on its process id may be another's.
+                    # Once it has ended, its process id may belong to another process.
                     self._child = None

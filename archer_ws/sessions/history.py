@@ -1,6 +1,6 @@
 """Cuts a conversation to the model's context (protocol sections 10 and 20). Pure.
 
-A turn begins with a user message, and a cut falls between two of them: never between a call and its result.
+A turn begins with a user message. A cut is made between two turns only, never between a call and its result.
 """
 
 import json
@@ -15,13 +15,13 @@ from archer_ws.llm_gateway.native_turns import NativeTurn
 from archer_ws.llm_gateway.tools import Tool
 from archer_ws.llm_gateway.types import ChatMessage, ChatRequest, MessageRole
 
-#: Tokens that a message costs beside its text (role and separators), about.
+#: The approximate tokens of a message besides its text: its role and separators.
 MESSAGE_OVERHEAD_TOKENS = 4
 BYTES_PER_TOKEN = 4
 
 
 class HistoryMessage(Protocol):
-    """A message of the history, with what it costs: counted once, when it was stored."""
+    """A message of the history with its size in tokens, which is counted once, when the message is stored."""
 
     @property
     def chat(self) -> ChatMessage:
@@ -29,19 +29,19 @@ class HistoryMessage(Protocol):
 
     @property
     def tokens(self) -> int:
-        """About how many tokens it takes."""
+        """Its approximate number of tokens."""
 
     @property
     def stream_id(self) -> str:
-        """The stream that it was sent or made by."""
+        """The stream that sent or generated it."""
 
     @property
     def is_refused(self) -> bool:
-        """Whether it is an answer that the model declined to give."""
+        """Whether it is a refusal of the model."""
 
     @property
     def native(self) -> NativeTurn | None:
-        """What its provider must see again of it."""
+        """Its native turn: what its provider must see again; None if there is none."""
 
 
 R = TypeVar("R", bound=HistoryMessage)
@@ -49,14 +49,14 @@ R = TypeVar("R", bound=HistoryMessage)
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """What of a conversation goes before a turn."""
+    """The part of a conversation that is sent before a turn."""
 
     messages: list[ChatMessage]
-    #: About how many tokens these take.
+    #: Their approximate number of tokens.
     tokens: int
     #: How many messages were left out.
     dropped: int
-    #: What is kept of the current tool loop's answers, by the id of each call that they made.
+    #: The native turns of the current tool loop, by call id.
     native_turns: Mapping[str, NativeTurn] = field(default_factory=dict)
 
 
@@ -64,8 +64,8 @@ NO_HISTORY = History([], 0, 0)
 
 
 def message_tokens(message: ChatMessage) -> int:
-    """About how many tokens a message takes: UTF-8 bytes / 4, and a little for it and for each of its calls; its
-    pictures and documents by what they are."""
+    """The approximate tokens of a message: UTF-8 bytes / 4, an overhead for the message and each of its calls, and an
+    estimate for its pictures and documents."""
     tokens = _tokens_of(len(message.content.encode())) + media_tokens(message)
     if message.tool_calls:
         tokens += sum(_tokens_of(len(call.name) + len(call.arguments.encode())) for call in message.tool_calls)
@@ -73,12 +73,12 @@ def message_tokens(message: ChatMessage) -> int:
 
 
 def estimate_tokens(messages: Sequence[ChatMessage]) -> int:
-    """About how many tokens the messages take."""
+    """The approximate tokens of the messages."""
     return sum(map(message_tokens, messages))
 
 
 def request_tokens(request: ChatRequest) -> int:
-    """About how many tokens a request takes by itself: its messages, its instructions, its tools and its
+    """The approximate tokens of a request without its history: its messages, instructions, tools and response
     format."""
     tokens = estimate_tokens(request.messages)
     if request.instructions is not None:
@@ -100,9 +100,10 @@ def _tokens_of(size: int) -> int:
 
 
 def without_refused(history: Sequence[R]) -> Sequence[R]:
-    """The history without the turns that a model refused: what it was asked would have it refuse again.
+    """The history without refused turns: a model that sees such a turn again is likely to refuse again.
 
-    System messages stay. https://platform.claude.com/docs/en/test-and-evaluate/strengthen-guardrails/handle-streaming-refusals
+    System messages stay.
+    https://platform.claude.com/docs/en/test-and-evaluate/strengthen-guardrails/handle-streaming-refusals
     """
     if not any(message.is_refused for message in history):
         return history
@@ -114,7 +115,7 @@ def without_refused(history: Sequence[R]) -> Sequence[R]:
 
 
 def _begin_of_turn(history: Sequence[HistoryMessage], place: int) -> int:
-    """Where the turn begins that the answer at `place` belongs to: with the first of the messages that asked."""
+    """The position of the first message of the turn that `place` belongs to: of the first message of its request."""
     while place > 0 and history[place].chat.role is not MessageRole.USER:
         place -= 1
     asked = history[place].stream_id
@@ -124,17 +125,17 @@ def _begin_of_turn(history: Sequence[HistoryMessage], place: int) -> int:
 
 
 def native_turns(messages: Sequence[HistoryMessage]) -> dict[str, NativeTurn]:
-    """What is kept of the answers of the tool loop that the last message belongs to, by the id of each call.
+    """The native turns of the tool loop that the last message belongs to, by call id.
 
     Args:
-        messages: the session's, those of the running turn included. They are looked through from their end.
+        messages: all messages of the session, including the running turn's. They are scanned from the end.
     """
     found: dict[str, NativeTurn] = {}
     length = loop_length(message.chat for message in reversed(messages))
     for message in reversed(messages[len(messages) - length :]):
         if message.native is not None:
             for call_id in message.native.kept.call_ids:
-                # Where an id comes twice, results belong to the last call.
+                # If an id occurs twice, a result belongs to the later call.
                 found.setdefault(call_id, message.native)
     return found
 
@@ -147,13 +148,12 @@ def fit_history(
     *,
     goes_on: bool = False,
 ) -> History:
-    """What of the history goes before a turn of `turn_tokens`, so that both fit the budget.
+    """The end of the history that fits the budget together with a turn of `turn_tokens`.
 
-    The oldest non-system messages are left out first, and answers, calls and results whose question has gone go with
-    them. System messages (`system`: those of the history, in order) and the turn itself always stay, and with
-    `goes_on`, where what is new are results of its calls, the history's last turn: if they alone are too long, the
-    provider will say so. A budget of None is HISTORY_TOKENS_MAX. The work is bounded by what is kept, not by the
-    history's length: it is looked through from its end.
+    Whole turns are left out, the oldest first. The system messages (`system`: those of the history, in order) and the
+    new turn always stay. So does the history's last turn with `goes_on`, when the new messages are results of its
+    calls. If these alone are too long, the provider reports that. A budget of None means HISTORY_TOKENS_MAX. The
+    history is scanned from its end, so the work depends on what is kept and not on the history's length.
     """
     budget = HISTORY_TOKENS_MAX if budget_tokens is None else budget_tokens
     room = budget - turn_tokens - sum(message.tokens for message in system)
@@ -170,7 +170,7 @@ def fit_history(
 
 
 class Shown(NamedTuple):
-    """What messages show, or may show; None: any number."""
+    """The size of the pictures and files of messages, or the limit of it; None: no limit."""
 
     encoded_bytes: int
     images: int | None
@@ -182,9 +182,9 @@ def without_oldest_shown(
     """The history without its oldest turns, so that the pictures and files of the rest fit.
 
     Args:
-        history: as `fit_history` gave it.
-        shown: what a message shows.
-        room: what the history may show.
+        history: the result of `fit_history`.
+        shown: returns the size of a message's pictures and files.
+        room: the limit for the history.
         goes_on: whether its last turn must stay (see `fit_history`).
     """
     messages = history.messages
@@ -202,7 +202,7 @@ def without_oldest_shown(
 
 
 def _first_shown_that_fits(messages: Sequence[ChatMessage], shown: Callable[[ChatMessage], Shown], room: Shown) -> int:
-    """Where the end begins of which all fits; 0 where everything does."""
+    """The position from which on the pictures and files fit; 0 if all do."""
     room_bytes, images = room.encoded_bytes, room.images
     for position in range(len(messages) - 1, -1, -1):
         if not messages[position].parts:
@@ -217,7 +217,7 @@ def _first_shown_that_fits(messages: Sequence[ChatMessage], shown: Callable[[Cha
 
 
 def _first_that_fits(history: Sequence[HistoryMessage], room: int) -> int:
-    """Where the end of the history begins whose non-system messages fit; 0 where all do."""
+    """The position from which on the non-system messages fit; 0 if all do."""
     start = len(history)
     for position in range(len(history) - 1, -1, -1):
         message = history[position]
@@ -231,14 +231,14 @@ def _first_that_fits(history: Sequence[HistoryMessage], room: int) -> int:
 
 
 def _first_question(history: Sequence[HistoryMessage], start: int) -> int:
-    """The first place from `start` on where a user's message stands, and a turn begins."""
+    """The position of the first user message from `start` on, where a turn begins."""
     while start < len(history) and history[start].chat.role is not MessageRole.USER:
         start += 1
     return start
 
 
 def _last_question(history: Sequence[HistoryMessage]) -> int:
-    """Where the last turn begins."""
+    """The position of the first message of the last turn."""
     for position in range(len(history) - 1, -1, -1):
         if history[position].chat.role is MessageRole.USER:
             return position

@@ -1,4 +1,4 @@
-"""Conversations from outside: each line of an import is looked at as a whole, and stored as a whole or not at all."""
+"""Imports conversations: each line of an import is validated as a whole, and stored as a whole or not at all."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -24,14 +24,14 @@ from archer_ws.sessions.models import (
     Version,
 )
 
-#: The longest line of an import over HTTP, in bytes: it is in memory as a whole, some times over.
+#: The longest line of an import over HTTP, in bytes: several copies of a line are in memory at once.
 IMPORT_LINE_BYTES_MAX = 16 * 1024 * 1024
-#: So many failed lines are told of, each by itself.
+#: How many failed lines are reported one by one.
 FAILURES_TOLD = 200
-#: After so many messages that were looked at, others have their turn.
-_MESSAGES_PER_TURN = 200
-_HINT = "Each line is one conversation, as an export has it."
-#: What the stream of a stored message never is: it has ended.
+#: After validating so many messages, the task yields to the event loop.
+_MESSAGES_AT_ONCE = 200
+_HINT = "Each line must be one conversation, in the form in which an export writes it."
+#: The status of streams that have not ended; no stored message has one of these.
 _LIVE = frozenset({"queued", "running", "waiting", "cancelling"})
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -49,7 +49,7 @@ _Moment = Annotated[AwareDatetime, AfterValidator(_not_before_1970)]
 
 
 class _Head(WireModel):
-    """A conversation but for its messages, as strict as for one that is created."""
+    """A conversation without its messages, validated as strictly as a new one."""
 
     session_id: NewSessionId
     title: Title | None = None
@@ -62,7 +62,7 @@ class _Head(WireModel):
 
 
 class _Marks(BaseModel):
-    """What of a message names something, or stands in an order, as strict as for one that is sent."""
+    """The ids and times of a message, validated as strictly as those of a request."""
 
     message_id: Identifier
     stream_id: Identifier | None = None
@@ -71,7 +71,7 @@ class _Marks(BaseModel):
 
 
 async def import_lines(lines: AsyncIterator[Line], store: Store, request_id: str) -> ImportResult:
-    """Store the conversations, one after the other; what became of them. A failed line keeps nobody from the next."""
+    """Store the conversations one after the other, and return the result. After a failed line the next one is tried."""
     imported, failed = 0, 0
     failures: list[ImportFailure] = []
     async for number, text in lines:
@@ -91,10 +91,10 @@ async def import_lines(lines: AsyncIterator[Line], store: Store, request_id: str
 
 
 async def conversation_of(value: Any) -> ExportedSession:
-    """A line's JSON as a conversation that can be stored.
+    """Validate a line's JSON as a conversation.
 
     Raises:
-        RequestError: it is none; `errors` says where.
+        RequestError: it is not valid; `errors` has the paths.
     """
     if not isinstance(value, dict):
         raise InvalidParams(
@@ -104,7 +104,7 @@ async def conversation_of(value: Any) -> ExportedSession:
     messages: list[StoredMessage] = []
     for place, each in enumerate(head.messages):
         messages.append(_message(each, place))
-        if place % _MESSAGES_PER_TURN == _MESSAGES_PER_TURN - 1:
+        if place % _MESSAGES_AT_ONCE == _MESSAGES_AT_ONCE - 1:
             await asyncio.sleep(0)
     return ExportedSession(
         session_id=head.session_id,
@@ -125,9 +125,9 @@ def _message(value: Any, place: int) -> StoredMessage:
     if message.status in _LIVE:
         path = f"messages.{place}.status"
         raise InvalidParams(
-            f"{path}: must be how the message's stream ended",
+            f"{path}: must be the status of a stream that has ended",
             hint="Use completed, cancelled, incomplete or failed.",
-            errors=[FieldError(path=path, message="must be how the message's stream ended")],
+            errors=[FieldError(path=path, message="must be the status of a stream that has ended")],
         )
     return message
 
@@ -143,7 +143,7 @@ def _validated(model: type[_Model], value: Any, place: int | None = None) -> _Mo
 
 
 def _session_id(value: Any) -> str | None:
-    """The id as far as it can be shown."""
+    """The line's session id for a failure report; None if it is missing or not valid."""
     found = value.get("session_id") if isinstance(value, dict) else None
     return found if isinstance(found, str) and is_valid_id(found) else None
 
@@ -151,5 +151,5 @@ def _session_id(value: Any) -> str | None:
 def _too_long() -> ContentTooLarge:
     return ContentTooLarge(
         f"the line is longer than {IMPORT_LINE_BYTES_MAX} bytes",
-        hint="Import it while the server is stopped: archer-ws sessions import --data-dir takes lines of any length.",
+        hint="Import it while the server is stopped: archer-ws sessions import --data-dir accepts lines of any length.",
     )

@@ -1,8 +1,8 @@
-"""Has the streams of sessions kept on a disk while they run: what is new of all of them, once a second, in one commit.
+"""Writes the running streams of sessions to the store: once a second, what is new in all of them, in one commit.
 
-It asks each log what came since the last time, so a token costs nothing here. What a stream leaves at its end is
-written with its answer (turn.py); what an earlier process left is ended by `recover`. Which streams there are is the
-manager's.
+It reads from each log what was appended since the last write, so a token costs nothing here. The end of a stream is
+written together with its completion (turn.py). `recover` ends the streams that an earlier process left running. The
+manager knows which streams exist.
 """
 
 import asyncio
@@ -34,20 +34,20 @@ from archer_ws.sessions.streams.stream import Stream
 
 log = structlog.get_logger(__name__)
 
-#: So many pieces are taken, and so many streams asked, before others have their turn: about a millisecond each.
+#: How many pieces are read, and how many streams, before the task yields to the event loop: about a millisecond each.
 _PIECES_AT_ONCE, _STREAMS_AT_ONCE = 256, 64
-#: So much text is written in one commit, in bytes: hundreds of times what a second brings, but a disk that was full for
-#: long has all that came since to take, and while it is full this is what is tried in vain.
+#: The approximate limit of text in one commit, in bytes. A second brings far less; but after a disk was full for a long
+#: time there is a backlog, and while it is full, each failed attempt costs one such commit.
 _BYTES_AT_ONCE = 4 * 1024 * 1024
 
 
 class Journaling:
-    """Every running stream that is kept.
+    """Writes all running streams that outlive the process.
 
     Args:
-        journal: where.
-        bounds: how often it is written, and how long a text may take to be read.
-        on_recovered: given the streams of earlier processes, once they could be read.
+        journal: the store of streams.
+        bounds: how often it is written, and the time limit for reading and writing one stream.
+        on_recovered: called with the streams of earlier processes, once they have been read.
     """
 
     def __init__(
@@ -61,14 +61,15 @@ class Journaling:
         self._limit_s = bounds.store_limit_s
         self._on_recovered = on_recovered
         self._is_recovering = False
-        #: Whether the ended streams of earlier processes are known; and whether all are, those that go on, too.
+        #: Whether the ended streams of earlier processes have been reported, and whether the waiting ones have been,
+        #: too.
         self._has_told, self.has_found = True, True
-        #: Up to which event each was written.
+        #: The last event of each stream that was written.
         self._written: dict[Stream, int] = {}
-        #: Those that the writing task is writing, and those whose next events are being kept: no stream is in both.
+        #: The streams that the periodic task is writing, and those that `keep` is writing: no stream is in both.
         self._in_commit: set[Stream] = set()
         self._keeping: dict[Stream, int] = {}
-        #: What of their state beside the log is not written yet.
+        #: The state beside the log (see LoopState) that is not written yet.
         self._loops: dict[Stream, Callable[[], str]] = {}
         self._forgotten: set[StreamKey] = set()
         self._alarm = Alarm(self._strike)
@@ -79,13 +80,13 @@ class Journaling:
         self._withdrawing: set[asyncio.Task[None]] = set()
 
     async def recover(self) -> None:
-        """End what earlier processes left; later, where the disk does not take that now."""
+        """End the streams that earlier processes left running. Retried later if the store fails now."""
         self._is_recovering, self._has_told, self.has_found = True, False, False
         await self._write()
         self._await_next()
 
     def begin(self, stream: Stream) -> StreamRecord | None:
-        """The stream is about to be accepted: what its row has."""
+        """Begin to write a stream that is about to be accepted. Returns its row; None if it has no session."""
         identity = stream.identity
         if identity.session_id is None:
             return None
@@ -104,38 +105,38 @@ class Journaling:
         )
 
     def adopt(self, stream: Stream) -> None:
-        """A stream of an earlier process goes on: all that there is of its log is kept."""
+        """Begin to write a stream of an earlier process that goes on; its log so far is already written."""
         self._written[stream] = stream.log.head_seq
         self._await_next()
 
     async def keep(self, stream: Stream, events: Sequence[ControlEvent], loop: Callable[[], str] | None) -> None:
-        """Keep the next events of a log before they stand in it, with what came before them.
+        """Write a log's next events before they are appended to it, together with all unwritten events before them.
 
         Args:
-            stream: whose log.
-            events: the next ones.
-            loop: gives what a restart needs beside the log, as JSON; None where that has not changed.
+            stream: the stream.
+            events: its next events.
+            loop: returns what a restart needs beside the log, as JSON (see LoopState); None if that has not changed.
 
         Raises:
-            StorageUnavailable, StorageFull: they are not kept, or that is not known.
+            StorageUnavailable, StorageFull: they are not stored, or it is unknown whether they are.
         """
         try:
             async with asyncio.timeout(self._limit_s):
                 while stream in self._in_commit and (writing := self._writing) is not None:
-                    # Two that write one log's pieces at a time would leave gaps between them.
+                    # Two writers of one log at the same time could leave gaps between the pieces.
                     await asyncio.wait((writing,))
                 if stream in self._written:
                     await self._keep(stream, events, loop)
         except TimeoutError:
             raise StorageUnavailable(
-                f"the store of conversations did not answer within {self._limit_s:g} s",
-                hint="Try again in a moment; repeating it is harmless.",
+                f"the conversation store did not respond within {self._limit_s:g} s",
+                hint="Try again in a moment; repeating the request is harmless.",
                 retry_after_ms=2000,
             ) from None
 
     async def _keep(self, stream: Stream, events: Sequence[ControlEvent], loop: Callable[[], str] | None) -> None:
         if loop is not None:
-            # Until it is written, whoever writes the log next writes this as well.
+            # If this write fails, the next write of the log includes the state.
             self._loops[stream] = loop
         self._keeping[stream] = self._keeping.get(stream, 0) + 1
         try:
@@ -155,9 +156,8 @@ class Journaling:
                 del self._keeping[stream]
 
     async def end(self, stream: Stream, last: Sequence[ControlEvent]) -> LogEnd | None:
-        """What is to be written with the stream's answer, where it is kept: the rest of its log, and its last events.
-
-        From now on that is the caller's.
+        """Stop writing the stream, and return the rest of its log with its last events, for the caller to write
+        together with the completion. None if the stream is not written.
         """
         if stream not in self._written:
             return None
@@ -168,13 +168,13 @@ class Journaling:
         return log_end(ended, stream.ended_at, [*pieces, *map(event_piece, last[:-1])])
 
     def over(self, stream: Stream) -> None:
-        """The stream has ended, or was refused: then nothing of it is kept, nor of its turn.
+        """Note that the stream has ended. If it was refused instead, withdraw its row and its turn from the store.
 
-        It may have been refused because the store took too long, which stores it all the same: whoever asks again, as
-        he was told to, would have asked twice.
+        A stream may be refused because the store was too slow, and the turn may be stored afterwards. The client was
+        told to repeat the request, so without the withdrawal the question could be stored twice.
         """
         if stream.log.ended is None and self._let_go(stream):
-            # At once: so it comes behind what it undoes, and before whatever is asked next.
+            # Enqueued at once, so that the store runs it after the write that it undoes, and before later requests.
             withdrawing = asyncio.create_task(self._withdraw(stream), name="withdrawal")
             self._withdrawing.add(withdrawing)
             withdrawing.add_done_callback(self._withdrawing.discard)
@@ -186,21 +186,21 @@ class Journaling:
             log.warning("refused_request_not_withdrawn", stream_id=stream.stream_id, cause=str(failure))
 
     def _let_go(self, stream: Stream) -> bool:
-        """Nothing more is written of the stream; whether it was kept."""
+        """Stop writing the stream; whether it was being written."""
         self._loops.pop(stream, None)
         return self._written.pop(stream, None) is not None
 
     def forget(self, stream: Stream) -> None:
-        """Nobody can ask for the stream any more."""
+        """Delete the stream's rows with the next write: clients can no longer find it."""
         if stream.identity.session_id is not None:
             self._forgotten.add(_key(stream))
             self._await_next()
 
     async def load(self, stream: Stream) -> MemoryLog:
-        """The text of a kept stream.
+        """Read the log of a stored stream.
 
         Raises:
-            SessionNotFound: it went with its session.
+            SessionNotFound: it was deleted with its session.
             StorageUnavailable: it can't be read.
         """
         try:
@@ -208,30 +208,30 @@ class Journaling:
                 pieces = await self._journal.load(_key(stream))
         except TimeoutError:
             raise StorageUnavailable(
-                f"the store of conversations did not answer within {self._limit_s:g} s",
+                f"the conversation store did not respond within {self._limit_s:g} s",
                 hint="Try again in a moment.",
                 retry_after_ms=2000,
             ) from None
         if pieces is None:
             raise SessionNotFound(
-                f"there is no session {stream.identity.session_id!r} any more",
-                hint="Its streams went with it. Create it anew, or leave session_id out.",
+                f"the session {stream.identity.session_id!r} no longer exists",
+                hint="Its streams were deleted with it. Create it again, or leave session_id out.",
             )
         try:
-            if len(pieces) > _PIECES_AT_ONCE:  # Thousands take a while.
+            if len(pieces) > _PIECES_AT_ONCE:  # Decoding thousands of pieces takes a while.
                 return await asyncio.to_thread(MemoryLog.of, pieces)
             return MemoryLog.of(pieces)
         except (ValueError, KeyError) as cause:
-            # Its text may be the answer's, which no log has.
+            # The exception's text may contain the completion's, which must not be logged.
             log.error("stream_damaged", stream_id=stream.stream_id, cause=type(cause).__name__)  # noqa: TRY400
             raise StorageUnavailable(
-                "what was kept of this stream can't be read",
-                hint="Ask again; the server's log has the details.",
+                "the stored events of this stream can't be read",
+                hint="Send the request again as a new one. The server's log has the details.",
                 retryable=False,
             ) from None
 
     async def aclose(self) -> None:
-        """Write what is left, once, within the limit."""
+        """Write what is not written yet, in one attempt, within the time limit."""
         self._alarm.cancel()
         if not self._is_writing and (self._written or self._forgotten):
             self._strike()
@@ -244,12 +244,12 @@ class Journaling:
     def _await_next(self, took_s: float = 0.0) -> None:
         has_more = self._written or self._forgotten or self._is_recovering
         if has_more and not self._is_writing and not self._is_closed:
-            # From beginning to beginning, but for a disk that takes longer than that.
+            # Measured from the beginning of one write to that of the next; at least half a pause, if the disk is slow.
             self._alarm.set(max(self._every_s - took_s, self._every_s / 2))
 
     @property
     def _is_writing(self) -> bool:
-        # One of a loop that was closed is done, and was told of to nobody.
+        # A task of a closed event loop is done, but its callback never ran.
         return self._writing is not None and not self._writing.done()
 
     def _strike(self) -> None:
@@ -262,7 +262,7 @@ class Journaling:
         self._await_next(time.monotonic() - self._began)
 
     async def _write(self) -> None:
-        """Write what is new. What can't be written now is asked for again the next time."""
+        """Write what is new. What can't be written now is read from the logs again by the next write."""
         try:
             if self._is_recovering:
                 await self._recover()
@@ -282,7 +282,7 @@ class Journaling:
             kept = await self._journal.recover(_end_lost)
         except ArcherError:
             if not self._has_told:
-                # A full disk can be read: nobody waits for room to have what he was reading.
+                # A full disk can still be read: report the ended streams now, and write their ends once there is room.
                 found = await self._journal.recover(_end_unstored, writes=False)
                 ended = [each for each in found if isinstance(each, KeptStream)]
                 self._has_told, self.has_found = True, len(ended) == len(found)
@@ -298,7 +298,7 @@ class Journaling:
         parts: dict[Stream, LogPart] = {}
         size = 0
         for number, (stream, written) in enumerate(list(self._written.items()), 1):
-            # Asked first: what comes while the pieces are taken has its turn the next time.
+            # Read first: an end that is appended while the pieces are read is written by the next commit.
             ended = stream.log.ended
             if stream in self._written and stream.log.head_seq > written and stream not in self._keeping:
                 self._in_commit.add(stream)
@@ -318,7 +318,7 @@ class Journaling:
             await self._commit(parts, forgotten)
 
     async def _commit(self, parts: Mapping[Stream, LogPart], forgotten: frozenset[StreamKey]) -> None:
-        # One that began under such an id meanwhile is no longer among them.
+        # Without those whose id a new stream has taken in the meantime.
         forgotten &= self._forgotten
         try:
             await self._journal.put(list(parts.values()), forgotten)
@@ -335,7 +335,7 @@ class Journaling:
 
 
 async def _new(stream: Stream, after: int) -> list[LogPiece]:
-    """What came in a stream's log after `after`, up to its head when this was asked for or later."""
+    """The pieces of a stream's log after `after`, up to its head at the time of the call or later."""
     found: list[LogPiece] = []
     while some := stream.log.pieces(after, _PIECES_AT_ONCE):
         found += some

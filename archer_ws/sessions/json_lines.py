@@ -1,6 +1,6 @@
-"""Conversations as JSON Lines, one a line: what an export is, and what an import takes. Pure.
+"""Conversations as JSON Lines, one conversation a line: the format of exports and imports. Pure.
 
-Neither is ever whole in memory: an export is made in blocks, an import is read line by line.
+Neither is in memory as a whole: an export is generated in blocks, an import is read line by line.
 """
 
 from collections.abc import AsyncGenerator, AsyncIterator
@@ -9,21 +9,21 @@ from typing import NamedTuple
 from archer_ws.sessions.models import ExportedSession
 
 MEDIA_TYPE = "application/jsonl"
-#: An export is made in blocks of about this size, in bytes.
+#: The approximate size of an export's blocks, in bytes.
 BLOCK_BYTES = 64 * 1024
 
 
 class Line(NamedTuple):
-    """A line with something in it."""
+    """A line that is not empty."""
 
-    #: From 1; empty lines count.
+    #: Its number, from 1; empty lines count.
     number: int
-    #: None where it is too long.
+    #: None if the line is too long.
     text: bytes | None
 
 
 async def exported_blocks(sessions: AsyncIterator[ExportedSession]) -> AsyncGenerator[bytes, None]:
-    """The conversations' lines, in blocks that don't end where lines do."""
+    """The conversations as JSON Lines, in blocks; a block need not end with a line."""
     block = bytearray()
     async for session in sessions:
         head = session.model_dump_json(exclude={"messages"})
@@ -39,8 +39,8 @@ async def exported_blocks(sessions: AsyncIterator[ExportedSession]) -> AsyncGene
         yield bytes(block)
 
 
-async def lines_of(pieces: AsyncIterator[bytes], most_bytes: int | None) -> AsyncGenerator[Line, None]:
-    """The lines of a text that comes in pieces; of a line longer than `most_bytes` nothing is kept."""
+async def lines_of(pieces: AsyncIterator[bytes], line_bytes_max: int | None) -> AsyncGenerator[Line, None]:
+    """Split pieces of text into lines. A line longer than `line_bytes_max` is not buffered: its `text` is None."""
     number, held, is_too_long = 1, bytearray(), False
 
     def line() -> Line | None:
@@ -50,13 +50,13 @@ async def lines_of(pieces: AsyncIterator[bytes], most_bytes: int | None) -> Asyn
     async for piece in pieces:
         *ended, rest = piece.split(b"\n")
         for part in ended:
-            is_too_long = is_too_long or _is_over(len(held) + len(part), most_bytes)
+            is_too_long = is_too_long or _is_over(len(held) + len(part), line_bytes_max)
             held += b"" if is_too_long else part
             if (found := line()) is not None:
                 yield found
             number, is_too_long = number + 1, False
             held.clear()
-        is_too_long = is_too_long or _is_over(len(held) + len(rest), most_bytes)
+        is_too_long = is_too_long or _is_over(len(held) + len(rest), line_bytes_max)
         if is_too_long:
             held.clear()
         else:
@@ -65,5 +65,5 @@ async def lines_of(pieces: AsyncIterator[bytes], most_bytes: int | None) -> Asyn
         yield found
 
 
-def _is_over(size: int, most_bytes: int | None) -> bool:
-    return most_bytes is not None and size > most_bytes
+def _is_over(size: int, limit: int | None) -> bool:
+    return limit is not None and size > limit

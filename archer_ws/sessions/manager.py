@@ -59,7 +59,7 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class HeldStream:
-    """A stream, the caller's hold on it, and whether it ran already when the caller asked."""
+    """A stream, the caller's hold on it, and whether the request repeated one whose stream existed."""
 
     stream: Stream
     hold: Hold
@@ -70,16 +70,16 @@ class SessionManager:
     """Every stream of this process.
 
     Args:
-        gateway: says where requests go.
-        orchestrator: makes the answers.
-        store: keeps the conversations.
-        quota: how many streams may run.
-        gates: a provider's concurrency and queue, by its name.
-        new_log: makes a stream's log.
-        judge: judges answers by the format that was asked for; the caller closes it.
-        attachments: the files that requests name, which the caller closes; none: in memory.
-        limits: sizes and times that the owner sets.
-        bounds: those that nobody needs to set.
+        gateway: resolves requests to providers and models.
+        orchestrator: runs the agents that generate.
+        store: the conversation store.
+        quota: limits how many streams may run.
+        gates: the concurrency and queue of each provider, by its name.
+        new_log: creates the log of a stream.
+        judge: checks completions against the requested format; the caller closes it.
+        attachments: the files that requests name, which the caller closes; by default in memory.
+        limits: sizes and times that the owner configures.
+        bounds: the other limits.
     """
 
     def __init__(
@@ -107,7 +107,7 @@ class SessionManager:
         self._quota = quota
         self._gates = gates
         self._max_content_bytes = limits.max_content_bytes
-        # How long ends may take when the server stops: the reader its grace, the answer its budget, a little for both.
+        # How long streams may take to end when the server stops: the reader's grace, the store's limit, and a margin.
         self._close_limit_s = STOP_GRACE_S + bounds.settle_limit_s + 1.0
         journal = store.journal
         self._journaling = None if journal is None else Journaling(journal, bounds, self._recovered)
@@ -118,14 +118,14 @@ class SessionManager:
         self._attachments = attachments or in_memory(self._store)
         self._slots: dict[Stream, Slot] = {}
         self._stream_files: dict[Stream, StreamFiles] = {}
-        #: What clients say of the calls of running streams.
+        #: Approvals, claims, results and steers of running streams.
         self.calls = ToolCalls(self._known, self._stream_files.get, self._attachments, limits.max_content_bytes)
         self._occupancy = Occupancy()
-        #: Who is told of conversations that change.
+        #: Notifies the watchers of conversations.
         self.changes = SessionChanges(self._store.get, self.active_in)
         self._orphans = Orphans()
         self._draining = False
-        #: Streams that the next process goes on with.
+        #: The streams that the next process goes on with.
         self._left_behind: set[tuple[str, str]] = set()
         self._rules = StreamRules(
             new_log=new_log,
@@ -150,7 +150,7 @@ class SessionManager:
 
     @property
     def orphans(self) -> int:
-        """How many readers did not stop when they were told to, and still have not."""
+        """How many readers have not stopped although they were cancelled."""
         return len(self._orphans)
 
     @property
@@ -159,7 +159,7 @@ class SessionManager:
         return self._journaling is not None
 
     async def recover(self) -> None:
-        """End the streams that an earlier process left running, and know its streams; before the first request."""
+        """End the streams that an earlier process left running, and load its streams. Call before the first request."""
         if self._journaling is not None:
             await self._journaling.recover()
 
@@ -173,20 +173,26 @@ class SessionManager:
         check: Callable[[], None] = lambda: None,
         with_defaults: bool = True,
     ) -> HeldStream:
-        """Begin a stream, or attach to the one that has the request's id and parameters.
+        """Begin a stream. If the request repeats another (same `stream_id` and parameters), return that one's stream.
 
-        Synchronous, so that whatever the caller reads next finds it; `Stream.wait_admitted` tells whether it is
-        accepted. `on_disconnect` is the transport's default, `check` its own limit, which may raise. Checks come in the
-        protocol's order: duplicate, busy, limits. `with_defaults`: whether the model gets the configured defaults for
-        what the request left open.
+        Synchronous, so that the caller's next request finds the stream. Await `Stream.wait_admitted` to learn whether
+        it is accepted. The checks run in the protocol's order: duplicate, busy, limits.
+
+        Args:
+            principal: the owner of the stream.
+            request: the chat request.
+            request_id: identifies the request in logs and errors.
+            on_disconnect: the transport's default for the request's `on_disconnect`.
+            check: the transport's own limits; may raise.
+            with_defaults: whether the configured defaults apply to what the request left open.
 
         Raises:
             StreamIdConflict: the id belongs to a stream with other parameters.
             Draining: the server is about to stop.
-            InvalidParams: the request can't be served as it is.
-            ContentTooLarge: the messages are.
-            FileNotFound: a message names a file that is not there.
-            StorageUnavailable: whether its id is known can't be told yet.
+            InvalidParams: the request is not valid.
+            ContentTooLarge: the messages are too long.
+            FileNotFound: a message names a file that does not exist.
+            StorageUnavailable: the streams of an earlier process are not loaded yet, so the id may be one of theirs.
             SessionBusy: the session runs a stream, and `on_busy` is not `interrupt`.
             Overloaded: too many streams run or wait.
         """
@@ -205,14 +211,14 @@ class SessionManager:
                 self._check_found()
         if self._draining:
             raise Draining(
-                "the server is about to stop and takes no new requests",
+                "the server is about to stop and accepts no new requests",
                 hint="Connect again in a moment.",
                 retry_after_ms=5000,
             )
         check_turn(request, self._max_content_bytes)
         files = self._attachments.named(principal, request.messages)
         if request.session_id is None:
-            check_inline(request.messages)  # A session's become files, which are looked at.
+            check_inline(request.messages)  # A session's inline data is inspected when it is stored as files.
         route = self._gateway.resolve(request, with_defaults=with_defaults)
         predecessors = self._occupancy.predecessors(principal, request)
         check()
@@ -225,7 +231,7 @@ class SessionManager:
             model=route.model,
             request_id=request_id,
             fingerprint=fingerprint,
-            # Who waits for results comes back: the answer is not theirs to lose.
+            # A client whose stream waits for tool results reconnects, so the default is to go on.
             on_disconnect=request.on_disconnect or ("continue" if request.waits_for_results else on_disconnect),
             reasoning_effort=route.reasoning_effort,
         )
@@ -240,7 +246,7 @@ class SessionManager:
         on_disconnect: Literal["continue", "cancel"],
         with_defaults: bool = True,
     ) -> HeldStream:
-        """`register`, and wait until the stream is accepted.
+        """`register` a request, and wait until its stream is accepted.
 
         Raises:
             ArcherError: as `register`, and SessionNotFound.
@@ -256,27 +262,27 @@ class SessionManager:
         return held
 
     def find(self, principal: str, stream_id: str) -> Stream:
-        """The principal's stream, running or still kept.
+        """The principal's stream, running or retained.
 
         Raises:
-            StreamNotFound: there is none, or it is another principal's.
-            Draining: the next process has it.
+            StreamNotFound: there is no such stream, or it belongs to another principal.
+            Draining: it waits for the next process.
         """
         stream = self._known(principal, stream_id)
         if stream is None:
             raise StreamNotFound(
                 f"there is no stream {stream_id!r}",
-                hint="It never was, or its log was forgotten: streams are kept for a while after their end.",
+                hint="Check the id. Ended streams are retained for a limited time, and then forgotten.",
                 stream_id=stream_id,
             )
         return stream
 
     async def locate(self, principal: str, stream_id: str) -> Stream:
-        """`find`, and where it is not in memory, wherever else streams are kept: nowhere yet.
+        """`find`, but with a retryable error while the streams of an earlier process are not loaded yet.
 
         Raises:
             StreamNotFound: as `find`.
-            StorageUnavailable: it may be one of an earlier process, and those can't be read yet.
+            StorageUnavailable: the stream may be one of an earlier process, and these are not loaded yet.
         """
         try:
             return self.find(principal, stream_id)
@@ -285,10 +291,11 @@ class SessionManager:
             raise
 
     def cancel(self, principal: str, stream_id: str, reason: CancelReason = "client") -> CancelResult:
-        """Ask for a stream's end; harmless to repeat. An unknown id is remembered: its send will be born cancelled.
+        """Cancel a stream; harmless to repeat. An unknown id is remembered, and a request that comes with it later is
+        cancelled at once.
 
         Raises:
-            Draining: the next process has it.
+            Draining: the stream waits for the next process.
         """
         stream = self._known(principal, stream_id)
         if stream is None:
@@ -315,34 +322,41 @@ class SessionManager:
         limit: int = PAGE_ITEMS_MAX,
         cursor: str | None = None,
     ) -> StreamPage:
-        """The principal's streams, the last accepted first: of one session or of all, running only or those kept too.
+        """A page of the principal's streams, the last accepted first.
+
+        Args:
+            principal: the owner of the streams.
+            session_id: of this session only; by default of all, and those without a session.
+            active: without the ended streams.
+            limit: the most streams of a page.
+            cursor: the previous page's `next_cursor`.
 
         Raises:
-            InvalidParams: the cursor is none of ours.
+            InvalidParams: the cursor is not valid.
         """
         before = None if cursor is None else ordinal_of(cursor)
         found = self._table.newest_first(principal, active=active, before=before)
         return stream_page(found, session_id=session_id, limit=limit)
 
     def active_in(self, principal: str, session_id: str) -> list[ActiveStream]:
-        """The session's streams that have not ended, in the order they were sent."""
+        """The session's streams that have not ended, oldest first."""
         streams = self._occupancy.streams(principal, session_id)
         return [ActiveStream.model_construct(stream_id=each.stream_id, status=each.status) for each in streams]
 
     def session_at_rest(self, principal: str, session_id: str) -> AbstractAsyncContextManager[None]:
-        """End the session's streams, and let none begin until this is left (see Occupancy)."""
+        """Cancel the session's streams, and let none begin until the context is left (see Occupancy)."""
         return self._occupancy.at_rest(principal, session_id)
 
     def sessions_at_rest(self, principal: str) -> AbstractAsyncContextManager[None]:
-        """`session_at_rest` of all the principal's sessions."""
+        """`session_at_rest` for all the principal's sessions."""
         return self._occupancy.all_at_rest(principal)
 
     async def deletion_over(self, principal: str, session_id: str) -> None:
-        """Wait while the session is being deleted: what is made under its id meanwhile would go with it."""
+        """Wait while the session is being deleted, so that a new one with its id is not deleted as well."""
         await self._occupancy.deletion_over(principal, session_id)
 
     def session_gone(self, principal: str, session_id: str | None = None) -> None:
-        """A session was deleted, or all of the principal's: its ended streams are found no more."""
+        """Forget the ended streams of a deleted session, or of all the principal's sessions."""
         self._table.drop_session(principal, session_id)
 
     def begin_drain(self) -> None:
@@ -350,11 +364,12 @@ class SessionManager:
         self._draining = True
 
     async def drain(self, limit_s: float) -> None:
-        """Refuse new requests, wait for the running streams, and end what is left after `limit_s` as cancelled.
+        """Refuse new requests, wait up to `limit_s` seconds for the running streams, and cancel the rest.
 
-        Those that wait for results are parked where they are kept, for the next process to go on with: what is said of
-        their calls until then is kept, too. Others that wait end at once. Where somebody runs a call, both have the
-        same time as the others.
+        A stream that waits for tool results is parked if it is stored: the next process goes on with it, and results
+            that
+        arrive until then are stored, too. If it is not stored, it is cancelled at once. While a client runs one of its
+        calls, either of them may go on until the limit.
         """
         self.begin_drain()
         for stream in self._table.live:
@@ -365,8 +380,8 @@ class SessionManager:
         await self.aclose()
 
     async def aclose(self) -> None:
-        """End every stream now, and wait for the ends to be written and the answers to be stored, each within its
-        budget."""
+        """Park or cancel every stream now, and wait until the ends are written and the completions stored, within the
+        time limits."""
         self.begin_drain()
         for stream in self._table.live:
             if stream.can_park and self._keeps(stream):
@@ -386,10 +401,10 @@ class SessionManager:
         self._table.close()
 
     def _check_found(self) -> None:
-        """Refuse what depends on the streams of an earlier process while it is not known which there are."""
+        """Refuse a request that depends on the streams of an earlier process while these are not loaded."""
         if self._journaling is not None and not self._journaling.has_found:
             raise StorageUnavailable(
-                "the streams of before the restart can't be read yet",
+                "the streams from before the restart are not loaded yet",
                 hint="Try again in a moment.",
                 retry_after_ms=1000,
             )
@@ -458,11 +473,11 @@ class SessionManager:
         )
 
     def _keeps(self, stream: Stream) -> bool:
-        """Whether the stream outlives the process."""
+        """Whether the stream is stored, and outlives the process."""
         return self._journaling is not None and stream.identity.session_id is not None
 
     def _waits(self, stream: Stream) -> None:
-        """A server that stops waits for nobody who runs nothing."""
+        """While draining: park a stream that waits for results, or cancel it once no client runs one of its calls."""
         if not self._draining or not stream.can_park:
             return
         if self._keeps(stream):
@@ -471,7 +486,7 @@ class SessionManager:
             stream.exchange.when_idle(lambda: stream.cancel("draining"))
 
     def _ended(self, stream: Stream) -> None:
-        """Give back what the stream took; called by its owner task at its very end."""
+        """Release everything that the stream holds. Called by its owner task after its end."""
         self._slots.pop(stream).release()
         self._stream_files.pop(stream).release()
         self._quota.leave(stream.identity.principal)
@@ -485,7 +500,7 @@ class SessionManager:
             self._table.end(stream)
 
     def _left(self, stream: Stream) -> None:
-        """The stream has no end; it is kept, and this process knows it no longer."""
+        """Release a parked stream without an end; the next process goes on with it."""
         self._slots.pop(stream).release()
         self._stream_files.pop(stream).leave()
         self._quota.leave(stream.identity.principal)
@@ -509,7 +524,7 @@ class SessionManager:
                     on_gone=self._table.drop,
                 )
             except ValueError as damage:
-                log.error("stream_damaged", stream_id=kept.record.stream_id, cause=type(damage).__name__)  # noqa: TRY400 - its text is the end's
+                log.error("stream_damaged", stream_id=kept.record.stream_id, cause=type(damage).__name__)  # noqa: TRY400 - the exception's text may contain the stream's
                 continue
             self._table.add_ended(stream)
         if streams:
@@ -522,7 +537,7 @@ class SessionManager:
             )
 
     def _go_on(self, kept: WaitingStream) -> None:
-        """A stream of an earlier process waits on."""
+        """Go on with a stream of an earlier process that waits for tool results."""
         record, journaling = kept.record, self._journaling
         assert journaling is not None
         if self._table.get(record.principal, record.stream_id) is not None:
@@ -534,8 +549,8 @@ class SessionManager:
             )
             self._quota.enter(record.principal)
         except ArcherError as cause:
-            # It stays as it is kept: another start may find the provider, or the room.
-            log.error(  # noqa: TRY400 - it says all
+            # It stays stored as it is: the next start may have the provider, or room for it.
+            log.error(  # noqa: TRY400 - the message says all
                 "stream_not_taken_up", stream_id=record.stream_id, provider=record.provider, cause=str(cause)
             )
             return

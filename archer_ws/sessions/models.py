@@ -32,10 +32,10 @@ from archer_ws.llm_gateway.content import AnyParts, Part
 from archer_ws.llm_gateway.tools import ResultStatus, ToolCall
 from archer_ws.llm_gateway.types import ChatMessage, FinishReasonText, MessageRole, Refusal, StreamStatus, TokenUsage
 
-#: What stands below `/api/v1/sessions/` beside sessions: as a session's id it would hide that session from REST.
+#: The other routes below `/api/v1/sessions/`: a session with such an id would be unreachable over REST.
 RESERVED_IDS = frozenset({"search", "export", "import"})
 
-#: The most a session's metadata may take as JSON, in bytes.
+#: The limit of a session's metadata as JSON, in bytes.
 METADATA_BYTES_MAX = 16 * 1024
 
 
@@ -43,28 +43,29 @@ def _bounded(metadata: dict[str, Any] | None) -> dict[str, Any] | None:
     try:
         encoded = json.dumps(metadata, ensure_ascii=False, allow_nan=False).encode()
     except (TypeError, ValueError, RecursionError):
-        raise ValueError("must be plain JSON of whole Unicode characters") from None
+        raise ValueError("must be plain JSON, without lone surrogates") from None
     if len(encoded) > METADATA_BYTES_MAX:
         raise ValueError(f"must be at most {METADATA_BYTES_MAX} bytes of JSON, got {len(encoded)}")
     try:
         from_json(encoded)
     except ValueError:
-        # Pydantic writes no more than 255 levels: what is stored must be readable again, within a page too.
+        # Pydantic writes at most 255 levels, and the metadata must also fit within a page.
         raise ValueError("must be nested at most 200 deep") from None
     return metadata
 
 
 def _not_reserved(session_id: str) -> str:
     if session_id in RESERVED_IDS:
-        raise ValueError(f"{session_id!r} is a route of its own over REST; choose another id")
+        raise ValueError(f"{session_id!r} is the name of a REST route; choose another id")
     return session_id
 
 
 NewSessionId = Annotated[Identifier, AfterValidator(_not_reserved)]
-#: A list's order, and what a search looks for.
 ListOrder = Annotated[
     Literal["updated", "created"],
-    NamedType("SessionOrder", "By what a list of sessions is sorted, newest first: their last change, or creation."),
+    NamedType(
+        "SessionOrder", "What a list of sessions is sorted by, newest first: their last change, or their creation."
+    ),
 ]
 Query = Annotated[Text, Field(min_length=1, max_length=1000)]
 Version = Annotated[int, Field(ge=0, le=2**53 - 1)]
@@ -73,33 +74,35 @@ Metadata = Annotated[dict[str, Any], AfterValidator(_bounded)]
 
 
 class SessionCreate(WireModel):
-    """A new conversation; creating one that exists gives the existing one, so that a client may repeat the call."""
+    """A new conversation. If its id exists, the existing one is returned, so that a client may repeat the call."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [*SESSION_CREATES]})
 
     session_id: NewSessionId | None = Field(
         default=None,
-        description="An id of your own; the server's if missing. Not `search`, `export` or `import`: those are routes.",
+        description="An id of your own; by default the server makes one. Not `search`, `export` or `import`: those are "
+        "routes.",
     )
     title: Title | None = Field(default=None, description="A name for people, at most 512 characters.")
     metadata: Metadata | None = Field(
-        default=None, description="Whatever you want kept with it: at most 16 KiB of JSON, nested at most 200 deep."
+        default=None, description="Whatever you want to store with it: at most 16 KiB of JSON, nested at most 200 deep."
     )
 
 
 class SessionUpdate(WireModel):
-    """What to change; fields left out (or null) stay."""
+    """What to change; fields that are left out or null stay as they are."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [*SESSION_UPDATES]})
 
     title: Title | None = Field(default=None, description="The new name for people, at most 512 characters.")
     metadata: Metadata | None = Field(
         default=None,
-        description="What to keep instead of the old metadata: at most 16 KiB of JSON, nested at most 200 deep.",
+        description="Replaces the old metadata: at most 16 KiB of JSON, nested at most 200 deep.",
     )
-    archived: bool | None = Field(default=None, description="True: put it aside; false: take it up again.")
+    archived: bool | None = Field(default=None, description="True archives it; false undoes that.")
     version: Version | None = Field(
-        default=None, description="What `version` it must have; where it has another, nothing is changed: `conflict`."
+        default=None,
+        description="The `version` that it must have; otherwise nothing is changed, and the error is `conflict`.",
     )
 
 
@@ -108,21 +111,19 @@ class SessionFork(WireModel):
 
     model_config = ConfigDict(json_schema_extra={"examples": [{}, FORK]})
 
-    before: Identifier | None = Field(
-        default=None, description="Copy the messages before this one; all, where it is missing."
-    )
+    before: Identifier | None = Field(default=None, description="Copy the messages before this one; by default all.")
     new_session_id: NewSessionId | None = Field(
-        default=None, description="The new conversation's id, which must be free; the server's if missing."
+        default=None, description="The new conversation's id, which must not exist; by default the server makes one."
     )
 
 
 class ActiveStream(BaseModel):
-    """A stream of a conversation whose end is still to be told."""
+    """A stream of a conversation that has not ended."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [ACTIVE]})
 
     stream_id: str = Field(description="The stream's id.")
-    status: StreamStatus = Field(description="Where it stands.")
+    status: StreamStatus = Field(description="Its status.")
 
 
 class StoredMessage(BaseModel):
@@ -131,31 +132,31 @@ class StoredMessage(BaseModel):
     model_config = ConfigDict(json_schema_extra={"examples": [*STORED_MESSAGES]})
 
     message_id: str = Field(description="The message's id: what `replace_from` takes.")
-    role: MessageRole = Field(description="Who said it.")
+    role: MessageRole = Field(description="The role of its author.")
     content: str = Field(description="Its text.")
-    parts: AnyParts | None = optional("All that it says, in order, where that is more than text.")
-    name: str | None = optional("Which of several speakers of that role said it.")
-    tool_calls: list[ToolCall] | None = optional("The calls that the model made in it.")
-    refusal: Refusal | None = optional("The model declined to give this answer: its turn is sent to no model again.")
-    call_id: str | None = optional("Which call it is the result of.")
+    parts: AnyParts | None = optional("Text, pictures and files in order, if it has more than text.")
+    name: str | None = optional("The name of its author, if several have that role.")
+    tool_calls: list[ToolCall] | None = optional("The tool calls that the model made in it.")
+    refusal: Refusal | None = optional("The model refused to generate it: its turn is not sent to a model again.")
+    call_id: str | None = optional("The id of the call that it is the result of.")
     result_status: ResultStatus | None = optional("How that call ended.")
     stream_id: str | None = optional("The stream that produced or carried the message.")
     status: StreamStatus = Field(description="How the stream that made it ended.")
     created_at: datetime = Field(description="When it was stored, RFC 3339 in UTC.")
     parent_id: str | None = optional("The message before it; absent for the first.")
-    provider: str | None = optional("The provider that answered.")
-    model: str | None = optional("The model that answered.")
-    finish_reason: FinishReasonText | None = optional("Why the model stopped; absent where it did not say.")
-    usage: TokenUsage | None = optional("What the answer cost, in tokens.")
+    provider: str | None = optional("The provider that generated it.")
+    model: str | None = optional("The model that generated it.")
+    finish_reason: FinishReasonText | None = optional("Why the model stopped; absent if it did not say.")
+    usage: TokenUsage | None = optional("What it cost, in tokens.")
     reasoning: str | None = optional("The model's visible reasoning.")
-    error: ErrorInfo | None = optional("Why the answer failed or is incomplete.")
+    error: ErrorInfo | None = optional("Why it failed or is incomplete.")
 
     def as_chat(self) -> ChatMessage:
         """The message as a provider gets it."""
         return ChatMessage.model_construct(
             role=self.role,
             content=self.content,
-            # A store holds none that are not known.
+            # A store has known parts only.
             parts=[part for part in self.parts if isinstance(part, Part)] if self.parts else None,
             name=self.name,
             tool_calls=self.tool_calls,
@@ -165,17 +166,17 @@ class StoredMessage(BaseModel):
 
 
 class _SessionHead(BaseModel):
-    """What a store tells of a conversation beside its messages."""
+    """A conversation without its messages."""
 
     session_id: str = Field(description="The conversation's id.")
     title: str | None = optional("A name for people.")
-    metadata: dict[str, Any] | None = optional("Whatever the client keeps with it.")
+    metadata: dict[str, Any] | None = optional("Whatever the client has stored with it.")
     created_at: datetime = Field(description="When it was created, RFC 3339 in UTC.")
     updated_at: datetime = Field(description="When it last changed, RFC 3339 in UTC.")
     message_count: Count = Field(description="How many messages it has.")
     version: Count | None = optional("Grows by one with each change.")
-    archived: bool | None = optional("True where it was put aside.")
-    preview: str | None = optional("How its last message with text begins, on one line.")
+    archived: bool | None = optional("True if it is archived.")
+    preview: str | None = optional("The beginning of its last message with text, on one line.")
 
 
 class Session(_SessionHead):
@@ -195,7 +196,7 @@ class SessionDetail(Session):
     messages: list[StoredMessage] = Field(description="The messages of this page, oldest first.")
     active_streams: list[str] = Field(description="The ids of its running streams.")
     next_cursor: str | None = optional(
-        "What to pass as `cursor` for the page of older messages; absent where there are none."
+        "What to pass as `cursor` for the page of older messages; absent if there are none."
     )
 
 
@@ -215,15 +216,15 @@ class FoundMessage(BaseModel):
 
     model_config = ConfigDict(json_schema_extra={"examples": [FOUND]})
 
-    session_id: str = Field(description="The conversation it stands in.")
+    session_id: str = Field(description="The conversation that has it.")
     message_id: str = Field(description="The message's id.")
-    role: MessageRole = Field(description="Who said it.")
+    role: MessageRole = Field(description="The role of its author.")
     snippet: str = Field(description="The text around what was found, on one line.")
     created_at: datetime = Field(description="When it was stored, RFC 3339 in UTC.")
 
 
 class SearchPage(BaseModel):
-    """Some messages that a search found, the last stored first."""
+    """A page of the messages that a search found, the last stored first."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"items": [FOUND], "next_cursor": "71"}, {"items": []}]})
 
@@ -232,48 +233,48 @@ class SearchPage(BaseModel):
 
 
 class SessionChanged(BaseModel):
-    """How a conversation is by now: the newest state and no log, so that one may be left out for a newer."""
+    """A conversation's current state. It is no log of changes: an older state may be skipped for a newer one."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [*CHANGES]})
 
     session_id: str = Field(description="The conversation's id.")
-    version: Count = Field(description="Its version; of a deleted one the last that is known.")
+    version: Count = Field(description="Its version; if it was deleted, the last known one.")
     updated_at: datetime = Field(description="When it last changed, RFC 3339 in UTC.")
     title: str | None = optional("A name for people.")
-    deleted: bool | None = optional("True: it is gone.")
+    deleted: bool | None = optional("True: it was deleted.")
     active: list[ActiveStream] = Field(description="Its running streams.")
 
 
 class DeletedSessions(BaseModel):
-    """What became of all conversations."""
+    """The result of deleting all conversations."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"deleted": 12}]})
 
-    deleted: Count = Field(description="How many there were.")
+    deleted: Count = Field(description="How many were deleted.")
 
 
 class ImportFailure(BaseModel):
-    """A line of an import that was not taken; nothing of it is stored."""
+    """A line of an import that failed; nothing of it is stored."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [IMPORT_FAILURE]})
 
-    line: Count = Field(description="Which line, from 1; empty ones count.")
-    session_id: str | None = optional("Which conversation, where that could be read.")
+    line: Count = Field(description="The number of the line, from 1; empty lines count.")
+    session_id: str | None = optional("The conversation's id, if it could be read.")
     error: ErrorInfo = Field(description="What is wrong with it.")
 
 
 class ImportResult(BaseModel):
-    """What became of an import's lines."""
+    """The result of an import."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"imported": 12, "failed": 0, "failures": []}]})
 
-    imported: Count = Field(description="How many conversations are stored.")
-    failed: Count = Field(description="How many lines were not taken.")
-    failures: list[ImportFailure] = Field(description="The first 200 of them, in order.")
+    imported: Count = Field(description="How many conversations were stored.")
+    failed: Count = Field(description="How many lines failed.")
+    failures: list[ImportFailure] = Field(description="The first 200 failures, in order.")
 
 
 class ExportedSession(_SessionHead):
-    """A whole conversation: what an export has in each line, and an import takes."""
+    """A whole conversation: one line of an export or import."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [EXPORTED_SESSION]})
 
@@ -281,18 +282,18 @@ class ExportedSession(_SessionHead):
 
 
 class StreamMessage(BaseModel):
-    """A message that a stream made: what its session has of it as well, once it has ended."""
+    """A message that a stream generated; its session stores the same messages when the stream has ended."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [*STREAM_MESSAGES]})
 
-    role: MessageRole = Field(description="Who said it.")
+    role: MessageRole = Field(description="The role of its author.")
     content: str = Field(description="Its text.")
-    parts: AnyParts | None = optional("All that it says, in order, where that is more than text.")
-    message_id: str | None = optional("Its id, where its sender gave it one.")
+    parts: AnyParts | None = optional("Text, pictures and files in order, if it has more than text.")
+    message_id: str | None = optional("Its id, if its sender gave it one.")
     reasoning: str | None = optional("The model's visible reasoning.")
-    tool_calls: list[ToolCall] | None = optional("The calls that the model made in it.")
-    refusal: Refusal | None = optional("The model declined to give this answer.")
-    call_id: str | None = optional("Which call it is the result of.")
+    tool_calls: list[ToolCall] | None = optional("The tool calls that the model made in it.")
+    refusal: Refusal | None = optional("The model refused to generate it.")
+    call_id: str | None = optional("The id of the call that it is the result of.")
     result_status: ResultStatus | None = optional("How that call ended.")
 
     def as_chat(self) -> ChatMessage:
@@ -310,29 +311,29 @@ class StreamMessage(BaseModel):
 
 
 class StreamInfo(BaseModel):
-    """A stream from outside: its state, not its text."""
+    """A stream's state, without its text."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [*STREAMS]})
 
     stream_id: str = Field(description="The stream's id.")
     session_id: str | None = optional("The conversation it belongs to.")
-    provider: str = Field(description="The provider that answers.")
-    model: str = Field(description="The model that answers.")
+    provider: str = Field(description="The provider.")
+    model: str = Field(description="The model.")
     status: StreamStatus = Field(description="The stream's state.")
     head_seq: Count = Field(description="Its newest event's number; 0 before the first.")
     created_at: datetime = Field(description="When the request was accepted, RFC 3339 in UTC.")
     ended_at: datetime | None = optional("When it ended, RFC 3339 in UTC; absent while it runs.")
-    text_bytes: Count = Field(description="How much of the answer there is, in bytes of UTF-8.")
+    text_bytes: Count = Field(description="The length of the completion so far, in bytes of UTF-8.")
     usage: TokenUsage | None = optional("What it cost, in tokens; known at the end at the latest.")
     error: ErrorInfo | None = optional("Why it failed or is incomplete.")
     messages: list[StreamMessage] | None = optional(
-        "The messages that it made so far, oldest first, where they were asked for."
+        "The messages that it has generated so far, oldest first, if the request asked for them."
     )
-    next_cursor: str | None = optional("What to pass as `cursor` for the messages that follow.")
+    next_cursor: str | None = optional("What to pass as `cursor` for the next page of messages.")
 
 
 class StreamPage(BaseModel):
-    """Some of the principal's streams, running or still kept, the last accepted first."""
+    """A page of the principal's streams, running or retained, the last accepted first."""
 
     model_config = ConfigDict(
         json_schema_extra={"examples": [{"items": [RUNNING, COMPLETED]}, {"items": [RUNNING], "next_cursor": "7"}]}
@@ -344,12 +345,12 @@ class StreamPage(BaseModel):
 
 CancelOutcome = Annotated[
     Literal["cancelling", "already_ended", "not_found"],
-    NamedType("CancelOutcome", "What a cancel found. It may grow."),
+    NamedType("CancelOutcome", "The outcome of a cancel. More may be added."),
 ]
 
 
 class CancelResult(BaseModel):
-    """What a cancel found; harmless to repeat."""
+    """The outcome of a cancel, which is harmless to repeat."""
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -361,5 +362,5 @@ class CancelResult(BaseModel):
         }
     )
 
-    outcome: CancelOutcome = Field(description="Whether the stream is being cancelled, was over, or is not known.")
-    status: StreamStatus | None = optional("The stream's state, where there is one.")
+    outcome: CancelOutcome = Field(description="Whether the stream is being cancelled, had ended, or is unknown.")
+    status: StreamStatus | None = optional("The stream's status, if there is one.")

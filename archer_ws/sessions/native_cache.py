@@ -1,7 +1,9 @@
-"""Native turns of callers without a session, for a while (protocol section 24).
+"""Caches the native turns of callers without a session (protocol section 24).
 
-They send the whole conversation each time and get the ids of their calls from us: by them their answers are found
-again. After a restart, or when it is over, they go on without old reasoning.
+A native turn is a completion in its provider's own form, which the provider must see again in a tool loop. A caller
+without a session sends the whole conversation with each request; the ids of its calls, which this server made, are the
+keys under which the native turns are found. After a restart, or once a turn has expired, the conversation goes on
+without the old reasoning.
 """
 
 import time
@@ -26,20 +28,21 @@ class _Kept:
 
     @property
     def places(self) -> list[_Key]:
-        """What it is found by."""
+        """Its keys: one for each of its calls."""
         return [(self.principal, self.turn.provider, self.turn.model, call_id) for call_id in self.turn.kept.call_ids]
 
 
 class NativeTurnCache:
-    """The last native turns, found by principal, provider, model and call.
+    """The latest native turns, by principal, provider, model and call id.
 
-    Where it is full, the principal that takes most loses what it has not used for the longest time: so nobody can push
-    out what others keep.
+    When it is full, the principal that uses the most memory loses its least recently used turn, so that no principal
+    can evict another's.
 
     Args:
-        bytes_max: what all take together, with what each costs beside its text: so their number is bounded, too.
-        ttl_s: how long one is kept behind its last use, in seconds.
-        clock: monotonic seconds.
+        bytes_max: the limit of all turns together, in bytes. The overhead of each turn counts, which limits their
+            number.
+        ttl_s: how long a turn is cached after its last use, in seconds.
+        clock: a monotonic clock, in seconds.
     """
 
     def __init__(
@@ -53,7 +56,8 @@ class NativeTurnCache:
         self._ttl_s = ttl_s
         self._clock = clock
         self._by_key: dict[_Key, _Kept] = {}
-        #: Least recently used first, of all principals and of each; by identity.
+        #: In order of use, the least recent first: of all principals, and of each one. The key is the id() of the
+        #: value.
         self._all: OrderedDict[int, _Kept] = OrderedDict()
         self._by_principal: dict[str, OrderedDict[int, _Kept]] = {}
         self._sizes: Counter[str] = Counter()
@@ -61,11 +65,11 @@ class NativeTurnCache:
 
     @property
     def size(self) -> int:
-        """What all take, in bytes."""
+        """The size of all cached turns, in bytes."""
         return self._size
 
     def put(self, principal: str, turn: NativeTurn) -> None:
-        """Keep a turn."""
+        """Cache a turn. It replaces the turns that have one of its calls."""
         self._expire()
         kept = _Kept(principal, turn, turn.size, self._clock() + self._ttl_s)
         for key in kept.places:
@@ -81,7 +85,7 @@ class NativeTurnCache:
     def of_loop(
         self, principal: str, provider: str, model: str, messages: Sequence[ChatMessage]
     ) -> dict[str, NativeTurn]:
-        """What is kept of the answers of a conversation's current tool loop, by the id of each call."""
+        """The cached native turns of a conversation's current tool loop, by call id. Counts as a use of each."""
         if not self._by_key:
             return {}
         self._expire()
@@ -114,7 +118,7 @@ class NativeTurnCache:
             del self._by_key[key]
 
     def _expire(self) -> None:
-        """Forget what is over; all are kept equally long, so that those stand first."""
+        """Remove expired turns. All have the same lifetime, so the expired ones come first."""
         now = self._clock()
         while self._all and (kept := next(iter(self._all.values()))).until_s <= now:
             self._forget(kept)

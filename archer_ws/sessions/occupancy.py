@@ -1,4 +1,4 @@
-"""Which sessions are at work: the streams that run in each, and those that are being deleted."""
+"""Which sessions are busy: the streams that run in each, and the sessions that are being deleted."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -12,25 +12,25 @@ Key = tuple[str, str]
 
 
 class Occupancy:
-    """A session runs one stream at a time, and none while it is being deleted."""
+    """Enforces that a session runs one stream at a time, and none while it is being deleted."""
 
     def __init__(self) -> None:
         self._streams: dict[Key, list[Stream]] = {}
         self._deleting: dict[Key, LeanEvent] = {}
-        #: Whose sessions are being deleted, all of them.
+        #: The principals whose sessions are all being deleted.
         self._forgetting: dict[str, LeanEvent] = {}
 
     def streams(self, principal: str, session_id: str) -> list[Stream]:
-        """The session's streams that have not ended, in the order they were sent."""
+        """The session's streams that have not ended, oldest first."""
         return list(self._streams.get((principal, session_id), ()))
 
     def enter(self, stream: Stream) -> None:
-        """The stream runs, in its session if it has one."""
+        """Note that the stream runs; does nothing if it has no session."""
         if (key := _key(stream)) is not None:
             self._streams.setdefault(key, []).append(stream)
 
     def leave(self, stream: Stream) -> None:
-        """It has ended."""
+        """Note that the stream has ended."""
         if (key := _key(stream)) is not None:
             running = self._streams[key]
             running.remove(stream)
@@ -38,10 +38,10 @@ class Occupancy:
                 del self._streams[key]
 
     def predecessors(self, principal: str, request: ChatRequest) -> list[Stream]:
-        """The session's running streams, to be interrupted once the request is sure to be accepted.
+        """The session's running streams, which the caller interrupts once the request is accepted.
 
         Raises:
-            SessionBusy: there are some, and the request does not interrupt them.
+            SessionBusy: there are running streams, and the request's `on_busy` is not `interrupt`.
             SessionNotFound: the session is being deleted.
         """
         session_id = request.session_id
@@ -49,7 +49,7 @@ class Occupancy:
             return []
         if principal in self._forgetting or (principal, session_id) in self._deleting:
             raise SessionNotFound(
-                f"session {session_id!r} is being deleted", hint="Create another one, or leave session_id out."
+                f"session {session_id!r} is being deleted", hint="Create another session, or leave session_id out."
             )
         running = self.streams(principal, session_id)
         if running and request.on_busy != "interrupt":
@@ -63,9 +63,9 @@ class Occupancy:
 
     @asynccontextmanager
     async def at_rest(self, principal: str, session_id: str) -> AsyncIterator[None]:
-        """End the session's streams, and let none begin until this is left: so nothing is lost or left when it goes.
+        """Cancel the session's streams, and refuse new ones with `session_not_found` until the context is left.
 
-        A request that comes meanwhile is told `session_not_found`.
+        So nothing of the session is stored after its deletion.
         """
         await self.deletion_over(principal, session_id)
         is_over = self._deleting[principal, session_id] = LeanEvent()
@@ -80,7 +80,7 @@ class Occupancy:
 
     @asynccontextmanager
     async def all_at_rest(self, principal: str) -> AsyncIterator[None]:
-        """`at_rest` of all the principal's sessions. Streams without one go on: nothing of them is stored."""
+        """`at_rest` for all sessions of a principal. Streams without a session go on, since they are not stored."""
         while (before := self._forgetting.get(principal)) is not None:
             await before.wait()
         is_over = self._forgetting[principal] = LeanEvent()
@@ -96,7 +96,7 @@ class Occupancy:
             is_over.set()
 
     async def deletion_over(self, principal: str, session_id: str) -> None:
-        """Wait while the session is being deleted, alone or with all others."""
+        """Wait while the session is being deleted, by itself or with all of the principal's."""
         while (is_over := self._forgetting.get(principal) or self._deleting.get((principal, session_id))) is not None:
             await is_over.wait()
 

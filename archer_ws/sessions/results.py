@@ -1,4 +1,4 @@
-"""The results of tool calls that a session's turn begins with: where they stand, and what they may answer. Pure."""
+"""Checks the tool results that a session's turn begins with: their position, and the calls they are for. Pure."""
 
 from collections.abc import Sequence
 
@@ -9,7 +9,7 @@ from archer_ws.sessions.history import HistoryMessage
 
 
 def check_place(turn: Sequence[ChatMessage]) -> None:
-    """Refuse a result behind another message: a turn begins with them.
+    """Refuse a tool result after another message: a turn's results come first.
 
     Raises:
         InvalidParams: with the path of its call's id.
@@ -19,11 +19,11 @@ def check_place(turn: Sequence[ChatMessage]) -> None:
         if message.role is not MessageRole.TOOL:
             is_behind = True
         elif is_behind:
-            raise _refused(place, "results stand before all other messages of the turn", "Send them first.")
+            raise _refused(place, "results must come before all other messages of the turn", "Send them first.")
 
 
 def check_open(turn: Sequence[ChatMessage], history: Sequence[HistoryMessage]) -> None:
-    """Refuse the result of a call that is not open.
+    """Refuse a tool result for a call that is not open.
 
     Raises:
         InvalidParams: with the path of its call's id.
@@ -37,17 +37,17 @@ def check_open(turn: Sequence[ChatMessage], history: Sequence[HistoryMessage]) -
                 raise _refused(
                     place,
                     "no call with this id is open in the session",
-                    "Send the results of calls behind the last user message that have none yet, or were cancelled, "
-                    "timed out or lost, each once; the session's messages have them as tool_calls.",
+                    "Send one result for each call after the last user message that has no result yet, or that was "
+                    "cancelled, timed out or lost. The session's messages list the calls as tool_calls.",
                 )
             still_open.remove(message.call_id)
 
 
 def open_calls(history: Sequence[HistoryMessage]) -> set[str]:
-    """The ids of the calls that have no result of a runner's yet. A user who went on without them has closed them.
+    """The ids of the calls that still need a result from a runner. A later user message closes all calls before it.
 
-    What the server said of a call in place of its runner leaves it open. Where an id comes twice, it is the last
-    call's: a result belongs to that one.
+    A result that the server made in the runner's place leaves the call open. If an id occurs twice, it means the later
+    call.
     """
     found: set[str] = set()
     with_result: set[str] = set()

@@ -1,14 +1,14 @@
-"""A bound on what many take at once: who comes too late waits, first come, first served. Pure but for the waiting."""
+"""A limit of what many tasks use at once: if it is reached, tasks wait, first come, first served."""
 
 import asyncio
 from collections import deque
 
 
 class Room:
-    """So much of something, in whatever unit.
+    """A limited amount of something, in any unit.
 
     Args:
-        total: all of it; who wants more than that gets it when nobody else has any.
+        total: the limit. A task that asks for more than the limit gets it once nothing else is reserved.
     """
 
     def __init__(self, total: int) -> None:
@@ -17,7 +17,7 @@ class Room:
         self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
 
     async def take(self, amount: int) -> "Reservation":
-        """So much of it, as soon as there is."""
+        """Reserve `amount`; waits until it is free."""
         if self._waiting or not self._fits(amount):
             turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self._waiting.append((amount, turn))
@@ -49,7 +49,7 @@ class Room:
 
 
 class Reservation:
-    """What somebody took; released once, or as often as one likes."""
+    """A reserved amount. Releasing it again does nothing."""
 
     __slots__ = ("_amount", "_room")
 
@@ -58,7 +58,7 @@ class Reservation:
         self._amount = amount
 
     def release(self) -> None:
-        """Give it back."""
+        """Give the amount back."""
         amount, self._amount = self._amount, 0
         if amount:
             self._room._give_back(amount)

@@ -1,7 +1,7 @@
-"""Stores answers, also where the store is slow or fails for a while: the end of a stream does not wait for that.
+"""Stores what streams generated, and retries in the background while the store is slow or fails, so that the end of a
+stream need not wait for it.
 
-It owns the tasks that still try, and gives them up with a log line at the latest when all pauses are over or the
-process stops.
+It owns the tasks that retry. A task gives up, and logs that, after its last attempt or when the process stops.
 """
 
 import asyncio
@@ -18,10 +18,10 @@ Write = Callable[[], Awaitable[None]]
 
 
 class Settling:
-    """Every answer that is being stored.
+    """All completions that are being stored.
 
     Args:
-        limits: how long storing one may hold back a stream's end, and the pauses between the attempts.
+        limits: how long a stream's end may wait for the store, and the pauses between the attempts.
     """
 
     def __init__(self, limits: Limits) -> None:
@@ -30,12 +30,13 @@ class Settling:
         self._writing: set[asyncio.Task[None]] = set()
 
     async def keep(self, write: Write) -> bool:
-        """Whether `write` succeeded at once, within the limit. Otherwise it is tried on behind this call.
+        """Run `write`, and return whether it succeeded at the first attempt and within the limit. If not, a task
+        retries.
 
-        `write` may be called again after a failure, and after a success that looked like one.
+        `write` must be idempotent: it may be called again although it succeeded, if the store reported a failure.
         """
         first: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-        writing = asyncio.create_task(self._write(write, first), name="answer")
+        writing = asyncio.create_task(self._write(write, first), name="completion")
         self._writing.add(writing)
         writing.add_done_callback(self._writing.discard)
         await asyncio.wait((first,), timeout=self._limit_s)
@@ -45,7 +46,7 @@ class Settling:
         return first.result()
 
     async def aclose(self) -> None:
-        """Wait for the answers that are still being stored, and give up what is left after the limit."""
+        """Wait until the pending completions are stored; cancel what is left after the limit."""
         if self._writing:
             _, late = await asyncio.wait(self._writing, timeout=self._limit_s)
             for writing in late:
@@ -63,7 +64,7 @@ class Settling:
                     return
                 _tell(first, success=False)
                 if isinstance(failure, RequestError):
-                    break  # The session is gone: nothing mends that.
+                    break  # The session is gone: no retry can succeed.
                 log.warning("completion_not_stored_yet", cause=str(failure), next_try_s=pause)
                 await asyncio.sleep(pause)
             else:
@@ -71,7 +72,7 @@ class Settling:
             if failure is not None:
                 log.error("completion_not_stored", cause=str(failure))
         except asyncio.CancelledError:
-            log.error("completion_not_stored", cause="the server stopped first")  # noqa: TRY400 - a traceback tells nothing
+            log.error("completion_not_stored", cause="the server stopped first")  # noqa: TRY400 - a traceback adds nothing
             raise
 
 
@@ -84,7 +85,7 @@ async def _try(write: Write) -> ArcherError | None:
 
 
 def _tell(first: "asyncio.Future[bool]", *, success: bool) -> bool:
-    """Say how the first attempt went; whether somebody still waited for that."""
+    """Report the result of the first attempt; whether the caller still waited for it."""
     if first.done():
         return False
     first.set_result(success)

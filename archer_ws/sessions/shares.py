@@ -1,18 +1,18 @@
-"""Limits that several principals share, so that none of them can use one up for all. Pure."""
+"""A limit that several principals share, so that none of them can use it up alone. Pure."""
 
 from collections import Counter
 from collections.abc import Iterable
 
 
 class Shares:
-    """How much of a limit is taken, over all and by principal.
+    """Counts how much of a limit is used, in all and by principal.
 
-    Half of it goes to whoever comes first; the other half is set aside in equal shares, one for every principal that
-    is known beforehand or has taken something. One principal alone may take it all.
+    Half of the limit is first come, first served. The other half is reserved in equal shares: one for each principal
+    that is configured or uses something now. A single principal may use the whole limit.
 
     Args:
-        total: the limit, in whatever unit.
-        known: the principals known beforehand.
+        total: the limit, in any unit.
+        known: the configured principals.
     """
 
     def __init__(self, total: int, known: Iterable[str] = ()) -> None:
@@ -22,20 +22,20 @@ class Shares:
         self._all = 0
 
     def of(self, principal: str) -> int:
-        """What the principal has taken."""
+        """How much the principal uses."""
         return self._taken[principal]
 
     @property
     def taken(self) -> int:
-        """What all have taken."""
+        """How much all principals use."""
         return self._all
 
     def is_full(self, amount: int) -> bool:
-        """Whether there is not so much left, for whomever."""
+        """Whether less than `amount` is left, for any principal."""
         return self._all + amount > self.total
 
     def has_room(self, principal: str, amount: int) -> bool:
-        """Whether the principal may take so much more."""
+        """Whether the principal may use `amount` more."""
         if self.is_full(amount):
             return False
         everybody = {*self._known, *self._taken, principal}
@@ -46,7 +46,7 @@ class Shares:
         return not self.is_full(amount + set_aside)
 
     def take(self, principal: str, amount: int) -> None:
-        """Count so much more, or with a negative amount less; whether there is room is not asked."""
+        """Count `amount` as used; a negative amount is given back. Does not check whether there is room."""
         self._all += amount
         self._taken[principal] += amount
         if not self._taken[principal]:

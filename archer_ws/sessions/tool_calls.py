@@ -1,7 +1,7 @@
-"""What clients say of the calls of running streams, from every transport: approve, claim, answer, steer.
+"""What clients send about the tool calls of running streams, from all transports: approvals, claims, results, steers.
 
-It finds the stream and puts what was said into the form in which the stream takes it; what becomes of it is decided in
-streams/exchange.py. Everything is harmless to repeat.
+It finds the stream and converts the request; streams/exchange.py decides the outcome. Every request is harmless to
+repeat.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
@@ -18,13 +18,13 @@ _FIRST = "messages.0."
 
 
 class ToolCalls:
-    """The calls of all streams.
+    """The open tool calls of all streams.
 
     Args:
-        find: a principal's stream, or None where there is none.
-        files: what a running stream holds.
+        find: returns a principal's stream, or None.
+        files: returns what a running stream holds.
         attachments: the files that messages name.
-        max_content_bytes: the most text a result or message may have.
+        max_content_bytes: the limit of text in a result or message, in bytes.
     """
 
     def __init__(
@@ -40,7 +40,7 @@ class ToolCalls:
         self._max_content_bytes = max_content_bytes
 
     def approve(self, principal: str, stream_id: str, call_id: str, said: Approval) -> Awaitable[ToolOutcome]:
-        """Whether a call may run.
+        """Decide whether a call may run.
 
         Raises:
             InvalidParams: it needs no approval.
@@ -53,18 +53,19 @@ class ToolCalls:
     def claim(
         self, principal: str, stream_id: str, call_id: str, claim: str, *, holder: Holder | None, ttl_s: float
     ) -> Awaitable[ToolOutcome]:
-        """A client is about to run a call; the claim lasts while `holder` lives, or for `ttl_s`."""
+        """Claim a call for a client that is about to run it. The claim lasts while `holder` lives; without one,
+        `ttl_s`."""
         stream = self._find(principal, stream_id)
         if stream is None or not stream.takes_more:
             return _gone(stream)
         return stream.exchange.claim(call_id, claim, holder=holder, ttl_s=ttl_s)
 
     def add_result(self, principal: str, stream_id: str, call_id: str, said: ToolResult) -> Awaitable[ToolOutcome]:
-        """A call has its result.
+        """Give a call its result.
 
         Raises:
             ContentTooLarge: it is too long.
-            FileNotFound, Unsupported: a part names a file that is not there, or can't be taken.
+            FileNotFound, Unsupported: a part names a file that does not exist, or is not accepted.
         """
         stream = self._find(principal, stream_id)
         if stream is None or not stream.takes_more:
@@ -86,12 +87,12 @@ class ToolCalls:
         return with_files()
 
     def steer(self, principal: str, stream_id: str, said: Steer) -> Awaitable[ToolOutcome]:
-        """A user's message for a running stream.
+        """Put a user's message into a running stream.
 
         Raises:
             ContentTooLarge: it is too long.
-            FileNotFound, Unsupported: a part names a file that is not there, or can't be taken.
-            Overloaded: too many wait for a step.
+            FileNotFound, Unsupported: a part names a file that does not exist, or is not accepted.
+            Overloaded: too many messages wait for the next step.
         """
         stream = self._find(principal, stream_id)
         if stream is None or not stream.takes_more:
@@ -115,12 +116,12 @@ class ToolCalls:
         size = message.text_bytes
         if size > self._max_content_bytes:
             raise ContentTooLarge(
-                f"the text is {size} bytes, the most is {self._max_content_bytes}",
-                hint="Send less: the part that the model needs.",
+                f"the text is {size} bytes, the limit is {self._max_content_bytes}",
+                hint="Send only the part that the model needs.",
             )
 
     async def _kept(self, principal: str, stream: Stream, message: ChatMessage) -> ChatMessage:
-        """The message with files in place of inline data, which the stream holds from now on."""
+        """Store the message's inline data as files, and let the stream hold all files that it names."""
         files = self._files(stream)
         named: Sequence[ChatMessage] = [message]
         try:
@@ -130,7 +131,7 @@ class ToolCalls:
             if has_inline(named):
                 named, hold = await self._attachments.with_files(principal, named)
                 if hold is not None:
-                    # The stream may have ended meanwhile: then nobody holds it any more.
+                    # The stream may have ended meanwhile; then nothing holds the files.
                     if (files := self._files(stream)) is not None:
                         files.add(hold)
                     else:
@@ -138,13 +139,13 @@ class ToolCalls:
         except RequestError as error:
             raise _in_its_request(error) from None
         if stream.identity.session_id is not None:
-            # They are kept with the stream, which may go on in a later process.
+            # The files are stored with the stream, which may go on in a later process.
             self._attachments.stored(principal, named)
         return named[0]
 
 
 def _in_its_request(error: RequestError) -> RequestError:
-    """What is wrong with the message, which stands in its request alone, and not in a list."""
+    """The same error with paths as in this request, which has one message and not a list."""
     return type(error)(
         error.message.removeprefix(_FIRST),
         hint=error.hint,

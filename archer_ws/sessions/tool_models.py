@@ -1,4 +1,4 @@
-"""What clients say of the calls that a stream waits for, and what they are answered (protocol section 23)."""
+"""The models of approvals, claims, results and steers, and of their outcomes (protocol section 23)."""
 
 from typing import Annotated, Any, Literal
 
@@ -22,17 +22,17 @@ ToolOutcomeKind = Annotated[
         "too_late",
         "not_found",
     ],
-    NamedType("ToolOutcomeKind", "What became of what was said of a call, or steered into a stream. It may grow."),
+    NamedType("ToolOutcomeKind", "The outcome of an approval, a claim, a result or a steer. More may be added."),
 ]
-#: What a client may say of a call that it ran, or did not want to run.
+#: The statuses that a client may give to a call that it ran, or refused to run.
 GivenStatus = Annotated[
-    Literal["ok", "error", "denied"], NamedType("GivenStatus", "How a call ended, as its runner tells it.")
+    Literal["ok", "error", "denied"], NamedType("GivenStatus", "How a call ended, as its runner reports it.")
 ]
 Reason = Annotated[Text, Field(max_length=10_000)]
 
 
 class ToolOutcome(BaseModel):
-    """What became of an approval, a claim, a result or a steer; all are harmless to repeat."""
+    """The outcome of an approval, a claim, a result or a steer. All of these are harmless to repeat."""
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -46,45 +46,47 @@ class ToolOutcome(BaseModel):
     )
 
     outcome: ToolOutcomeKind = Field(
-        description="accepted or claimed: it is kept. taken: another's claim holds the call. needs_approval: a person "
-        "must agree first. already_answered: the call has its result. already_ended: the stream has ended. too_late: "
-        "no further step comes. not_found: there is no such stream or call."
+        description="accepted or claimed: it is stored. taken: another client has claimed the call. needs_approval: a "
+        "person must approve it first. already_answered: the call has its result. already_ended: the stream has ended. "
+        "too_late: no further step follows. not_found: there is no such stream or call."
     )
-    status: ResultStatus | None = optional("How the call ended, where it has its result.")
+    status: ResultStatus | None = optional("How the call ended, if it has its result.")
 
 
 class Approval(WireModel):
-    """Whether a call may run."""
+    """A person's decision whether a call may run."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [*APPROVALS]})
 
-    approved: bool = Field(description="False: it does not run, and the model is told so.")
-    reason: Reason | None = Field(default=None, description="Why not; the model is told.")
+    approved: bool = Field(description="False: the call does not run, and the model is told so.")
+    reason: Reason | None = Field(default=None, description="Why it may not run; the model is told.")
 
 
 class Claim(WireModel):
-    """That a client is about to run a call."""
+    """A client's claim of a call that it is about to run."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [*CLAIMS]})
 
-    claim: Identifier = Field(description="Yours, minted for this run: whoever shows it may answer the call.")
+    claim: Identifier = Field(
+        description="An id that you mint for this run. Only a result with this id is accepted while the claim lasts."
+    )
     ttl_s: Annotated[float, Field(gt=0, le=CLAIM_MAX_S)] = Field(
         default=CLAIM_S, description="How long the claim lasts, in seconds; repeating it renews it."
     )
 
 
 class ToolResult(WireModel):
-    """What came of a call."""
+    """The result of a call."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [*RESULTS]})
 
     content: Content = Field(description="What the model is told: a text, or parts.")
     parts: Parts | None = optional(
-        "All that it says, in order, where that is more than text: `content` is its text then. As it is received; "
-        "what is sent may be a list as `content`."
+        "Text, pictures and files in order, if it has more than text; `content` is then its text. Requests may "
+        "also send this list as `content`."
     )
     status: GivenStatus = Field(default="ok", description="How the call ended.")
-    claim: Identifier | None = Field(default=None, description="The claim that you run it under, if any.")
+    claim: Identifier | None = Field(default=None, description="The id of your claim, if you have claimed the call.")
 
     @model_validator(mode="before")
     @classmethod
@@ -93,15 +95,17 @@ class ToolResult(WireModel):
 
 
 class Steer(WireModel):
-    """A user's message for a stream that runs."""
+    """A user's message for a running stream."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [*STEERS]})
 
-    message_id: Identifier = Field(description="Yours, minted for this message: repeating it is harmless.")
+    message_id: Identifier = Field(
+        description="An id that you mint for this message, so that repeating it is harmless."
+    )
     content: Content = Field(description="What the model is told: a text, or parts.")
     parts: Parts | None = optional(
-        "All that it says, in order, where that is more than text: `content` is its text then. As it is received; "
-        "what is sent may be a list as `content`."
+        "Text, pictures and files in order, if it has more than text; `content` is then its text. Requests may "
+        "also send this list as `content`."
     )
 
     @model_validator(mode="before")

@@ -1,4 +1,5 @@
-"""What a stream does for one chat request: its place in the session, its provider's slot, its messages, its answer."""
+"""The work of a stream for one chat request: stores its turn, waits for its provider's slot, assembles the messages,
+and stores the completion."""
 
 import json
 from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
@@ -57,12 +58,12 @@ _SORTED = json.JSONEncoder(sort_keys=True, ensure_ascii=False, separators=(",", 
 
 
 def check_turn(request: ChatRequest, max_content_bytes: int) -> None:
-    """Refuse what a request with or without a session may not say, and messages of more text than is taken.
+    """Validate a request's messages, by the rules for requests with or without a session.
 
     Raises:
-        InvalidParams: an assistant message in a session's turn, or a result behind another message; without a session
-            `replace_from`, or a call that nobody can have run.
-        ContentTooLarge: the messages are.
+        InvalidParams: with a session: an assistant message, or a tool result after another message; without one:
+            `replace_from` or `session_version`, or a call that no client can have run.
+        ContentTooLarge: the messages have more text than `max_content_bytes`.
     """
     if request.session_id is None:
         for name in ("replace_from", "session_version"):
@@ -72,24 +73,24 @@ def check_turn(request: ChatRequest, max_content_bytes: int) -> None:
     elif any(message.role is MessageRole.ASSISTANT for message in request.messages):
         raise InvalidParams(
             "with session_id, messages holds the new turn only: no assistant messages",
-            hint="Send only what is new, a user message or the results of calls; the session's stored history goes "
-            "before it by itself.",
+            hint="Send only what is new: a user message or tool results. The server puts the session's stored history "
+            "before it.",
         )
     else:
         check_place(request.messages)
     size = sum(message.text_bytes for message in request.messages) + len((request.instructions or "").encode())
     if size > max_content_bytes:
         raise ContentTooLarge(
-            f"the messages are {size} bytes of text, the most is {max_content_bytes}",
+            f"the messages are {size} bytes of text, the limit is {max_content_bytes}",
             hint="Send fewer or shorter messages, or raise MAX_CONTENT_BYTES.",
         )
 
 
 def fingerprint_of(request: ChatRequest) -> bytes:
-    """A hash of what the request asks for; how it is delivered (`stream`) does not count.
+    """A hash of a request's parameters, without `stream` and `stream_id`.
 
-    It is over the fields that were sent, whatever their order: a field that comes to the protocol changes the hash of
-    no request that does not have it (protocol section 21).
+    It covers the fields that were sent, in any order. So a field that is added to the protocol later does not change
+    the hash of a request that lacks it (protocol section 21).
     """
     asked = request.model_dump(exclude=_NOT_ASKED, exclude_unset=True, exclude_none=True)
     for place, message in enumerate(request.messages):
@@ -101,26 +102,28 @@ def fingerprint_of(request: ChatRequest) -> bytes:
 
 
 class Turn:
-    """One request's work (see streams/work.py).
+    """The work of one request (see streams/work.py).
 
     Args:
-        request: as the client sent it.
-        route: where it goes.
-        principal: whose session.
-        stream: the stream it is for.
-        predecessors: the session's streams that this one interrupts and waits for.
+        request: the request as the client sent it.
+        route: its provider and model.
+        principal: the owner of the session.
+        stream: the stream that this is the work of.
+        predecessors: the session's streams that this one interrupts, and whose ends it awaits.
         slot: the right to call the provider; released by the manager.
-        gateway: knows which providers there are.
-        settling: stores the answer, also where that takes longer than the stream.
-        journaling: keeps the stream, where the store does.
-        windows: how much the model's context holds.
-        native: keeps what providers must see again, where no session does.
-        judge: tells whether the answer has the form that was asked for.
+        gateway: the providers.
+        orchestrator: runs the agent.
+        store: the conversation store.
+        settling: stores the completion, retrying after the stream's end if needed.
+        journaling: writes the stream to the store; None if the store has no streams.
+        windows: the models' context windows.
+        native: caches native turns for requests without a session.
+        judge: checks the response format.
         attachments: the files that messages name.
-        files: those that the stream holds; released by the manager.
-        changes: told of what is stored.
-        quota: counts who waits for results.
-        left: what an earlier process left of it, where the stream goes on after a restart.
+        files: the files that the stream holds; released by the manager.
+        changes: notified of what is stored.
+        quota: counts the streams that wait for tool results.
+        left: the state that an earlier process left, if the stream goes on after a restart.
     """
 
     def __init__(
@@ -166,21 +169,21 @@ class Turn:
         if request.extras.top_logprobs is not None:
             stream.keep_logprobs()
         self._changes = changes
-        #: The stored messages of a turn that is asked again; a request with messages has none.
+        #: The stored messages of a turn that is generated again; empty if the request has messages.
         self._again: list[ChatMessage] = []
         self._first_stored: str | None = None
         self._last_stored: str | None = None
-        #: What goes before the turn, once it is known; and the budget that it was taken for.
+        #: The history before the turn once it has been read, and the token budget that it was read for.
         self._history: History | None = None
         self._budget: int | None = None
         self._own_tokens = request_tokens(request)
-        #: What the provider must see again of each answer, by the id of each call that it made.
+        #: The native turns of this stream's completions, by call id.
         self._native: dict[str, NativeTurn] = {}
         self._is_second_try = False
         self._quota = quota
-        #: What the earlier steps said.
+        #: The messages of the earlier steps.
         self._said: list[ChatMessage] = []
-        #: By what it shows whether that has changed which a restart needs beside the log; None: it is to be kept.
+        #: The version of the loop state that was written last: it is written again when this changes. None: write it.
         self._kept_state: tuple[int, int, int] | None = None
         self._left = left
         if left is not None:
@@ -193,38 +196,38 @@ class Turn:
 
     @property
     def is_stored(self) -> bool:
-        """Whether it belongs to a session."""
+        """Whether the stream belongs to a session."""
         return self._request.session_id is not None
 
     @property
     def has_format(self) -> bool:
-        """Whether the answer shall be more than text."""
+        """Whether the request asks for a response format other than text."""
         return self._request.asked_format is not None
 
     def estimate_prompt(self) -> int:
-        """About how many tokens were sent, for a provider that did not say."""
+        """The approximate tokens of the prompt, for a provider that does not report them."""
         return (self._history.tokens if self._history else 0) + self._own_tokens
 
     def needs_approval(self, tool: str) -> bool:
-        """Whether the request says that a person must agree before this tool runs."""
+        """Whether the request demands a person's approval before this tool runs."""
         return any(each.name == tool and each.needs_approval for each in self._request.tools or ())
 
     async def admit(self) -> None:
-        """Store the user's messages: from then on the request is accepted.
+        """Store the user's messages, after which the request is accepted.
 
         Raises:
             SessionNotFound: there is no such session.
-            InvalidParams: `replace_from` names no message of it (without messages: no answer), or a result no open
-                call.
-            Conflict: a message's id is taken, or the session has another version.
-            Overloaded, StorageFull: the store is full, or there is no room for a picture or document that came inline.
-            StorageUnavailable: the store is slow or fails.
+            InvalidParams: `replace_from` is not a message of the session (without messages: not a completion), or a
+                tool result is for no open call.
+            Conflict: a message's id exists, or the session has another version.
+            Overloaded, StorageFull: the store is full, or there is no room for inline pictures or documents.
+            StorageUnavailable: the store is slow or failed.
         """
         session_id = self._request.session_id
         if session_id is None or self._left is not None:
             return
         if has_inline(self._request.messages):
-            # Nothing is kept for a session that is not there.
+            # Store no files for a session that does not exist.
             await self._store.get(self._principal, session_id)
             await self._keep_inline()
         if self._stream.status == "cancelling":
@@ -255,14 +258,14 @@ class Turn:
         if not self._request.messages:
             self._again = [message.as_chat() for message in turn]
             self._own_tokens += estimate_tokens(self._again)
-        # What an interrupted stream leaves comes before this turn, and is not stored yet.
+        # An interrupted stream's completion belongs before this turn, and is not stored yet.
         self._history = None if self._predecessors else stored.history
-        # Only now: a request that is refused interrupts nothing.
+        # Not before: a refused request must not interrupt anything.
         for predecessor in self._predecessors:
             predecessor.cancel("interrupted")
 
     async def _keep_inline(self) -> None:
-        """Sessions keep no base64: what came inline is a file from now on, and the message names it."""
+        """Store inline data as files, which the messages name from now on: sessions store no base64."""
         named, hold = await self._attachments.with_files(self._principal, self._request.messages)
         if hold is not None:
             self._files.add(hold)
@@ -270,14 +273,15 @@ class Turn:
 
     @property
     def waits(self) -> bool:
-        """Whether the stream goes on behind calls."""
+        """Whether the stream waits for the results of its calls and goes on."""
         return self._request.waits_for_results
 
     async def open(self) -> AsyncGenerator[StreamChunk, None]:
-        """Wait for the session and the provider, and begin the answer; or wait on for what an earlier process asked."""
+        """Wait for the session's earlier streams and the provider's slot, and begin to generate. After a restart: go on
+        waiting for the results of the calls."""
         if self._left is not None:
             chunks = await self.go_on([as_tool_call(each, each.arguments) for each in self._stream.log.tool_calls()])
-            assert chunks is not None, "a stream that waits has calls, and so a further step"
+            assert chunks is not None, "a waiting stream has calls, so a step follows"
             return chunks
         await self._await_predecessors()
         if not self._slot.granted:
@@ -294,11 +298,12 @@ class Turn:
             self._stream.progress("queued", "behind the session's running stream")
             for predecessor in self._predecessors:
                 await predecessor.wait_ended()
-        self._predecessors = ()  # They are kept by who reads them alone.
+        self._predecessors = ()  # No longer referenced from here, so that they can be freed.
 
     async def go_on(self, calls: Sequence[ToolCall]) -> AsyncGenerator[StreamChunk, None] | None:
-        """The next step's chunks, once its time has come; None where the answer is whole."""
-        # The provider's connection is closed by now: others may have its place while the application works.
+        """The next step's chunks, once all calls have results and the provider's slot is granted; None if there is no
+        next step."""
+        # The connection to the provider is closed by now, so other streams may use the slot while the calls run.
         self._slot.release()
         agent = self._orchestrator.pick(AgentTurn(self._request, self._route, (), ChatOptions()))
         if not await agent.go_on(self._request, calls, self._stream.exchange):
@@ -322,31 +327,31 @@ class Turn:
         return self._run()
 
     async def _look_for_provider(self) -> None:
-        """Keep the stream for a later process, where this one is not configured for its provider.
+        """Check that the provider of a stream from before a restart is still configured.
 
         Raises:
-            Parked: it is.
+            Parked: it is not; the stream stays stored for a later process.
         """
         try:
             await self._gateway.prepare(self._route.provider)
         except ProviderNotConfigured as missing:
-            log.error("stream_not_gone_on_with", provider=self._route.provider, cause=str(missing), hint=missing.hint)  # noqa: TRY400 - it says all
+            log.error("stream_not_gone_on_with", provider=self._route.provider, cause=str(missing), hint=missing.hint)  # noqa: TRY400 - the message says all
             raise Parked from None
         except ArcherError:
-            pass  # Whoever asks it is told.
+            pass  # The call of the provider will report it.
 
     def _take_said(self) -> None:
-        """What the steps so far have said goes before the next one."""
+        """Put the messages of the steps so far before the next one."""
         self._own_tokens -= estimate_tokens(self._said)
         self._said = [message.as_chat() for message in messages_of(self._stream.log.events())]
         self._own_tokens += estimate_tokens(self._said)
         self._media = {} if names_files(self._said) else self._media
 
     async def keep(self, events: Sequence[ControlEvent]) -> None:
-        """Keep the next events of the log, where streams are kept, with what a restart needs to go on.
+        """If streams are stored: store the next events of the log, and what a restart needs to go on.
 
         Raises:
-            StorageUnavailable, StorageFull: they are not kept.
+            StorageUnavailable, StorageFull: they were not stored.
         """
         if self._journaling is not None and self._request.session_id is not None:
             state = (self._stream.exchange.step, len(self._native), len(self._stream.exchange.steering.accepted))
@@ -357,12 +362,12 @@ class Turn:
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
-        """The stream waits for results, until this is left.
+        """Count the stream as waiting for tool results, until the context is left.
 
         Raises:
-            Overloaded: too many of the principal's do.
+            Overloaded: too many of the principal's streams wait.
         """
-        # Those of an earlier process had their place.
+        # A stream of an earlier process was counted there.
         self._quota.begin_waiting(self._principal, is_sure=self._left is not None)
         try:
             yield
@@ -370,7 +375,7 @@ class Turn:
             self._quota.end_waiting(self._principal)
 
     def told_to_wait(self) -> None:
-        """The calls are told, and the stream waits."""
+        """Note that the calls have been sent, and that the stream waits for their results."""
         self._stream.set_waiting()
         self._changes.changed(self._principal, self._request.session_id)
 
@@ -388,7 +393,10 @@ class Turn:
         )
 
     async def open_shorter(self) -> AsyncGenerator[StreamChunk, None] | None:
-        """Once more with at most half of what was sent, and what the model's context is known to hold by now."""
+        """Try again with less history: at most half of the prompt, and at most the context window that is known now.
+
+        None if there is no history to leave out, or if this was the second try.
+        """
         before = self._history
         if before is None or not before.messages or self._is_second_try:
             return None
@@ -396,7 +404,7 @@ class Turn:
         half, window = self.estimate_prompt() // 2, await self._windows.ask(self._route)
         self._history = await self._read_history(half if window is None else min(half, window))
         if len(self._history.messages) == len(before.messages):
-            return None  # System messages alone are left.
+            return None  # Only system messages are left.
         await self._take_media()
         self._stream.progress("retrying", "the history was too long for the model: with less of it")
         return self._run()
@@ -427,7 +435,8 @@ class Turn:
         return [*messages, *self._said] if self._said else messages
 
     async def _take_media(self) -> None:
-        """Read the files that are named by what is sent; history that shows more than the provider takes is left out.
+        """Read the files that the messages name. History with more pictures and files than the provider accepts is left
+        out.
 
         Raises:
             ContentTooLarge: the turn's own files are too large.
@@ -435,12 +444,12 @@ class Turn:
         self._leave_out_shown()
         messages = self._messages()
         if self._media or not names_files(messages):
-            return  # A shorter history names no others.
+            return  # Already read: a shorter history names no further files.
         size = self._attachments.media_bytes(self._principal, messages)
         if size > MEDIA_REQUEST_BYTES:
             raise ContentTooLarge(
-                f"the files of this turn are {size} bytes of base64, the most is {MEDIA_REQUEST_BYTES}",
-                hint="Name fewer or smaller ones: no provider takes so much.",
+                f"the files of this turn are {size} bytes of base64, the limit is {MEDIA_REQUEST_BYTES}",
+                hint="Send fewer or smaller files: no provider accepts so much.",
             )
         self._media = await self._attachments.media(self._principal, messages, self._files)
 
@@ -461,13 +470,13 @@ class Turn:
         self._history = without_oldest_shown(history, shown, room, goes_on=goes_on)
 
     async def judge(self, content: str) -> Judgement | None:
-        """Whether the answer has the form that the request asked for (see FormatJudge)."""
+        """Check the completion against the request's format (see FormatJudge); None if there is nothing to check."""
         asked = self._request.asked_format
         return None if asked is None else await self._judge.judge(content, asked)
 
     async def settle(self, completion: StoredCompletion, last: Sequence[ControlEvent]) -> bool:
-        """Store the answer, if there is one, behind the turn it belongs to, and the end of the stream's log where that
-        is kept; whether the answer is stored by now."""
+        """Store the completion after its turn, and the end of the stream's log. Returns False if the completion is not
+        stored yet (see Settling)."""
         session_id, after = self._request.session_id, self._last_stored
         if session_id is None or after is None:
             return True
@@ -491,7 +500,7 @@ class Turn:
         return is_stored or completion.is_empty
 
     def _with_native(self, completion: StoredCompletion) -> StoredCompletion:
-        """The answer and those before it, each with what its provider must see again of it."""
+        """The completion and the earlier ones of the stream, with their native turns."""
         if not self._native:
             return completion
         earlier = [
@@ -506,7 +515,7 @@ class Turn:
         return self._native.get(completion.calls[0].call_id) if completion.calls else None
 
     def _kept_turns(self) -> Mapping[str, NativeTurn]:
-        """What is kept of the answers that the turn goes on with."""
+        """The native turns of the tool loop that the turn belongs to, by call id."""
         if self._request.session_id is not None:
             before = self._history.native_turns if self._history is not None else {}
         else:
@@ -521,12 +530,12 @@ class Turn:
             self._native.update(dict.fromkeys(turn.kept.call_ids, turn))
 
     async def _fit_history(self) -> None:
-        """See that what goes before the turn is what the model's context holds."""
+        """Read the history before the turn again, unless the one that is there fits the model's context."""
         if self._request.session_id is None:
             return
         budget = await self._windows.ask(self._route)
         taken = self._history
-        # What was read with the turn was read for this budget; behind it steps of any length have come since.
+        # The history was read for an earlier budget, or before steps that now take room, too.
         is_other = budget != self._budget or bool(self._said)
         if taken is None or (is_other and not _is_whole_within(taken, self._own_tokens, budget)):
             self._history = await self._read_history(budget)
@@ -545,6 +554,6 @@ class Turn:
 
 
 def _is_whole_within(history: History, turn_tokens: int, budget: int | None) -> bool:
-    """Whether nothing was left out, and another budget would leave nothing out either."""
+    """Whether the history is complete, and also fits the new budget."""
     limit = HISTORY_TOKENS_MAX if budget is None else budget
     return not history.dropped and history.tokens + turn_tokens <= limit

@@ -1,4 +1,4 @@
-"""A stream as clients see it: its state, and its answer as one value."""
+"""A stream as clients see it: its state, and its whole completion."""
 
 from collections.abc import Iterable
 
@@ -9,15 +9,15 @@ from archer_ws.sessions.streams.calls import as_tool_call
 from archer_ws.sessions.streams.fold import messages_of
 from archer_ws.sessions.streams.stream import Stream
 
-#: So much a page of messages has at most, in bytes of JSON, unless one alone is longer (protocol section 22).
+#: The limit of a page of messages, in bytes of JSON; a single message may be longer (protocol section 22).
 PAGE_BYTES = 512 * 1024
 
 
 async def stream_messages(stream: Stream, cursor: str | None) -> StreamInfo:
-    """The stream's state with a page of the messages that it made; `cursor` as the page before gave it.
+    """The stream's state with a page of the messages that it generated. `cursor` is the previous page's `next_cursor`.
 
     Raises:
-        InvalidParams: the cursor is none of ours.
+        InvalidParams: the cursor is not valid.
         ArcherError: the stream was refused, or its log can't be read.
     """
     after = 0 if cursor is None else ordinal_of(cursor)
@@ -58,7 +58,7 @@ def stream_info(stream: Stream) -> StreamInfo:
 
 
 def stream_page(numbered: Iterable[tuple[int, Stream]], *, session_id: str | None, limit: int) -> StreamPage:
-    """The first streams, with the number of the last as the cursor where there are more; of one session or of all."""
+    """A page of streams, of one session or of all. If there are more, the cursor is the number of the last one."""
     items: list[StreamInfo] = []
     last = 0
     for number, stream in numbered:
@@ -72,7 +72,7 @@ def stream_page(numbered: Iterable[tuple[int, Stream]], *, session_id: str | Non
 
 
 def chat_response(stream: Stream) -> ChatResponse:
-    """The whole answer so far; final once the stream has ended."""
+    """The whole completion so far; final once the stream has ended."""
     identity, ended = stream.identity, stream.log.ended
     return ChatResponse(
         id=identity.stream_id,

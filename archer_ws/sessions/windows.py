@@ -1,32 +1,33 @@
-"""How much of a conversation a route's model can be sent: asked of the gateway, and remembered from the last time.
+"""The context windows of models: requested from the gateway, and cached.
 
-A provider may take a while to tell, and a request is accepted before that: what was told last is a good guess.
+A provider may take a while to report a context window, but a request must be accepted before that. Until then the
+window that was reported last is used.
 """
 
 from archer_ws.agents.base import Gateway
 from archer_ws.llm_gateway.types import ModelLimits, Route
 
-#: Models that are remembered; more are asked for anew.
+#: How many models are cached; beyond that the cache is cleared.
 _MODELS_MAX = 1000
 
 
 class Windows:
-    """The context of every model that was asked for."""
+    """The context windows of the models that requests were routed to."""
 
     def __init__(self, gateway: Gateway) -> None:
         self._gateway = gateway
         self._last: dict[tuple[str, str], int] = {}
 
     def budget(self, route: Route) -> int | None:
-        """What prompt and history may take by what was told last, in tokens; None where nothing was."""
+        """The tokens that prompt and history may take, by the cached window; None if there is none."""
         return _budget(self._last.get((route.provider, route.model)), route)
 
     def limits(self, route: Route) -> ModelLimits | None:
-        """How many pictures, and how much of them, a request may hold; None where nobody knows."""
+        """The limits of pictures and files in a request; None if they are unknown."""
         return self._gateway.limits(route)
 
     async def ask(self, route: Route) -> int | None:
-        """What they may take, in tokens; None where nobody knows."""
+        """The tokens that prompt and history may take, by the window that the gateway reports now; None if unknown."""
         window = await self._gateway.context_window(route)
         if window is not None:
             if len(self._last) >= _MODELS_MAX:
@@ -36,5 +37,5 @@ class Windows:
 
 
 def _budget(window: int | None, route: Route) -> int | None:
-    # The answer needs its room too, but never so much that nothing is left for the question.
+    # The completion needs room, too, but at most half of the window is reserved for it.
     return None if window is None else max(window - (route.completion_tokens_max or window), window // 2)

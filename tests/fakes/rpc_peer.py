@@ -74,7 +74,7 @@ class SocketTransport:
 
 @dataclass
 class Seen:
-    """What one attachment has been told of a stream."""
+    """What one subscription has received of a stream."""
 
     head: int = 0
     content: str = ""
@@ -186,7 +186,7 @@ class RpcPeer:
             if answer is None:
                 self.unmatched.append(frame)
             elif not answer.done():
-                self._note_attachment(frame)
+                self._note_subscription(frame)
                 answer.set_result(frame)
             return
         if not frame["method"].startswith("stream/"):
@@ -194,10 +194,10 @@ class RpcPeer:
             return
         self._take_event(frame["method"], frame["params"])
 
-    def _note_attachment(self, frame: dict[str, Any]) -> None:
+    def _note_subscription(self, frame: dict[str, Any]) -> None:
         result = frame.get("result", {})
         if isinstance(result, dict) and "head_seq" in result and "created_at" not in result:
-            # chat/send or stream/subscribe: events of this attachment come only from here on.
+            # chat/send or stream/subscribe: events of this subscription come only from here on.
             self.streams.setdefault(result["stream_id"], Seen())
 
     def _take_event(self, method: str, params: dict[str, Any]) -> None:

@@ -20,7 +20,7 @@ async def send(peer: RpcPeer, stream_id: str = "s", **params: Any) -> Any:
     return await peer.call("chat/send", stream_id=stream_id, messages=params.pop("messages", HELLO), **params)
 
 
-async def test_promise_1_the_response_comes_before_any_event_of_its_attachment(server: Server) -> None:
+async def test_promise_1_the_response_comes_before_all_events_of_its_subscription(server: Server) -> None:
     peer = await server.connect()
     accepted = await send(peer)
     assert accepted == {
@@ -96,7 +96,7 @@ async def test_promise_4_streams_do_not_wait_for_each_other(server: Server) -> N
     assert peer.streams["b"].methods == []
 
 
-async def test_promise_5_the_text_is_the_same_over_every_attachment(server: Server) -> None:
+async def test_promise_5_the_text_is_the_same_over_every_subscription(server: Server) -> None:
     first = await server.connect()
     await send(first)
     call = await server.gateway.call()

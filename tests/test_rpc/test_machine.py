@@ -213,7 +213,7 @@ class ArcherMachine(RuleBasedStateMachine):
         seen = client.peer.streams.get(name)
         if seen is None or seen.ended is not None:
             return
-        # What is still on its way before the answer belongs to the older attachment: come to rest first.
+        # What is still on its way before the answer belongs to the older subscription: come to rest first.
         self.turn(60)
         if seen.ended is None:
             client.attached[name] = seen.head

@@ -59,7 +59,7 @@ async def writing(channel: GatedChannel) -> AsyncIterator[Writer]:
         async with asyncio.timeout(LIMIT_S):
             yield writer
     finally:
-        writer.detach_all()
+        writer.unsubscribe_all()
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
 
@@ -73,7 +73,7 @@ async def settled() -> None:
 async def test_a_delta_goes_out_at_once_while_nothing_else_is_to_be_sent() -> None:
     channel, stream = GatedChannel(), a_stream()
     async with writing(channel) as writer:
-        writer.attach(stream)
+        writer.subscribe(stream)
         await settled()
         stream.log.append_text("content", b"now")
         assert channel.texts() == ["now"]
@@ -82,8 +82,8 @@ async def test_a_delta_goes_out_at_once_while_nothing_else_is_to_be_sent() -> No
 async def test_a_delta_does_not_overtake_the_one_that_waits_for_the_peer() -> None:
     channel, stream, other = GatedChannel(), a_stream(), a_stream("other")
     async with writing(channel) as writer:
-        writer.attach(stream)
-        writer.attach(other)
+        writer.subscribe(stream)
+        writer.subscribe(other)
         await settled()
         channel.is_shut = True
         stream.log.append_text("content", b"first")
@@ -100,7 +100,7 @@ async def test_a_delta_does_not_overtake_the_one_that_waits_for_the_peer() -> No
 async def test_a_delta_does_not_overtake_a_response_that_was_put_before_it() -> None:
     channel, stream = GatedChannel(), a_stream()
     async with writing(channel) as writer:
-        writer.attach(stream)
+        writer.subscribe(stream)
         await settled()
         writer.put('{"id": 1}')
         stream.log.append_text("content", b"behind it")
@@ -112,7 +112,7 @@ async def test_a_text_of_many_deltas_comes_whole_and_in_order() -> None:
     channel, stream = GatedChannel(), a_stream()
     text = "".join(chr(97 + number % 26) for number in range(100_000))
     async with writing(channel) as writer:
-        writer.attach(stream)
+        writer.subscribe(stream)
         await settled()
         stream.log.append_text("content", text.encode())
         stream.log.append_text("content", b"!")
@@ -128,7 +128,7 @@ async def test_others_have_their_turns_while_a_whole_answer_s_deltas_are_left_ou
         stream.log.append_text("reasoning" if number % 2 else "content", b"a")
     stream.progress("retrying", None)
     async with writing(channel) as writer:
-        writer.attach(stream, is_whole=True)
+        writer.subscribe(stream, is_whole=True)
         turns = 0
         while not channel.sent:
             await asyncio.sleep(0)

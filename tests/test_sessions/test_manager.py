@@ -239,7 +239,7 @@ async def test_streams_are_limited_over_all_and_per_principal(make_manager: Make
     with pytest.raises(Overloaded, match="your streams"):
         await start(manager)
     await start(manager, principal="you")
-    with pytest.raises(Overloaded, match="server allows"):
+    with pytest.raises(Overloaded, match="3 streams are running"):
         await start(manager, principal="you")
     held.stream.cancel("client")
     await ended(held.stream)
@@ -628,3 +628,20 @@ async def test_a_closing_loop_still_writes_the_end(make_manager: MakeManager, ga
     assert (end.status, end.reason) == ("cancelled", "draining")
     async with asyncio.timeout(10):
         await call.closed.wait()
+
+
+async def test_two_deletions_of_all_sessions_of_a_principal_run_one_after_the_other(manager: SessionManager) -> None:
+    order: list[str] = []
+
+    async def second() -> None:
+        async with manager.sessions_at_rest("me"):
+            order.append("second")
+
+    async with manager.sessions_at_rest("me"):
+        waiting = asyncio.create_task(second())
+        await asyncio.sleep(0)
+        async with manager.sessions_at_rest("you"):
+            order.append("another principal's")
+        order.append("first")
+    await asyncio.wait_for(waiting, 5)
+    assert order == ["another principal's", "first", "second"]

@@ -305,9 +305,9 @@ async def test_a_disk_that_hangs_holds_up_nobody_longer_than_the_limit(tmp_path:
 
         hanging = asyncio.create_task(inner._worker.run(hang, writes=True))
         await hangs.wait()
-        with pytest.raises(StorageUnavailable, match="did not answer"):
+        with pytest.raises(StorageUnavailable, match="did not respond"):
             await store.create("ann", "s2", None, None)
-        with pytest.raises(StorageUnavailable, match="did not answer"):
+        with pytest.raises(StorageUnavailable, match="did not respond"):
             await store.get("ann", "s1")
         goes_on.set()
         await hanging

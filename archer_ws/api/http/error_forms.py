@@ -94,11 +94,11 @@ def error_response(
 
 def error_json(body: Mapping[str, Any], info: ErrorInfo, status: int, headers: Mapping[str, str]) -> JSONResponse:
     """A response with a body of any form, and the header fields that errors have in every form."""
-    answer = ErrorResponse(body, status_code=status, headers=dict(headers))
-    answer.headers["X-Request-ID"] = info.request_id
+    response = ErrorResponse(body, status_code=status, headers=dict(headers))
+    response.headers["X-Request-ID"] = info.request_id
     if info.retry_after_ms is not None:
         # Whole seconds (RFC 9110, section 10.2.3), rounded up: a client must not come back too early.
-        answer.headers["Retry-After"] = str(math.ceil(info.retry_after_ms / 1000))
+        response.headers["Retry-After"] = str(math.ceil(info.retry_after_ms / 1000))
     if status == 401:
-        answer.headers["WWW-Authenticate"] = "Bearer"
-    return answer
+        response.headers["WWW-Authenticate"] = "Bearer"
+    return response

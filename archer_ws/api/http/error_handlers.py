@@ -82,12 +82,12 @@ async def refuse(
         # (ASGI specification).
         await send({"type": "websocket.close", "code": 1008})
         return
-    answer = formed_response(error, scope, status=status, headers=headers)
+    response = formed_response(error, scope, status=status, headers=headers)
     seat = seat_of(scope)
     if seat is not None and seat.is_guest and isinstance(error, Unauthenticated | Forbidden):
         # A connection that has been authenticated before may try again; one that was only ever refused is closed.
-        answer.headers["Connection"] = "close"
-    await answer(scope, receive, send)
+        response.headers["Connection"] = "close"
+    await response(scope, receive, send)
 
 
 def install_error_handlers(app: FastAPI, *, forms: Sequence[ErrorForm] = (), lost: LostRequest | None = None) -> None:
@@ -103,12 +103,12 @@ def install_error_handlers(app: FastAPI, *, forms: Sequence[ErrorForm] = (), los
     """
     app.state.error_forms = tuple(forms)
     app.add_middleware(ErrorBoundary)
-    app.add_exception_handler(ArcherError, _answer_archer_error)
-    app.add_exception_handler(RequestValidationError, _answer_validation_error)
+    app.add_exception_handler(ArcherError, _archer_error_response)
+    app.add_exception_handler(RequestValidationError, _validation_error_response)
     app.add_exception_handler(HTTPException, _http_exceptions(lost or _no_such_path))
-    app.add_exception_handler(ClientDisconnect, _answer_nobody)
+    app.add_exception_handler(ClientDisconnect, _disconnected_response)
     # Starlette raises the exception again after this response, so the server logs it; failures of middleware end here.
-    app.add_exception_handler(Exception, _answer_defect)
+    app.add_exception_handler(Exception, _defect_response)
 
 
 class ErrorBoundary:
@@ -147,15 +147,15 @@ def _defect(scope: Scope) -> JSONResponse:
     return formed_response(InternalError(_INTERNAL_MESSAGE, hint=_INTERNAL_HINT), scope)
 
 
-def _answer_defect(request: Request, _error: Exception) -> Response:
+def _defect_response(request: Request, _error: Exception) -> Response:
     return _defect(request.scope)
 
 
-def _answer_nobody(_request: Request, _error: Exception) -> Response:
+def _disconnected_response(_request: Request, _error: Exception) -> Response:
     return Response(status_code=_CLIENT_CLOSED_REQUEST)
 
 
-def _answer_archer_error(request: Request, error: Exception) -> Response:
+def _archer_error_response(request: Request, error: Exception) -> Response:
     assert isinstance(error, ArcherError)
     return formed_response(error, request.scope)
 
@@ -163,13 +163,13 @@ def _answer_archer_error(request: Request, error: Exception) -> Response:
 def _http_exceptions(lost: LostRequest) -> Callable[[Request, Exception], Coroutine[Any, Any, Response]]:
     """The handler for exceptions of FastAPI and Starlette."""
 
-    async def answer(request: Request, error: Exception) -> Response:
+    async def respond(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
         scope = request.scope
         if error.status_code == 404:
             return formed_response(await lost(request), scope, status=404, headers=error.headers)
         if isinstance(error.__cause__, ClientDisconnect):
-            return _answer_nobody(request, error)
+            return _disconnected_response(request, error)
         if isinstance(error.__cause__, ArcherError):
             # FastAPI wraps an exception from reading the body in its own 400; our own error says more.
             return formed_response(error.__cause__, scope)
@@ -178,7 +178,7 @@ def _http_exceptions(lost: LostRequest) -> Callable[[Request, Exception], Corout
             headers = {**(headers or {}), "Allow": allowed_methods(scope)}
         return formed_response(_from_http_exception(error, scope), scope, status=error.status_code, headers=headers)
 
-    return answer
+    return respond
 
 
 async def _no_such_path(request: Request) -> ArcherError:
@@ -198,7 +198,7 @@ def _from_http_exception(error: HTTPException, scope: Scope) -> ArcherError:
             return kind(str(error.detail), hint=_JSON_HINT if kind is ParseError else None)
 
 
-def _answer_validation_error(request: Request, error: Exception) -> Response:
+def _validation_error_response(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     return formed_response(_from_validation_error(error, request), request.scope)
 

@@ -53,7 +53,7 @@ class GenerationRoute(APIRoute):
     def __init__(self, path: str, endpoint: Callable[..., Coroutine[Any, Any, Response]], **options: Any) -> None:
         _refuse_ignored(path, endpoint, options)
         super().__init__(path, endpoint, **options)
-        self._answer = endpoint
+        self._endpoint = endpoint
         self._form: type[BaseModel] = get_type_hints(endpoint)["body"]
         # Replaces FastAPI's handler; the application's exception handlers apply as usual.
         self.app = self._serve
@@ -64,7 +64,7 @@ class GenerationRoute(APIRoute):
         Raises:
             TypeError: the router was included.
         """
-        if hasattr(self, "_answer"):
+        if hasattr(self, "_endpoint"):
             raise TypeError(
                 f"the route {self.path} is served without FastAPI's handler: its router can't be included, "
                 "extend app.router.routes with its routes"
@@ -78,7 +78,7 @@ class GenerationRoute(APIRoute):
         body, taken = await read_body(request, services.files, principal, services.rpc.max_content_bytes)
         about["inline_files"] = taken
         try:
-            response = await self._answer(
+            response = await self._endpoint(
                 body=await self._validated(body, taken, scope),
                 request=request,
                 services=services,
@@ -141,8 +141,8 @@ def _refuse_ignored(path: str, endpoint: Callable[..., Any], options: Mapping[st
         raise TypeError(f"the endpoint of {path} must take its body as a model")
     if any(getattr(each, "embed", None) for each in about):
         raise TypeError(f"the body of {path} is the whole body: embed would be ignored")
-    answer = hints.get("return")
-    if not (inspect.isclass(answer) and issubclass(answer, Response)):
+    returned = hints.get("return")
+    if not (inspect.isclass(returned) and issubclass(returned, Response)):
         raise TypeError(f"the endpoint of {path} must return a Response: nothing else would be encoded")
 
 

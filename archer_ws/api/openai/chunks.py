@@ -44,7 +44,7 @@ class ChoiceMessage(BaseModel):
 
     role: Literal["assistant"] = "assistant"
     content: str | None = Field(description="The text; null if there are only calls or a refusal.")
-    refusal: str | None = Field(default=None, description="Why the model declined to answer.")
+    refusal: str | None = Field(default=None, description="Why the model refused.")
     tool_calls: list[ChoiceToolCall] | None = Field(
         default=None, exclude_if=lambda calls: calls is None, description="The calls to run, in order."
     )
@@ -99,32 +99,32 @@ class ChatCompletion(BaseModel):
     usage: Usage | None
 
 
-def completion(answer: ChatResponse, logprobs: Sequence[Any] = ()) -> ChatCompletion:
+def completion(response: ChatResponse, logprobs: Sequence[Any] = ()) -> ChatCompletion:
     """A completed ChatResponse in OpenAI's form, with the log probabilities of its tokens."""
     calls = [
         ChoiceToolCall(id=call.call_id, function=ChoiceFunction(name=call.name, arguments=call.arguments))
-        for call in answer.tool_calls or ()
+        for call in response.tool_calls or ()
     ]
-    refusal = _refusal(answer.refusal)
-    declined = None if answer.content or calls else answer.refusal
+    refusal = _refusal(response.refusal)
+    declined = None if response.content or calls else response.refusal
     message = ChoiceMessage(
-        content=answer.content or (None if calls or refusal else ""),
+        content=response.content or (None if calls or refusal else ""),
         refusal=refusal,
         tool_calls=calls or None,
-        reasoning_content=answer.reasoning,
+        reasoning_content=response.reasoning,
     )
     return ChatCompletion(
-        id=answer.id,
-        created=int(answer.created_at.timestamp()),
-        model=answer.model,
+        id=response.id,
+        created=int(response.created_at.timestamp()),
+        model=response.model,
         choices=[
             Choice(
                 message=message,
                 logprobs=Logprobs(content=[SaidToken(**token) for token in logprobs]) if logprobs else None,
-                finish_reason=_reason(answer.finish_reason, declined),
+                finish_reason=_reason(response.finish_reason, declined),
             )
         ],
-        usage=_usage(answer.usage),
+        usage=_usage(response.usage),
     )
 
 

@@ -105,9 +105,9 @@ _ERRORS: tuple[ArcherError, ...] = (
         stream_id=SKY_STREAM_ID,
     ),
     Conflict(
-        "messages.0.message_id: the session has a message 'msg-7'",
+        "messages.0.message_id: the session already has a message 'msg-7'",
         hint="Mint a fresh id for each message.",
-        errors=[FieldError(path="messages.0.message_id", message="the session has a message 'msg-7'")],
+        errors=[FieldError(path="messages.0.message_id", message="the session already has a message 'msg-7'")],
     ),
     FileNotFound(f"there is no file '{FILE_ID}'", hint="Upload it (POST /api/v1/files)."),
     StorageFull("your files use all the space that they may", hint="DELETE files that are no longer needed."),
@@ -121,7 +121,7 @@ _ERRORS: tuple[ArcherError, ...] = (
     Overloaded("1000 streams are running, the most there may be", hint="Wait for some to end.", retry_after_ms=1000),
     Draining("the server is about to stop", hint="Connect again in a moment.", retry_after_ms=5000),
     StorageUnavailable(
-        "the store of conversations did not answer within 5 s", hint="Try again in a moment.", retry_after_ms=1000
+        "the conversation store did not respond within 5 s", hint="Try again in a moment.", retry_after_ms=1000
     ),
     StorageFull("there is no room to store this conversation", hint="Delete conversations that are no longer needed."),
     ProviderError("openai failed (500)", hint="Try again.", retryable=True, provider="openai"),
@@ -140,8 +140,8 @@ _ERRORS: tuple[ArcherError, ...] = (
     ),
     UpstreamTruncated("openai's response broke off before its end", hint="Send the request again.", provider="openai"),
     WorkerLost(
-        "the server was lost while it answered",
-        hint="The text that came until then is kept. To have it answered anew, ask again with replace_from.",
+        "the server stopped or crashed during the generation",
+        hint="The text up to then is stored. To generate it again, send the request again with replace_from.",
         stream_id=SKY_STREAM_ID,
     ),
     OutputTooLong("the completion exceeds what a stream may hold", hint="Limit it with max_tokens."),
@@ -171,10 +171,10 @@ def error_responses(
     by_status: dict[int | str, list[type[ArcherError]]] = {}
     for error in sorted(set(errors), key=lambda each: (each.http_status, each.kind)):
         by_status.setdefault(error.http_status, []).append(error)
-    return {status: _answer(same, generated) for status, same in by_status.items()}
+    return {status: _described(same, generated) for status, same in by_status.items()}
 
 
-def _answer(errors: list[type[ArcherError]], generated: type[BaseModel] | None) -> dict[str, Any]:
+def _described(errors: list[type[ArcherError]], generated: type[BaseModel] | None) -> dict[str, Any]:
     headers: dict[str, Any] = {}
     schema: dict[str, Any] = reference(ErrorBody)
     if MethodNotFound in errors:

@@ -63,10 +63,10 @@ def openai_error_responses(*errors: type[ArcherError], cancellable: bool = False
     by_status: dict[int | str, list[ErrorInfo]] = {}
     for info in sorted(examples, key=lambda each: (openai_status(each.kind), each.kind)):
         by_status.setdefault(openai_status(info.kind), []).append(info)
-    return {status: _answer(same) for status, same in by_status.items()}
+    return {status: _described(same) for status, same in by_status.items()}
 
 
-def _answer(errors: list[ErrorInfo]) -> dict[str, Any]:
+def _described(errors: list[ErrorInfo]) -> dict[str, Any]:
     kinds = {info.kind: openai_error(info) for info in errors}
     return {
         "model": OpenAIErrorBody,

@@ -90,9 +90,9 @@ def success_response(
         content["application/json"] = {"example": example}
     if events:
         content |= EVENT_STREAM_CONTENT
-    answer: dict[str, Any] = {"description": description, "content": content}
+    described: dict[str, Any] = {"description": description, "content": content}
     if stream_id:
-        answer["headers"] = {"X-Stream-ID": STREAM_ID_HEADER}
+        described["headers"] = {"X-Stream-ID": STREAM_ID_HEADER}
     if tag:
-        answer["headers"] = {"ETag": TAG_HEADER}
-    return answer
+        described["headers"] = {"ETag": TAG_HEADER}
+    return described

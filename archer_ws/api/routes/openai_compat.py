@@ -150,9 +150,9 @@ async def _chunks(
         held.hold.release()
         return error
     encode = encoder_of(stream, include_usage=include_usage)
-    answer = EventStreamResponse(held, encode=encode, keep_alive_s=silence_s)
-    answer.headers.update(headers)
-    return answer
+    response = EventStreamResponse(held, encode=encode, keep_alive_s=silence_s)
+    response.headers.update(headers)
+    return response
 
 
 def _whole(headers: Mapping[str, str], stream: Stream) -> Response:

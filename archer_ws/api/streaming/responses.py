@@ -154,16 +154,16 @@ def _headers(stream: Stream) -> dict[str, str]:
 
 
 class WholeCompletionResponse(Response):
-    """The response that `answer` makes of a stream once it has ended.
+    """The response that `respond` makes of a stream once it has ended.
 
     If the client disconnects before, the hold is released at once.
     """
 
-    def __init__(self, held: HeldStream, answer: Callable[[Stream], Response]) -> None:
+    def __init__(self, held: HeldStream, respond: Callable[[Stream], Response]) -> None:
         super().__init__()
         self._stream: Stream | None = held.stream
         self._hold = held.hold
-        self._answer = answer
+        self._respond = respond
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Wait, then send."""
@@ -185,20 +185,20 @@ class WholeCompletionResponse(Response):
         assert stream is not None
         await _until(lambda: stream.log.ended is not None, stream.log, ended_or_left)
         self._hold.release()
-        return self._answer(stream)
+        return self._respond(stream)
 
 
 def whole_completion(stream: Stream) -> Response:
     """The completion as JSON. If it failed or is incomplete, the status is its error's, and beside `error` it has the
     text that was generated."""
-    answer = chat_response(stream)
+    whole = chat_response(stream)
     headers = {"X-Stream-ID": stream.stream_id}
     status = 200
-    if answer.error is not None:
-        status = http_status(answer.error.kind)
-        if answer.error.retry_after_ms is not None:
-            headers["Retry-After"] = str(math.ceil(answer.error.retry_after_ms / 1000))
-    return Response(answer.model_dump_json(), status, headers, media_type="application/json")
+    if whole.error is not None:
+        status = http_status(whole.error.kind)
+        if whole.error.retry_after_ms is not None:
+            headers["Retry-After"] = str(math.ceil(whole.error.retry_after_ms / 1000))
+    return Response(whole.model_dump_json(), status, headers, media_type="application/json")
 
 
 async def until_text(held: HeldStream, receive: Receive, limit_s: float) -> None:

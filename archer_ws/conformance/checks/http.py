@@ -16,7 +16,7 @@ from archer_ws.conformance.methods import STREAM_GET
 from archer_ws.conformance.registry import check
 
 #: How long one response may take, in seconds; everything that is requested here exists already.
-_ANSWER_WITHIN_S = 10.0
+_RESPONSE_WITHIN_S = 10.0
 
 
 @check(section="5.5")
@@ -65,13 +65,13 @@ def _get(bench: Bench, path: str) -> bytes:
     proxies = urllib.request.ProxyHandler({} if address.is_local else None)
     try:
         with urllib.request.build_opener(proxies).open(
-            urllib.request.Request(f"{base}{path}", headers=headers), timeout=_ANSWER_WITHIN_S
-        ) as answer:
-            body: bytes = answer.read()
+            urllib.request.Request(f"{base}{path}", headers=headers), timeout=_RESPONSE_WITHIN_S
+        ) as response:
+            body: bytes = response.read()
             return body
     except HTTPError as error:
         with error:
-            raise Failed(f"an answer to GET /api/v1{path}", f"{error.code}") from None
+            raise Failed(f"a response to GET /api/v1{path}", f"{error.code}") from None
     except (OSError, HTTPException) as error:
         raise Skipped(f"the HTTP side is not reachable: {error}") from None
 

@@ -142,7 +142,7 @@ async def ids_in_flight_are_refused(bench: Bench) -> None:
     first, second = [await peer.request(PROVIDER_STATUS, identity="twin") for _ in range(2)]
     await peer.result(first)
     await peer.until(
-        lambda: second.response is not None or bool(peer.inbox.unaddressed), "an answer to an id in flight"
+        lambda: second.response is not None or bool(peer.inbox.unaddressed), "a response to an id in flight"
     )
     if second.response is not None:
         raise Skipped("the first request was answered before the second came")
@@ -164,7 +164,7 @@ async def batches_are_refused(bench: Bench) -> None:
     await peer.complaint("invalid_request", "an empty batch")
     await peer.still_serves()
     came = [error.info.kind for error in peer.inbox.unaddressed]
-    expect(not came, "no answer to a batch's notification", came)
+    expect(not came, "no response to a batch's notification", came)
 
 
 @check(section="3")
@@ -286,7 +286,7 @@ async def providers_tell_their_state(bench: Bench) -> None:
 async def _nothing_but_a_pong(peer: Peer) -> None:
     await peer.still_serves()
     came = [error.info.kind for error in peer.inbox.unaddressed]
-    expect(not came, "no answer", came)
+    expect(not came, "no response", came)
 
 
 def _names(info: ErrorInfo, path: str) -> None:

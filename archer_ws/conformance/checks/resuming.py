@@ -33,7 +33,7 @@ async def cuts_lose_nothing(bench: Bench) -> None:
     content, reasoning = "", ""
     for _ in range(_CUTS):
         await peer.deltas(told, 2, "be read over broken connections")
-        # What was received and not read yet may still be told to this attachment: it counts for nothing.
+        # What was received and not read yet may still be sent to this subscription: it counts for nothing.
         content, reasoning, last = content + told.content, reasoning + told.reasoning, told.last
         peer.drop()
         peer = await bench.connect()
@@ -152,7 +152,7 @@ async def unsubscribing_is_not_leaving(bench: Bench) -> None:
         info = await peer.call(STREAM_GET, stream_id=told.stream_id)
     expect(info.status != "cancelled", "the stream to go on", info.status)
     events = peer.inbox.events_of(told.stream_id)[seen:]
-    expect(not events, "no event behind the answer to stream/unsubscribe", events)
+    expect(not events, "no event behind the response to stream/unsubscribe", events)
     rest = await peer.subscribe(told.stream_id, told.last)
     await peer.until(lambda: rest.events > 0, "events after subscribing again")
 

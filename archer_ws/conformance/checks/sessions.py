@@ -42,13 +42,13 @@ async def turns_are_stored(bench: Bench) -> None:
     end = await peer.ended(told)
     found = await peer.call(SESSION_GET, session_id=session_id)
     came = [(each.role.value, each.status) for each in found.messages]
-    expect(came == [("user", "completed"), ("assistant", end.status)], "the question and the answer", came)
+    expect(came == [("user", "completed"), ("assistant", end.status)], "the question and the completion", came)
     expect(found.message_count == 2, "message_count 2", found.message_count)
-    question, answer = found.messages
+    question, completion = found.messages
     expect(question.content == bench.short()["messages"][0]["content"], "the question as it was sent", question.content)
-    expect(answer.content == told.content, f"the answer {told.content!r}", answer.content)
-    expect(answer.stream_id == told.stream_id, f"the stream_id {told.stream_id}", answer.stream_id)
-    expect(question.message_id != answer.message_id, "an id for each message", answer.message_id)
+    expect(completion.content == told.content, f"the completion {told.content!r}", completion.content)
+    expect(completion.stream_id == told.stream_id, f"the stream_id {told.stream_id}", completion.stream_id)
+    expect(question.message_id != completion.message_id, "an id for each message", completion.message_id)
 
 
 @check(section="20")
@@ -113,7 +113,7 @@ async def interrupts_take_over(bench: Bench) -> None:
     came = (end.status, end.reason)
     expect(came == ("cancelled", "interrupted"), "cancelled for interrupted", came)
     end = await peer.ended(new)
-    expect(end.status == "completed", "the new answer completed", end.status)
+    expect(end.status == "completed", "the new stream completed", end.status)
 
 
 @check(section="10")

@@ -52,12 +52,12 @@ def main() -> None:
         server = _serve(configuration)
         # Again: llama.cpp's own program handles signals, and so did this package's server in some versions.
         _ignore_signals()
-        answer = _announcement(server, configuration)
+        report = _announcement(server, configuration)
     except Exception as error:  # noqa: BLE001 - the parent must get any error, instead of guessing
-        answer = {"error": f"{type(error).__name__}: {error}"}
-    os.write(control, json.dumps(answer).encode() + b"\n")
+        report = {"error": f"{type(error).__name__}: {error}"}
+    os.write(control, json.dumps(report).encode() + b"\n")
     os.close(control)
-    if "error" in answer:
+    if "error" in report:
         os._exit(1)
     # `server` lives as long as this frame.
     watch.join()

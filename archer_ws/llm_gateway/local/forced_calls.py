@@ -54,15 +54,15 @@ async def as_call(chunks: AsyncIterator[StreamChunk], tools: Sequence[Tool]) -> 
     The call is complete if the model stopped by itself after a whole object. Otherwise its finish reason stays, and
     there is no call to run.
     """
-    answer = ForcedCall(tools[0].name if len(tools) == 1 else None)
+    call = ForcedCall(tools[0].name if len(tools) == 1 else None)
     async for chunk in chunks:
         changed: dict[str, Any] = {}
         if chunk.content:
-            text = answer.feed(chunk.content)
+            text = call.feed(chunk.content)
             changed = {"content": "", "arguments": text or None}
             if text:
-                changed |= {"call_id": answer.call_id, "name": answer.name}
-        if chunk.finish_reason == "stop" and answer.is_whole:
+                changed |= {"call_id": call.call_id, "name": call.name}
+        if chunk.finish_reason == "stop" and call.is_whole:
             changed["finish_reason"] = "tool_calls"
         yield chunk.model_copy(update=changed) if changed else chunk
 

@@ -24,13 +24,13 @@ class Cached(Generic[T]):
         self._ask = ask
         self._hold_s = hold_s
         self._clock = clock
-        self._answer: tuple[T, float] | None = None
+        self._value: tuple[T, float] | None = None
         self._asking: asyncio.Task[T] | None = None
 
     async def get(self) -> T:
         """The result, at most `hold_s` old."""
-        if self._answer is not None and self._clock() < self._answer[1]:
-            return self._answer[0]
+        if self._value is not None and self._clock() < self._value[1]:
+            return self._value[0]
         asking = self._asking
         # A task of another loop (a test client creates one per request) can't be awaited.
         if asking is None or asking.done() or asking.get_loop() is not asyncio.get_running_loop():
@@ -39,6 +39,6 @@ class Cached(Generic[T]):
         return await asyncio.shield(asking)
 
     async def _ask_now(self) -> T:
-        answer = await self._ask()
-        self._answer = answer, self._clock() + self._hold_s
-        return answer
+        value = await self._ask()
+        self._value = value, self._clock() + self._hold_s
+        return value

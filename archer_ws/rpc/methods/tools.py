@@ -2,7 +2,7 @@
 calls.
 
 Like a cancel, these are never refused for load. Each registers its message at once, so that the next frame finds it,
-and is answered when the message is stored; the event that it causes comes after the response.
+and its response is sent when the message is stored; the event that it causes comes after the response.
 """
 
 from collections.abc import Awaitable

@@ -1,4 +1,4 @@
-"""A store within one budget of time: whatever stands behind it, its callers wait a bounded time and get our errors."""
+"""Limits the time of a store's calls, and converts its unexpected exceptions to errors of the protocol."""
 
 import asyncio
 from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
@@ -22,14 +22,14 @@ T = TypeVar("T")
 
 
 class BoundedStore:
-    """The store, with `limit_s` for each operation (see SessionStore for what each does), but those on all there is:
-    `delete_all`, `export` and `backup` take their time, as do `open` and `aclose`.
+    """A store with a time limit of `limit_s` seconds for each call (see SessionStore for the calls). `delete_all`,
+    `export`, `backup`, `open` and `aclose` have no limit, since their work depends on how much is stored.
 
-    Each runs in a task of its own, which is cancelled with its caller or when its time is over, and waited for by
-    nobody then: a store that does not even let itself be cancelled holds nothing but itself.
+    Each call runs in its own task, which is cancelled with its caller or at the limit. A cancelled task is not awaited,
+    so that a store that does not react to the cancel blocks nobody.
 
     Raises:
-        StorageUnavailable: the store took too long, or failed by an exception that is none of ours (it is logged).
+        StorageUnavailable: the store took too long, or raised an exception that is no ArcherError (which is logged).
     """
 
     def __init__(self, store: SessionStore, limit_s: float) -> None:
@@ -199,7 +199,7 @@ class BoundedStore:
                 self._abandon(task)
         if not task.done():
             log.error("store_too_slow", operation=name, limit_s=self._limit_s)
-            raise _unavailable(f"did not answer within {self._limit_s:g} s")
+            raise _unavailable(f"did not respond within {self._limit_s:g} s")
         try:
             return task.result()
         except ArcherError:
@@ -209,7 +209,7 @@ class BoundedStore:
             raise _unavailable("failed") from cause
 
     def _abandon(self, task: asyncio.Task[Any]) -> None:
-        """Cancel it, and keep it until it is over: the loop keeps no task alive by itself."""
+        """Cancel a task, and hold it until it ends: the event loop has only weak references to tasks."""
         task.cancel()
         self._abandoned.add(task)
         task.add_done_callback(self._over)
@@ -221,13 +221,13 @@ class BoundedStore:
 
 
 def bounded(store: SessionStore, limit_s: float) -> SessionStore:
-    """The store within its budget; one in memory never waits, and needs none."""
+    """The store with a time limit. A store in memory never waits, so it needs none."""
     return store if isinstance(store, BoundedStore | MemoryStore) else BoundedStore(store, limit_s)
 
 
 def _unavailable(what: str) -> StorageUnavailable:
     return StorageUnavailable(
-        f"the store of conversations {what}",
+        f"the conversation store {what}",
         hint="Try again in a moment. Requests without session_id need no store.",
         retry_after_ms=1000,
     )

@@ -1,4 +1,4 @@
-"""One conversation in memory: its messages, in the forms in which they are asked for."""
+"""One conversation of the store in memory."""
 
 import json
 from collections.abc import Sequence
@@ -16,32 +16,32 @@ from archer_ws.sessions.storage.refusals import no_message, nothing_asked, taken
 from archer_ws.sessions.storage.values import EarlierMessage, StoredCompletion
 from archer_ws.sessions.storage.words import PREVIEW_MESSAGES, preview, snippet
 
-#: So many answers of a session are remembered as stored: retries come within a minute.
+#: For how many streams of a session their messages' ids are remembered, for retries, which come within a minute.
 STREAMS_REMEMBERED = 256
-#: What a session takes in a list beside its title and metadata, about, in bytes.
+#: The approximate overhead of a session in a list, in bytes.
 SESSION_LISTED_BYTES = 256
 
 
 @dataclass(slots=True)
 class Entry:
-    """A stored message: kept as a provider gets it, so that a turn copies and checks nothing."""
+    """A stored message, in the form in which a provider gets it, so that a turn need not convert it."""
 
     chat: ChatMessage
     stream_id: str
     status: StreamStatus
     created_at: datetime
     message_id: str
-    #: What it costs in memory, and what it takes of a model's context.
+    #: Its size in memory, in bytes, and its approximate tokens.
     size: int
     tokens: int
-    #: What is told of it beside that, where a model said it.
+    #: The completion, if a model generated it.
     completion: StoredCompletion | None = None
-    #: Its place in the order of storing, over all sessions.
+    #: Its number in the order of storing, over all sessions.
     number: int = 0
 
     @classmethod
     def of(cls, chat: ChatMessage, stream_id: str, status: StreamStatus, created_at: datetime) -> "Entry":
-        """A new message; it keeps the id that its client gave it."""
+        """An entry for a new message, which keeps the id that its client gave it."""
         chat = chat.without_place()
         return cls(
             chat,
@@ -55,7 +55,7 @@ class Entry:
 
     @classmethod
     def of_left(cls, left: EarlierMessage, message_id: str, stream_id: str, created_at: datetime) -> "Entry":
-        """A message that a stream leaves."""
+        """An entry for a message that a stream leaves."""
         entry = cls.of(left.chat, stream_id, left.status, created_at)
         entry.message_id = message_id
         if left.completion is not None:
@@ -64,7 +64,7 @@ class Entry:
 
     @classmethod
     def of_stored(cls, message: StoredMessage) -> "Entry":
-        """A message as it was exported."""
+        """An entry for an exported message."""
         chat = message.as_chat()
         entry = cls.of(chat, message.stream_id or "", message.status, message.created_at)
         entry.message_id = message.message_id
@@ -78,26 +78,26 @@ class Entry:
 
     @property
     def is_refused(self) -> bool:
-        """Whether it is an answer that the model declined to give."""
+        """Whether it is a refusal of the model."""
         return self.completion is not None and self.completion.refusal is not None
 
     @property
     def native(self) -> NativeTurn | None:
-        """What its provider must see again of it."""
+        """Its native turn, if it has one."""
         return self.completion.native if self.completion is not None else None
 
     @property
     def native_size(self) -> int:
-        """What that takes in memory, in bytes."""
+        """The size of its native turn, in bytes."""
         return native.size if (native := self.native) is not None else 0
 
     def forget_native(self) -> None:
-        """Keep its native turn no longer."""
+        """Remove its native turn."""
         self.size -= self.native_size
         self.completion = self.completion and replace(self.completion, native=None)
 
     def as_found(self, session_id: str, query: str) -> FoundMessage:
-        """The message as a search shows it."""
+        """The message as a result of a search."""
         return FoundMessage(
             session_id=session_id,
             message_id=self.message_id,
@@ -130,18 +130,18 @@ class Conversation:
     created_at: datetime
     updated_at: datetime
     used_at: float
-    #: What title and metadata take.
+    #: The size of title and metadata, in bytes.
     described_bytes: int = 0
     messages: list[Entry] = field(default_factory=list)
-    #: Those of them that are system messages.
+    #: The system messages among them.
     system: list[Entry] = field(default_factory=list)
-    #: How many of them are refusals.
+    #: The number of refusals among them.
     refused: int = 0
-    #: Those of them that have a native turn.
+    #: The messages among them that have a native turn.
     native: list[Entry] = field(default_factory=list)
     version: int = 1
     archived: bool = False
-    #: By stream and question, what the last streams left: it is stored, or was until it was replaced.
+    #: The ids of the messages that the latest streams left, by stream and question; also of replaced messages.
     _left_by_stream: dict[tuple[str, str], list[str]] = field(default_factory=dict)
 
     def as_session(self) -> Session:
@@ -165,17 +165,18 @@ class Conversation:
         return None
 
     def position_of(self, message_id: str) -> int | None:
-        """Where the message stands. The newest are asked for: they are looked at first."""
+        """The position of a message; None if there is none. Searched from the end, since recent messages are asked
+        for."""
         for position in range(len(self.messages) - 1, -1, -1):
             if self.messages[position].message_id == message_id:
                 return position
         return None
 
     def position_given(self, message_id: str, field_name: str) -> int:
-        """Where the message stands that a client named in a field.
+        """The position of a message that a client named in a field.
 
         Raises:
-            InvalidParams: nowhere.
+            InvalidParams: there is no such message.
         """
         position = self.position_of(message_id)
         if position is None:
@@ -183,7 +184,7 @@ class Conversation:
         return position
 
     def check_ids(self, turn: Sequence[ChatMessage], kept: int) -> None:
-        """Refuse a message of a turn whose id is taken, by one of the first `kept` messages or by another of the turn.
+        """Refuse a turn with a message whose id one of the first `kept` messages, or another one of the turn, has.
 
         Raises:
             Conflict: with the path of the id.
@@ -200,10 +201,10 @@ class Conversation:
             taken.add(message_id)
 
     def asked_before(self, position: int) -> int:
-        """Where the turn begins whose answer stands at `position`.
+        """The position of the question of the completion at `position`.
 
         Raises:
-            InvalidParams: no answer stands there, or nothing was asked before it.
+            InvalidParams: there is no completion at `position`, or no question before it.
         """
         if self.messages[position].chat.role is MessageRole.ASSISTANT:
             for begin in range(position - 1, -1, -1):
@@ -212,24 +213,24 @@ class Conversation:
         raise nothing_asked()
 
     def history_before(self, end: int, turn_tokens: int, budget_tokens: int | None) -> History:
-        """What goes before the turn that begins at `end`."""
+        """The history before the turn that begins at `end`, cut to the budget."""
         native = native_turns(self.messages) if self.native else {}
         own = sum(1 for entry in self.messages[end:] if entry.chat.role is MessageRole.SYSTEM)
         system = self.system[: len(self.system) - own]
         goes_on = self.messages[end].chat.role is MessageRole.TOOL
         before_turn: Sequence[Entry] = self.messages[:end]
-        # Looked for only where there is one: that takes a look at every message.
+        # Only if there is a refusal, since this scans all messages.
         told = without_refused(before_turn) if self.refused else before_turn
         return replace(fit_history(told, system, turn_tokens, budget_tokens, goes_on=goes_on), native_turns=native)
 
     def left_before(self, stream_id: str, after: str) -> list[str] | None:
-        """The ids of what the stream left behind that message, if that was put there before."""
+        """The ids of the messages that the stream left after that message; None if they have not been stored."""
         return self._left_by_stream.get((stream_id, after))
 
     def add_left(
         self, position: int, left: Sequence[EarlierMessage], stream_id: str, created_at: datetime
     ) -> list[Entry]:
-        """Put what a stream leaves behind the message at `position`."""
+        """Insert what a stream leaves after the message at `position`."""
         ids = ids_for(left, lambda message_id: self.position_of(message_id) is not None)
         entries = [
             Entry.of_left(each, message_id, stream_id, created_at) for each, message_id in zip(left, ids, strict=True)
@@ -243,7 +244,7 @@ class Conversation:
         return entries
 
     def stored(self, start: int, end: int) -> list[StoredMessage]:
-        """The messages of these places as clients see them."""
+        """The messages from `start` to before `end`, as clients see them."""
         parent = self.messages[start - 1].message_id if start > 0 else None
         found = []
         for entry in self.messages[start:end]:
@@ -253,13 +254,13 @@ class Conversation:
 
     def changed(self, now: datetime) -> None:
         """Count a change."""
-        # A clock that is set back does not make it an older one.
+        # A wall clock that is set back must not make it older.
         self.updated_at = max(self.updated_at, now)
         self.version += 1
 
     def past_native(self, kept: int, turn: Sequence[Entry]) -> list[Entry]:
-        """Which of the first `kept` messages have a native turn that no provider sees again once the turn stands behind
-        them, since it is of an earlier tool loop."""
+        """The messages, of the first `kept` ones, whose native turn is no longer needed once `turn` follows them, since
+        it belongs to an earlier tool loop."""
         if not self.native:
             return []
         messages = [*self.messages[:kept], *turn]
@@ -267,14 +268,14 @@ class Conversation:
         return [entry for entry in messages if entry.native is not None and id(entry.native) not in current]
 
     def forget_native(self, past: Sequence[Entry]) -> None:
-        """Keep the native turns of these messages no longer."""
+        """Remove the native turns of these messages."""
         for entry in past:
             entry.forget_native()
         if past:
             self.native = [entry for entry in self.native if entry.native is not None]
 
     def replace_end(self, position: int, turn: Sequence[Entry]) -> None:
-        """Put a turn in the place of whatever stands at `position` and behind it."""
+        """Replace the messages from `position` on with a turn."""
         gone = sum(1 for entry in self.messages[position:] if entry.chat.role is MessageRole.SYSTEM)
         self.refused -= sum(1 for entry in self.messages[position:] if entry.is_refused)
         if self.native:
@@ -286,6 +287,6 @@ class Conversation:
 
 
 def described_bytes(title: str | None, metadata: dict[str, Any] | None) -> int:
-    """What a session's title and metadata take, about, in bytes."""
+    """The approximate bytes of a session's title and metadata."""
     size = len(title.encode()) if title else 0
     return size + (len(json.dumps(metadata, ensure_ascii=False).encode()) if metadata else 0)

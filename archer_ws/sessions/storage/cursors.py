@@ -1,4 +1,4 @@
-"""Where a page of a list ended, as text that a client hands back. Pure."""
+"""Cursors: the position where a page of a list ended, as text that the client sends back. Pure."""
 
 import re
 from datetime import UTC, datetime, timedelta
@@ -14,33 +14,33 @@ _MICROSECOND = timedelta(microseconds=1)
 
 
 class SessionPlace(NamedTuple):
-    """Where a session stands among those sorted by their last change; later ones compare as greater."""
+    """The position of a session in the order of the last change. Later changes compare as greater."""
 
-    #: When it changed, in microseconds since 1970.
+    #: When it changed last, in microseconds since 1970.
     updated_us: int
     ordinal: int
 
 
 def microseconds(moment: datetime) -> int:
-    """A moment as whole microseconds since 1970, exactly."""
+    """A moment as whole microseconds since 1970, without rounding errors."""
     return (moment - _EPOCH) // _MICROSECOND
 
 
 def moment_of(since_1970_us: int) -> datetime:
-    """The moment of `microseconds`."""
+    """The inverse of `microseconds`."""
     return _EPOCH + timedelta(microseconds=since_1970_us)
 
 
 def order_of(cursor: str | None) -> SessionOrder:
-    """The order of the list that a cursor is of; of what is no cursor, and of none, the order by the last change."""
+    """The order of the list that a cursor belongs to. Without a valid cursor: by the last change."""
     return "created" if cursor is not None and _ORDINAL.fullmatch(cursor) else "updated"
 
 
 def ordinal_of(cursor: str) -> int:
-    """The ordinal that stands in a list's cursor.
+    """The ordinal in a list's cursor.
 
     Raises:
-        InvalidParams: the cursor is none of ours.
+        InvalidParams: the cursor is not valid.
     """
     if not _ORDINAL.fullmatch(cursor):
         raise foreign_cursor()
@@ -48,10 +48,10 @@ def ordinal_of(cursor: str) -> int:
 
 
 def place_of(cursor: str) -> SessionPlace:
-    """The place that stands in the cursor of a list sorted by the last change.
+    """The position in the cursor of a list that is sorted by the last change.
 
     Raises:
-        InvalidParams: the cursor is none of ours.
+        InvalidParams: the cursor is not valid.
     """
     found = _PLACE.fullmatch(cursor)
     if found is None:
@@ -60,5 +60,5 @@ def place_of(cursor: str) -> SessionPlace:
 
 
 def cursor_of(place: SessionPlace) -> str:
-    """The place as a cursor."""
+    """The cursor of a position."""
     return f"{place.updated_us}-{place.ordinal}"

@@ -1,7 +1,7 @@
-"""What a store on a disk keeps of streams, so that they outlive the process: their rows, and pieces of their logs.
+"""The streams in a store on a disk, which makes them outlive the process: their rows, and pieces of their logs.
 
-The store does not look into a log: a piece has a kind and bytes, and the end is a text. What they are is said in
-streams/pieces.py, when they are written in journaling.py.
+The store does not interpret a log: a piece has a kind and bytes, and the end is a text. streams/pieces.py defines their
+contents; journaling.py decides when they are written.
 """
 
 from collections.abc import Callable, Collection, Sequence
@@ -12,25 +12,25 @@ from typing import NamedTuple, Protocol
 from archer_ws.llm_gateway.types import StreamStatus
 from archer_ws.sessions.storage.values import StoredCompletion
 
-#: A principal, and the id of a stream of theirs.
+#: A principal, and the id of one of its streams.
 StreamKey = tuple[str, str]
 
 
 class LogPiece(NamedTuple):
-    """The events `first_seq..last_seq` of a log: a stretch of text of one kind, or one event that is no text."""
+    """The events `first_seq` to `last_seq` of a log: text of one kind, or one event that is not text."""
 
     first_seq: int
     last_seq: int
     kind: str
-    #: In UTF-8.
+    #: Its text in UTF-8, or the event as JSON.
     text: bytes
-    #: Where each event's text ends in the whole log, four bytes each; None for what is no text.
+    #: The offset in the whole log where each event's text ends, four bytes each; None if it is not text.
     ends: bytes | None
 
 
 @dataclass(frozen=True, slots=True)
 class StreamRecord:
-    """What is known of a stream when it is accepted."""
+    """A stream's row when it is accepted."""
 
     principal: str
     stream_id: str
@@ -44,33 +44,33 @@ class StreamRecord:
 
 @dataclass(frozen=True, slots=True)
 class LogEnd:
-    """A stream's last event, and what of its log was not written before.
+    """A stream's last event, and the rest of its log that is not written yet.
 
-    What was put under its number or later never came to be told.
+    Pieces that were stored with its number or later are deleted: their events were never appended to the log.
     """
 
     seq: int
     status: StreamStatus
     ended_at: datetime
-    #: The event as JSON, with the ids of these messages of the stream, too.
+    #: Returns the event as JSON, with the ids of the stream's stored messages added.
     ended: Callable[[Sequence[str]], str]
     pieces: Sequence[LogPiece]
 
 
 class LogPart(NamedTuple):
-    """What is new in a stream's log."""
+    """The new part of a stream's log."""
 
     key: StreamKey
     pieces: Sequence[LogPiece]
     end: LogEnd | None = None
-    #: What is needed to go on with a stream that waits for results, or that messages were steered into, as JSON; None
-    #: leaves what was kept before.
+    #: What a restart needs beside the log to go on with a stream that waits for tool results or has steered messages,
+    #: as JSON; None leaves the stored value as it is.
     loop: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class KeptStream:
-    """A stream of an earlier process, which has ended; its text is loaded when somebody asks for it."""
+    """An ended stream of an earlier process. Its log is loaded when a reader needs it."""
 
     record: StreamRecord
     status: StreamStatus
@@ -80,40 +80,45 @@ class KeptStream:
 
 @dataclass(frozen=True, slots=True)
 class WaitingStream:
-    """A stream of an earlier process that waits for the results of calls: it goes on."""
+    """A stream of an earlier process that waits for tool results, and goes on."""
 
     record: StreamRecord
-    #: Its whole log, and what `LogPart.loop` kept last.
+    #: Its whole log, and the last `LogPart.loop`.
     pieces: Sequence[LogPiece]
     loop: str
 
 
-#: What becomes of a stream whose process was lost, of the pieces that were kept and of `LogPart.loop`: its answer and
-#: its end; None where it goes on waiting.
+#: Ends a stream whose process was lost: from its row, its stored pieces and its `LogPart.loop` it makes the completion
+#: and the end. None if the stream goes on waiting.
 EndLost = Callable[[StreamRecord, Sequence[LogPiece], str | None], tuple[StoredCompletion, LogEnd] | None]
 
 
 class StreamJournal(Protocol):
-    """Streams on a disk. Their rows are made with their turns (SessionStore.begin_turn), and ended with their answers
-    (SessionStore.append_completion); with their session they go.
+    """Streams on a disk. A row is inserted together with its turn (SessionStore.begin_turn), ended together with its
+    completion (SessionStore.append_completion), and deleted with its session.
 
-    Everything may raise StorageUnavailable, and what writes StorageFull: then nothing was written.
+    All methods may raise StorageUnavailable, and those that write StorageFull; then nothing was written.
     """
 
     async def put(self, parts: Sequence[LogPart], forgotten: Collection[StreamKey] = ()) -> None:
-        """Keep what is new of running streams, and forget others: all of it, or nothing.
+        """Store the new parts of running streams, and delete the `forgotten` ones, in one transaction.
 
-        A piece that was put before may come again, or a longer one in its place. A stream that is not known, or has
-        ended, takes nothing.
+        A piece may be stored again, or replaced by a longer one. Parts of unknown or ended streams are ignored.
         """
 
     async def withdraw(self, key: StreamKey, request_id: str) -> None:
-        """Take out again what a request has stored that was refused before the store had done it: its stream, and its
-        messages, unless something stands behind them or they stand in the place of others."""
+        """Remove the stream and the messages of a request that was refused because the store was too slow: the store
+        may have stored them afterwards.
+
+        The messages stay if others follow them, or if they replaced others.
+        """
 
     async def load(self, key: StreamKey) -> list[LogPiece] | None:
-        """A stream's log without its end, in order; None where there is no such stream."""
+        """The pieces of a stream's log without its end, in order; None if there is no such stream."""
 
     async def recover(self, end_lost: EndLost, *, writes: bool = True) -> list[KeptStream | WaitingStream]:
-        """End what an earlier process left running, each with its answer in its session, but for what waits, and give
-        all of that process's streams, the oldest first. Without `writes` they are given as if that were done."""
+        """End the streams that earlier processes left running, store their completions, and return all streams of
+        earlier processes, oldest first. Waiting streams are returned without an end.
+
+        With `writes=False` nothing is written, but the result is the same.
+        """

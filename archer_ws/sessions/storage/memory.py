@@ -1,4 +1,4 @@
-"""Conversations in this process's memory (see storage/store.py for what a store is)."""
+"""The conversation store in memory (see storage/store.py)."""
 
 import asyncio
 import heapq
@@ -38,20 +38,20 @@ from archer_ws.sessions.storage.words import finder
 __all__ = ["MESSAGE_OVERHEAD_BYTES", "PAGE_MAX", "MemoryStore", "SessionStore"]
 
 PAGE_MAX = PAGE_ITEMS_MAX
-#: So much is searched in one turn of the loop, about: some milliseconds.
+#: The approximate amount of text that is searched in one loop iteration, in characters; takes some milliseconds.
 SEARCH_SLICE_CHARS = 128 * 1024
 
 
 class MemoryStore:
-    """Conversations in this process's memory, bounded in number, bytes and age, with a share for every principal.
+    """Conversations in memory, with limits of number, bytes and age, which principals share (see Shares).
 
     Args:
-        sessions_max: sessions over all principals.
-        bytes_max: all sessions together: their messages' UTF-8 bytes, MESSAGE_OVERHEAD_BYTES for each, titles and
-            metadata. Answers are kept even beyond it.
-        idle_ttl_s: a session untouched for so long is forgotten.
-        principals: those known beforehand, each with a share of its own of sessions and bytes (see Shares).
-        clock: monotonic seconds.
+        sessions_max: the limit of sessions of all principals.
+        bytes_max: the limit of all sessions together, in bytes: the text of messages in UTF-8, MESSAGE_OVERHEAD_BYTES
+            for each message, titles and metadata. Completions are stored even beyond the limit.
+        idle_ttl_s: a session that is not used for so long is deleted, in seconds.
+        principals: the configured principals.
+        clock: a monotonic clock, in seconds.
     """
 
     def __init__(
@@ -67,49 +67,52 @@ class MemoryStore:
         self._sizes = Shares(bytes_max, principals)
         self._idle_ttl_s = idle_ttl_s
         self._clock = clock
-        # Least recently used first, over all principals.
+        # In order of use over all principals, the least recent first.
         self._conversations: OrderedDict[tuple[str, str], Conversation] = OrderedDict()
         # In the order of their creation, by principal and ordinal.
         self._by_principal: dict[str, dict[int, Conversation]] = {}
         self._next_ordinal = 1
-        #: How many messages name each file.
+        #: The number of messages that name each file.
         self._files: Counter[str] = Counter()
-        # Of messages.
+        # The number of the next message.
         self._next_number = 1
 
     @property
     def trouble(self) -> ArcherError | None:
-        """Nothing ever keeps it from storing."""
+        """None: it can always write."""
         return None
 
     @property
     def journal(self) -> StreamJournal | None:
-        """Streams go with the process."""
+        """None: streams do not outlive the process."""
         return None
 
     @property
     def place(self) -> Mapping[str, str]:
-        """In memory."""
-        return {"place": "memory", "hint": "They go with this process. ARCHER_STORE=sqlite keeps them in a file."}
+        """In memory, and how to change that."""
+        return {
+            "place": "memory",
+            "hint": "They are lost when this process ends. ARCHER_STORE=sqlite stores them in a file.",
+        }
 
     @property
     def is_whole(self) -> bool:
-        """It knows of all conversations that there are."""
+        """True: there is no file that could be damaged."""
         return True
 
     def open_now(self) -> None:
-        """There is nothing to open."""
+        """Does nothing."""
 
     async def open(self) -> None:
-        """There is nothing to open."""
+        """Does nothing."""
 
     async def aclose(self) -> None:
-        """What is in memory stays there until the process ends."""
+        """Does nothing: the conversations stay in memory until the process ends."""
 
     async def create(
         self, principal: str, session_id: str | None, title: str | None, metadata: dict[str, Any] | None
     ) -> tuple[Session, bool]:
-        """The session, and whether it is new; an existing one is left as it is.
+        """Create a session. Returns it, and whether it is new; an existing session is returned unchanged.
 
         Raises:
             Overloaded: the store is full.
@@ -128,10 +131,10 @@ class MemoryStore:
     async def messages(
         self, principal: str, session_id: str, before: str | None = None, limit: int | None = None
     ) -> list[StoredMessage]:
-        """The messages in order, up to (and without) `before`; with a limit the newest of them.
+        """The messages in order: those before the message `before`, or all; with a limit the newest of these.
 
         Raises:
-            InvalidParams: `before` is no message of the session.
+            InvalidParams: `before` is not a message of the session.
         """
         conversation = self._use(principal, session_id)
         end = len(conversation.messages) if before is None else conversation.position_given(before, "cursor")
@@ -140,13 +143,13 @@ class MemoryStore:
     async def detail(
         self, principal: str, session_id: str, before: str | None, limit: int
     ) -> tuple[Session, list[StoredMessage]]:
-        """`get` and `messages` of one moment."""
+        """`get` and `messages` of the same moment."""
         return await self.get(principal, session_id), await self.messages(principal, session_id, before, limit)
 
     async def history(
         self, principal: str, session_id: str, *, before: str, turn_tokens: int, budget_tokens: int | None
     ) -> History:
-        """What goes before the turn that begins with message `before`."""
+        """The history before the turn that begins with message `before`, cut to the budget."""
         conversation = self._use(principal, session_id)
         end = conversation.position_of(before)
         return NO_HISTORY if end is None else conversation.history_before(end, turn_tokens, budget_tokens)
@@ -160,10 +163,10 @@ class MemoryStore:
         order: SessionOrder = "created",
         archived: bool | None = None,
     ) -> SessionPage:
-        """Sessions, newest first; no more than PAGE_BYTES_MAX of them, but one at least.
+        """A page of sessions, newest first, of at most PAGE_BYTES_MAX, but at least one session.
 
         Raises:
-            InvalidParams: the cursor is none of ours, or of another order.
+            InvalidParams: the cursor is not valid, or belongs to another order.
         """
         self._expire()
         items: list[Session] = []
@@ -179,7 +182,7 @@ class MemoryStore:
     def _behind(
         self, principal: str, limit: int, cursor: str | None, order: SessionOrder, archived: bool | None
     ) -> Iterable[Conversation]:
-        """The sessions behind a cursor, in their order: one more than the limit at least, where there are so many."""
+        """The sessions after a cursor in the list's order. May end after `limit` + 1 sessions."""
         mine = self._by_principal.get(principal, {})
         wanted = (each for each in reversed(mine.values()) if archived is None or each.archived is archived)
         if order == "created":
@@ -189,10 +192,10 @@ class MemoryStore:
         return heapq.nlargest(limit + 1, (each for each in wanted if place is None or _place(each) < place), key=_place)
 
     async def search(self, principal: str, query: str, limit: int, cursor: str | None) -> SearchPage:
-        """The messages that have all words of the query, the last stored first.
+        """The messages that contain all words of the query, the last stored first.
 
         Raises:
-            InvalidParams: the query is blank, or the cursor none of ours.
+            InvalidParams: the query is blank, or the cursor is not valid.
         """
         self._expire()
         before = self._next_number if cursor is None else ordinal_of(cursor)
@@ -205,7 +208,7 @@ class MemoryStore:
                     found.append((entry.number, entry.as_found(conversation.session_id, query)))
                 looked_at += len(entry.chat.content) + MESSAGE_OVERHEAD_BYTES
                 if looked_at > SEARCH_SLICE_CHARS:
-                    # Others have their turn.
+                    # Let other tasks run.
                     looked_at = 0
                     await asyncio.sleep(0)
         first = heapq.nlargest(limit + 1, found, key=itemgetter(0))
@@ -224,11 +227,11 @@ class MemoryStore:
         archived: bool | None = None,
         version: int | None = None,
     ) -> Session:
-        """The session with what is not None changed.
+        """Change what is not None, and return the session.
 
         Raises:
-            Conflict: it has another version.
-            Overloaded: there is no room for it.
+            Conflict: the session has another version.
+            Overloaded: there is no room for the change.
         """
         conversation = self._use(principal, session_id)
         check_version(version, conversation.version)
@@ -239,18 +242,18 @@ class MemoryStore:
         return conversation.as_session()
 
     async def delete(self, principal: str, session_id: str) -> None:
-        """Forget the session and its messages."""
+        """Delete the session and its messages."""
         self._use(principal, session_id)
         self._forget((principal, session_id))
 
     async def named_files(self, principal: str | None = None, session_id: str | None = None) -> set[str]:
-        """The ids of the files that stored messages name: those of one session, or of all of all principals."""
+        """The ids of the files that stored messages name: of one session, or of all sessions of all principals."""
         if principal is None or session_id is None:
             return set(self._files)
         return set(_files_of(self._use(principal, session_id).messages))
 
     async def delete_all(self, principal: str) -> int:
-        """Forget all of a principal's sessions, and tell how many there were."""
+        """Delete all of a principal's sessions, and return their number."""
         self._expire()
         mine = [each.session_id for each in self._by_principal.get(principal, {}).values()]
         for session_id in mine:
@@ -260,11 +263,11 @@ class MemoryStore:
     async def fork(
         self, principal: str, session_id: str, *, before: str | None = None, new_session_id: str | None = None
     ) -> Session:
-        """A new session with the messages of this one, up to (and without) `before`; they keep their ids.
+        """Create a session with copies of this one's messages: of those before the message `before`, or of all.
 
         Raises:
-            InvalidParams: `before` is no message of the session.
-            Conflict: there is a session with the new id.
+            InvalidParams: `before` is not a message of the session.
+            Conflict: a session with the new id exists.
             Overloaded: the store is full.
         """
         source = self._use(principal, session_id)
@@ -291,13 +294,14 @@ class MemoryStore:
         budget_tokens: int | None = None,
         record: StreamRecord | None = None,
     ) -> StoredTurn:
-        """Store a turn's messages in the place of `replace_from` and what follows it, and take the history before them.
+        """Store a turn's messages, and read the history before them. With `replace_from`, that message and all that
+        follow it are replaced.
 
         Raises:
-            InvalidParams: `replace_from` is no message of the session, or without messages no answer of it; or a result
-                answers no open call.
-            Conflict: another message has the message_id, or the session another version.
-            Overloaded: the store is full.
+            InvalidParams: `replace_from` is not a message of the session, or, without messages, not a completion of it;
+                or a tool result is for no open call.
+            Conflict: another message has the message_id, or the session has another version.
+            Overloaded: the store, or the principal's share of it, is full.
         """
         conversation = self._use(principal, session_id)
         check_version(version, conversation.version)
@@ -335,9 +339,9 @@ class MemoryStore:
         stream_id: str,
         end: LogEnd | None = None,
     ) -> list[str]:
-        """Store what a stream leaves behind its turn's last message; nothing happens if that message is gone by now.
+        """Store what a stream leaves after its turn's last message; does nothing if that message was deleted.
 
-        Repeated for the same stream and message it changes nothing.
+        Idempotent for the same stream and message.
         """
         conversation = self._use(principal, session_id)
         position = conversation.position_of(after)
@@ -355,12 +359,12 @@ class MemoryStore:
         return [entry.message_id for entry in entries]
 
     async def principals(self) -> list[str]:
-        """All who have sessions, sorted."""
+        """All principals that have sessions, sorted."""
         self._expire()
         return sorted(self._by_principal)
 
     async def export(self, principal: str) -> AsyncIterator[ExportedSession]:
-        """All of a principal's conversations, the oldest first."""
+        """All of a principal's conversations, oldest first."""
         last = 0
         while found := [each for each in self._by_principal.get(principal, {}).values() if each.ordinal > last][:1]:
             (conversation,) = found
@@ -370,10 +374,10 @@ class MemoryStore:
             )
 
     async def import_session(self, principal: str, exported: ExportedSession) -> Session:
-        """Store a conversation as it was exported.
+        """Store an exported conversation.
 
         Raises:
-            Conflict: there is a session with its id, or two of its messages have one id.
+            Conflict: a session with its id exists, or two of its messages have the same id.
             Overloaded: the store is full.
         """
         self._expire()
@@ -390,18 +394,18 @@ class MemoryStore:
         return conversation.as_session()
 
     async def backup(self, path: Path) -> None:
-        """There is no file to copy.
+        """Not supported: there is no file.
 
         Raises:
             Unsupported: always.
         """
         raise Unsupported(
-            "conversations are kept in memory alone: there is nothing to back up",
+            "conversations are only in memory, so there is no file to back up",
             hint="Set ARCHER_STORE=sqlite, or export the conversations.",
         )
 
     def _begin(self, key: tuple[str, str], title: str | None, metadata: dict[str, Any] | None) -> Conversation:
-        """A new session.
+        """Add a new session.
 
         Raises:
             Overloaded: the store is full.
@@ -426,7 +430,7 @@ class MemoryStore:
         self._sizes.take(principal, _size(messages))
 
     def _number(self, entries: Sequence[Entry]) -> None:
-        """Give each its place in the order of storing."""
+        """Give each message its number in the order of storing."""
         for entry in entries:
             entry.number = self._next_number
             self._next_number += 1
@@ -443,10 +447,10 @@ class MemoryStore:
     def _describe(
         self, principal: str, conversation: Conversation, title: str | None, metadata: dict[str, Any] | None
     ) -> None:
-        """Set what is not None.
+        """Set title and metadata, unless they are None.
 
         Raises:
-            Overloaded: there is no room for it.
+            Overloaded: there is no room for the change.
         """
         title = conversation.title if title is None else title
         metadata = conversation.metadata if metadata is None else metadata
@@ -459,9 +463,9 @@ class MemoryStore:
     def _check_room(self, principal: str, change: int) -> None:
         if change > 0 and not self._sizes.has_room(principal, change):
             raise Overloaded(
-                "the stored sessions take all the memory they may"
+                "the stored sessions have reached their limit of memory"
                 if self._sizes.is_full(change)
-                else "your stored sessions take all the memory they may: the others' share is left",
+                else "your stored sessions have reached their limit of memory; the rest is reserved for others",
                 hint="Delete sessions that are no longer needed, or raise SESSION_BYTES_MAX.",
             )
 

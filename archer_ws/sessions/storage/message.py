@@ -1,4 +1,4 @@
-"""A stored message, from what it was sent or said as to what clients see, and what it costs. Pure."""
+"""Converts messages between the forms of providers, stores and clients, and estimates their size. Pure."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -10,22 +10,23 @@ from archer_ws.llm_gateway.types import ChatMessage, MessageRole, StreamStatus
 from archer_ws.sessions.models import StoredMessage
 from archer_ws.sessions.storage.values import EarlierMessage, StoredCompletion
 
-#: What a stored message costs beside its text, about, in bytes (measured): without it, empty ones would cost nothing.
+#: The approximate overhead of a stored message, in bytes (measured). It is counted so that empty messages are limited,
+#: too.
 MESSAGE_OVERHEAD_BYTES = 1024
-#: What each of its calls costs beside the arguments, likewise.
+#: The overhead of each of its calls.
 CALL_OVERHEAD_BYTES = 768
-#: What each of its parts costs, likewise.
+#: The overhead of each of its parts.
 PART_OVERHEAD_BYTES = 768
 
 
 def chat_bytes(chat: ChatMessage) -> int:
-    """What a message costs in memory, about."""
+    """The approximate bytes that a message takes in memory."""
     size = chat.text_bytes + MESSAGE_OVERHEAD_BYTES + CALL_OVERHEAD_BYTES * len(chat.tool_calls or ())
     return size + parts_bytes(chat) if chat.parts else size
 
 
 def parts_bytes(chat: ChatMessage) -> int:
-    """What a message's parts cost in memory: their text stands beside the message's own."""
+    """The bytes of a message's parts: their text is stored in addition to the message's own."""
     return sum(map(_part_bytes, chat.parts or ()))
 
 
@@ -37,7 +38,7 @@ def _part_bytes(part: Part) -> int:
 
 
 def completion_bytes(completion: StoredCompletion) -> int:
-    """What is told of an answer beside its text and calls costs, about, in bytes."""
+    """The approximate bytes of a completion without its text and calls."""
     refused = (completion.refusal.text or "") if completion.refusal else ""
     failed = f"{completion.error.message}{completion.error.hint or ''}" if completion.error else ""
     size = sum(len(text.encode()) for text in (completion.reasoning or "", refused, failed))
@@ -45,15 +46,16 @@ def completion_bytes(completion: StoredCompletion) -> int:
 
 
 def chat_of(completion: StoredCompletion) -> ChatMessage:
-    """An answer as a provider gets it in the next turn."""
-    # Validated as it came.
+    """A completion as a provider gets it in the next turn."""
+    # Validated when it was received.
     return ChatMessage.model_construct(
         role=MessageRole.ASSISTANT, content=completion.content, name=None, tool_calls=list(completion.calls) or None
     )
 
 
 def left_by(completion: StoredCompletion) -> list[EarlierMessage]:
-    """The messages that a stream leaves, in order, its last answer among them; none is made of what says nothing."""
+    """All messages that a stream leaves, in order: the earlier ones, and the last completion. Empty completions are
+    left out."""
     left = [*completion.earlier, EarlierMessage(chat_of(completion), replace(completion, earlier=()))]
     return [
         each if each.completion is None else EarlierMessage(chat_of(each.completion), each.completion)
@@ -63,7 +65,7 @@ def left_by(completion: StoredCompletion) -> list[EarlierMessage]:
 
 
 def ids_for(left: Sequence[EarlierMessage], is_taken: Callable[[str], bool]) -> list[str]:
-    """An id for each message: the one that its sender gave it, unless another message has it."""
+    """An id for each message: the one that its sender gave it if it is free, otherwise a new one."""
     ids: list[str] = []
     for each in left:
         given = each.chat.message_id
@@ -72,7 +74,7 @@ def ids_for(left: Sequence[EarlierMessage], is_taken: Callable[[str], bool]) -> 
 
 
 def completion_of(message: StoredMessage) -> StoredCompletion:
-    """The answer that a stored message of the assistant is."""
+    """The completion of a stored message of the assistant."""
     return StoredCompletion(
         message.content,
         message.status,

@@ -1,4 +1,4 @@
-"""How stores refuse what a client asked of them, each in the same words. Pure."""
+"""The errors that all stores raise for invalid requests, so that each has the same text everywhere. Pure."""
 
 from archer_ws.core.exceptions import (
     Conflict,
@@ -14,37 +14,37 @@ from archer_ws.sessions.shares import Shares
 
 
 def no_session(session_id: str) -> SessionNotFound:
-    """The principal has no session of that id."""
+    """The principal has no session with this id."""
     return SessionNotFound(
         f"there is no session {session_id!r}",
-        hint="Create it first (POST /api/v1/sessions takes a session_id of your own), or leave session_id out.",
+        hint="Create it first (POST /api/v1/sessions accepts a session_id of your own), or leave session_id out.",
     )
 
 
 def no_message(message_id: str, field_name: str) -> InvalidParams:
-    """The session has no message that a field names."""
+    """A field names a message that the session does not have."""
     message = f"the session has no message {message_id!r}"
     return InvalidParams(
         f"{field_name}: {message}",
-        hint="GET the session: its messages carry their message_id.",
+        hint="GET the session: its messages have their message_id.",
         errors=[FieldError(path=field_name, message=message)],
     )
 
 
 def taken_message_id(message_id: str, place: int) -> Conflict:
-    """The message at that place of a turn has an id that another message has."""
+    """A message of a turn has the id of another message; `place`: its index in the turn."""
     path = f"messages.{place}.message_id"
-    message = f"the session has a message {message_id!r}"
+    message = f"the session already has a message {message_id!r}"
     return Conflict(
         f"{path}: {message}",
-        hint="Mint a fresh id for each message; to say one anew, name it in replace_from.",
+        hint="Mint a fresh id for each message. To replace a message, name it in replace_from.",
         errors=[FieldError(path=path, message=message)],
     )
 
 
 def taken_session_id(session_id: str, field_name: str) -> Conflict:
-    """There is a session with the id that a new one shall have."""
-    message = f"there is a session {session_id!r}"
+    """A session with the id for a new one exists."""
+    message = f"a session {session_id!r} exists"
     return Conflict(
         f"{field_name}: {message}",
         hint="Choose another id, or leave it out.",
@@ -53,8 +53,8 @@ def taken_session_id(session_id: str, field_name: str) -> Conflict:
 
 
 def nothing_asked() -> InvalidParams:
-    """What shall be asked again is no answer."""
-    message = "without messages, replace_from names the answer that is to be given again"
+    """`replace_from` names no completion, but the request has no messages."""
+    message = "without messages, replace_from must name a message of the assistant, which is generated again"
     return InvalidParams(
         f"replace_from: {message}",
         hint="Name a message of the assistant, or send messages.",
@@ -67,23 +67,23 @@ def stale_version(given: int, current: int) -> Conflict:
     message = f"the session has version {current}, not {given}"
     return Conflict(
         f"version: {message}",
-        hint="GET the session, look at what has changed, and send the change again with its version.",
+        hint="GET the session, check what has changed, and send the request again with its current version.",
         errors=[FieldError(path="version", message=message)],
     )
 
 
 def check_version(given: int | None, current: int) -> None:
-    """Refuse a version that is not the session's.
+    """Refuse a request that names another version than the session has.
 
     Raises:
-        Conflict: it is another.
+        Conflict: the versions differ.
     """
     if given is not None and given != current:
         raise stale_version(given, current)
 
 
 def renamed(error: RequestError, field_name: str, given_as: str) -> RequestError:
-    """What a store says of a field, for who gave it by another name."""
+    """A store's error about a field, under the name that the field has in the request."""
     if [each.path for each in error.errors] != [field_name]:
         return error
     return type(error)(
@@ -94,46 +94,46 @@ def renamed(error: RequestError, field_name: str, given_as: str) -> RequestError
 
 
 def foreign_cursor() -> InvalidParams:
-    """A cursor is none of ours."""
-    return InvalidParams("cursor is not one that this server gave", hint="Pass next_cursor as it came.")
+    """A cursor is not valid."""
+    return InvalidParams("cursor is not one of this server's cursors", hint="Pass next_cursor unchanged.")
 
 
 def blank_query() -> InvalidParams:
-    """There is nothing to search for."""
+    """A query is blank."""
     return InvalidParams(
         "query: is blank",
-        hint="Send what is to be looked for.",
+        hint="Send one or more words to search for.",
         errors=[FieldError(path="query", message="is blank")],
     )
 
 
-def too_many_words(count: int, most: int) -> InvalidParams:
-    """A query has more words than are looked for."""
-    message = f"has {count} words, the most is {most}"
+def too_many_words(count: int, limit: int) -> InvalidParams:
+    """A query has too many words."""
+    message = f"has {count} words, the limit is {limit}"
     return InvalidParams(
         f"query: {message}",
-        hint="Send the few words that tell most.",
+        hint="Send fewer words.",
         errors=[FieldError(path="query", message=message)],
     )
 
 
 def check_count(counts: Shares, principal: str) -> None:
-    """Refuse one session more than are kept, or than the principal's share of them.
+    """Refuse a new session if the limit, or the principal's share of it, is reached.
 
     Raises:
-        Overloaded: with what to do.
+        Overloaded: it is.
     """
     if not counts.has_room(principal, 1):
         raise Overloaded(
-            f"{counts.taken} sessions are stored, the most this server keeps"
+            f"{counts.taken} sessions are stored, which is this server's limit"
             if counts.is_full(1)
-            else f"{counts.of(principal)} of your sessions are stored: the others' share is left",
+            else f"{counts.of(principal)} of your sessions are stored; the rest of the limit is reserved for others",
             hint="Delete sessions that are no longer needed, or raise SESSIONS_MAX.",
         )
 
 
 def check_exported(exported: ExportedSession) -> None:
-    """Refuse a conversation of which two messages have one id.
+    """Refuse an exported conversation in which two messages have the same id.
 
     Raises:
         Conflict: with the path of the second.
@@ -148,6 +148,6 @@ def check_exported(exported: ExportedSession) -> None:
 def not_open() -> StorageUnavailable:
     """The store was not opened, or is closed."""
     return StorageUnavailable(
-        "the store of conversations is not open",
+        "the conversation store is not open",
         hint="Start the application with its lifespan: archer-ws serve does, and uvicorn with --lifespan on.",
     )

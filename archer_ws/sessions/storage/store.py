@@ -1,12 +1,12 @@
-"""What the manager and the endpoints need of any store of conversations.
+"""The protocol of a conversation store, as the manager and the endpoints use it.
 
-A store keeps sessions and their messages per principal. It does not know streams; that one session runs one stream at
-a time is the manager's rule. One call is one transaction, but where its docstring says otherwise: cancelled, it is done
-or not, and never by half; what it told its caller is kept. How long one may take, and what an unexpected exception
-means, is storage/bounded.py's.
+A store has sessions and their messages, by principal. It does not know streams: that a session runs one stream at a
+time is enforced by the manager. Each call is one transaction unless its docstring says otherwise: if it is cancelled,
+it has happened entirely or not at all, and once it has returned, its result is stored. storage/bounded.py limits the
+time of calls and converts unexpected exceptions.
 
-A message that is replaced goes from every list, count, history and search. A store on disk keeps it, hidden, until its
-session goes.
+A replaced message disappears from all lists, counts, histories and searches. A store on a disk still has it, hidden,
+until its session is deleted.
 """
 
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -22,51 +22,52 @@ from archer_ws.sessions.storage.values import SessionOrder, StoredCompletion, St
 
 
 class SessionStore(Protocol):
-    """What names a session raises SessionNotFound where there is none, but `create` and `import_session`.
+    """All methods with a `session_id` except `create` and `import_session` raise SessionNotFound if there is no session
+    with this id.
 
-    Everything may raise StorageUnavailable, and what writes StorageFull: then nothing was written.
+    All methods may raise StorageUnavailable, and those that write StorageFull; then nothing was written.
     """
 
     @property
     def trouble(self) -> ArcherError | None:
-        """What keeps it from storing, as far as it knows; None where nothing does."""
+        """The known reason why the store can't write at present; None if there is none."""
 
     @property
     def place(self) -> Mapping[str, str]:
-        """Where conversations are kept, and what to set to have it otherwise: for the log."""
+        """Where conversations are stored, and the settings that change that; for the log."""
 
     @property
     def journal(self) -> StreamJournal | None:
-        """What keeps its streams; None where they go with the process."""
+        """The store of streams; None if streams do not outlive the process."""
 
     @property
     def is_whole(self) -> bool:
-        """Whether it knows of all conversations: not where a damaged file with some of them is kept aside."""
+        """Whether the store has all conversations; False while a damaged file with some of them is set aside."""
 
     def open_now(self) -> None:
-        """`open`, for who has no event loop yet.
+        """`open`, for callers without an event loop.
 
         Raises:
             StorageUnavailable: as `open`.
         """
 
     async def open(self) -> None:
-        """Make it ready, if it is not; before, and after `aclose`, it serves nothing.
+        """Open the store, if it is not open. Before this, and after `aclose`, all other methods fail.
 
         Raises:
             StorageUnavailable: it can't be opened; the hint says what to do.
         """
 
     async def aclose(self) -> None:
-        """Finish what was begun, and let go of everything. Harmless to repeat."""
+        """Finish pending calls, and close the store. Harmless to repeat."""
 
     async def create(
         self, principal: str, session_id: str | None, title: str | None, metadata: dict[str, Any] | None
     ) -> tuple[Session, bool]:
-        """The session, and whether it is new; an existing one is left as it is.
+        """Create a session. Returns it, and whether it is new; an existing session is returned unchanged.
 
         Raises:
-            Overloaded: there are too many sessions, or of this principal.
+            Overloaded: there are too many sessions, in all or of this principal.
             StorageFull: there is no room for it.
         """
 
@@ -76,29 +77,29 @@ class SessionStore(Protocol):
     async def messages(
         self, principal: str, session_id: str, before: str | None = None, limit: int | None = None
     ) -> list[StoredMessage]:
-        """The messages in order, up to (and without) `before`; with a limit the newest of them.
+        """The messages in order: those before the message `before`, or all; with a limit the newest of these.
 
         Raises:
-            InvalidParams: `before` is no message of the session.
+            InvalidParams: `before` is not a message of the session.
         """
 
     async def detail(
         self, principal: str, session_id: str, before: str | None, limit: int
     ) -> tuple[Session, list[StoredMessage]]:
-        """`get` and `messages` of one moment.
+        """`get` and `messages` in one transaction.
 
         Raises:
-            InvalidParams: `before` is no message of the session.
+            InvalidParams: `before` is not a message of the session.
         """
 
     async def history(
         self, principal: str, session_id: str, *, before: str, turn_tokens: int, budget_tokens: int | None
     ) -> History:
-        """What goes before the turn that begins with message `before` (see history.fit_history).
+        """The history before the turn that begins with message `before`, cut to the budget (see history.fit_history).
 
-        A turn that begins with results goes on with the last one, which stays whole. The work is bounded by what is
-        kept. A turn that is gone has no history. With it come the native turns of the tool loop that the session's last
-        message belongs to (see history.native_turns); those of earlier loops may be forgotten.
+        If the turn begins with tool results, the turn before it stays whole. If the turn was deleted, the history is
+        empty. The result includes the native turns of the tool loop that the session's last message belongs to (see
+        history.native_turns); native turns of earlier loops may have been deleted.
         """
 
     async def page(
@@ -110,23 +111,24 @@ class SessionStore(Protocol):
         order: SessionOrder = "created",
         archived: bool | None = None,
     ) -> SessionPage:
-        """Sessions, newest first; no more than PAGE_BYTES_MAX of them, but one at least.
+        """A page of sessions, newest first, of at most PAGE_BYTES_MAX, but at least one session.
 
-        Sorted by creation, no session is missed or seen twice whatever happens meanwhile; by their last change, one
-        that changes moves to the beginning. `archived` takes those alone that are, or are not.
+        In the order of creation, the pages together have each session exactly once, even if sessions change meanwhile.
+        In the order of the last change, a session that changes moves to the beginning. `archived`: only sessions that
+        are archived (True) or not (False).
 
         Raises:
-            InvalidParams: the cursor is none of ours, or of another order.
+            InvalidParams: the cursor is not valid, or belongs to another order.
         """
 
     async def search(self, principal: str, query: str, limit: int, cursor: str | None) -> SearchPage:
-        """The messages that have all words of the query, the last stored first; its last word may be the beginning of
-        one, as it may still be typed.
+        """The messages that contain all words of the query, the last stored first.
 
-        Neither case nor accents matter. A query without any letter or digit is looked for as it stands.
+        The query's last word also matches the beginning of a word, since it may still be being typed. Case and accents
+        are ignored. A query without letters and digits is searched for literally.
 
         Raises:
-            InvalidParams: the query is blank, or the cursor none of ours.
+            InvalidParams: the query is blank, or the cursor is not valid.
         """
 
     async def update(
@@ -139,37 +141,37 @@ class SessionStore(Protocol):
         archived: bool | None = None,
         version: int | None = None,
     ) -> Session:
-        """The session with what is not None changed, if it still has the version, where one is given.
+        """Change what is not None, and return the session. If `version` is given, the session must have it.
 
         Raises:
-            Conflict: it has another version.
-            StorageFull: there is no room for it.
+            Conflict: the session has another version.
+            StorageFull: there is no room for the change.
         """
 
     async def delete(self, principal: str, session_id: str) -> None:
-        """Forget the session and its messages; nothing of their text is left a minute later."""
+        """Delete the session and its messages. A minute later nothing of their text is left in the store's files."""
 
     async def named_files(self, principal: str | None = None, session_id: str | None = None) -> set[str]:
-        """The ids of the files that stored messages name: those of one session, or of all of all principals. Where
-        messages that were replaced are kept hidden, they name theirs still.
+        """The ids of the files that stored messages name: of one session, or of all sessions of all principals.
 
-        An id tells its principal: nobody has another's.
+        Hidden messages are included. File ids are unique over all principals.
         """
 
     async def delete_all(self, principal: str) -> int:
-        """Forget all of a principal's sessions, and tell how many there were.
+        """Delete all of a principal's sessions, and return their number.
 
-        Many go in several transactions: interrupted, it may be called again.
+        Uses several transactions if there are many. If it is interrupted, it may be called again.
         """
 
     async def fork(
         self, principal: str, session_id: str, *, before: str | None = None, new_session_id: str | None = None
     ) -> Session:
-        """A new session with the messages of this one, up to (and without) `before`; they keep their ids.
+        """Create a session with copies of this one's messages: of those before the message `before`, or of all. The
+        copies have the same ids.
 
         Raises:
-            InvalidParams: `before` is no message of the session.
-            Conflict: there is a session with the new id.
+            InvalidParams: `before` is not a message of the session.
+            Conflict: a session with the new id exists.
             Overloaded, StorageFull: as `create`.
         """
 
@@ -186,22 +188,27 @@ class SessionStore(Protocol):
         budget_tokens: int | None = None,
         record: StreamRecord | None = None,
     ) -> StoredTurn:
-        """Store a turn's messages in the place of `replace_from` and what follows it; each keeps its message_id, if it
-        has one. And take the history that goes before them.
+        """Store a turn's messages, and read the history before them. With `replace_from`, that message and all that
+        follow it are replaced. A message keeps its message_id, if it has one.
 
-        Without messages, `replace_from` is an answer, and what goes is asked again.
+        Without messages, `replace_from` is a completion: it is removed, and its question is generated again.
 
         Args:
-            version: what the session must have, where a message of it is replaced.
-            turn_tokens: about how many tokens the request takes, without stored messages that are asked again.
-            budget_tokens: how many the history and the turn may take; None as far as is known.
-            record: the stream, where the store's journal shall keep it.
+            principal: the owner of the session.
+            session_id: the session.
+            messages: the turn's messages.
+            stream_id: the stream that they belong to.
+            replace_from: the id of the first message to be replaced.
+            version: the version that the session must have, if given.
+            turn_tokens: the approximate tokens of the request, without stored messages that are sent again.
+            budget_tokens: the limit of tokens of history and turn together; None if it is unknown.
+            record: the stream's row, if the store's journal stores the stream.
 
         Raises:
-            InvalidParams: `replace_from` is no message of the session, or without messages no answer with a question
-                before it; or a result answers no open call (see results.check_open).
-            Conflict: another message has the message_id, or the session another version.
-            Overloaded, StorageFull: the store is full, or the principal's share of it.
+            InvalidParams: `replace_from` is not a message of the session, or, without messages, not a completion with a
+                question before it; or a tool result is for no open call (see results.check_open).
+            Conflict: another message has the message_id, or the session has another version.
+            Overloaded, StorageFull: the store, or the principal's share of it, is full.
         """
 
     async def append_completion(
@@ -214,36 +221,42 @@ class SessionStore(Protocol):
         stream_id: str,
         end: LogEnd | None = None,
     ) -> list[str]:
-        """Store what a stream leaves (the messages of its earlier steps, and its answer) behind its turn's last
-        message, unless it is empty or that message is gone by now.
+        """Store what a stream leaves (the messages of its earlier steps, and its last completion) after its turn's last
+        message. Does nothing if there is nothing to store, or if that message was deleted.
 
-        Repeated for the same stream and message it changes nothing, also where the answer was replaced meanwhile: who
-        does not know whether it was done may ask again. A message keeps the id that its sender gave it, unless that is
-        taken by now: then it gets another.
+        Idempotent for the same stream and message, even if the completion was replaced meanwhile, so that a caller may
+        retry if it does not know the result. A message keeps the id that its sender gave it, unless another message has
+        it.
 
         Args:
-            end: the end of the stream's log, where the store's journal keeps it.
+            principal: the owner of the session.
+            session_id: the session.
+            completion: what the stream leaves.
+            after: the id of its turn's last message.
+            stream_id: the stream.
+            end: the end of the stream's log, if the store's journal stores the stream.
 
         Returns:
             The ids of the messages, in order.
         """
 
     async def principals(self) -> list[str]:
-        """All who have sessions, sorted."""
+        """All principals that have sessions, sorted."""
 
     def export(self, principal: str) -> AsyncIterator[ExportedSession]:
-        """All of a principal's conversations, the oldest first, each of one moment; those that come meanwhile too."""
+        """All of a principal's conversations, oldest first, including those that are created meanwhile. Each
+        conversation is read in one transaction."""
 
     async def import_session(self, principal: str, exported: ExportedSession) -> Session:
-        """Store a conversation as it was exported.
+        """Store an exported conversation.
 
         Raises:
-            Conflict: there is a session with its id, or two of its messages have one id.
+            Conflict: a session with its id exists, or two of its messages have the same id.
             Overloaded, StorageFull: as `create`.
         """
 
     async def backup(self, path: Path) -> None:
-        """Write all that is stored to a new file, while everything goes on.
+        """Write everything that is stored to a new file, while the store is in use.
 
         Raises:
             Unsupported: this store has no file.

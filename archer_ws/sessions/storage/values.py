@@ -1,4 +1,4 @@
-"""What goes into a store and comes out of it, beside what clients see. Pure."""
+"""Values that are passed to and from a store, other than those that clients see. Pure."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,45 +11,45 @@ from archer_ws.llm_gateway.types import ChatMessage, Refusal, StreamStatus, Toke
 from archer_ws.sessions.history import History
 from archer_ws.sessions.models import StoredMessage
 
-#: By what a list of sessions is sorted, newest first: their last change, or their creation.
+#: What a list of sessions is sorted by, newest first: their last change, or their creation.
 SessionOrder = Literal["updated", "created"]
 
 
 @dataclass(frozen=True, slots=True)
 class StoredTurn:
-    """A turn that was stored, and what goes before it."""
+    """A stored turn, and the history before it."""
 
-    #: The turn's messages, from its question on where it is asked again.
+    #: The turn's messages. If it is generated again, from its first user message on.
     messages: list[StoredMessage]
-    #: As far as the budget that was given for it allows.
+    #: Cut to the given budget of tokens.
     history: History
 
 
 @dataclass(frozen=True, slots=True)
 class EarlierMessage:
-    """A message that a stream made before its last answer: an answer that called tools, the result of a call, or what
-    was steered in."""
+    """A message of a stream before its last completion: a completion with calls, a tool result, or a steered
+    message."""
 
-    #: With the id that its sender gave it, if any.
+    #: The message, with the id that its sender gave it, if any.
     chat: ChatMessage
-    #: What the model said, and what is told of it: then this is stored, and not `chat`.
+    #: The completion, if it is one: then this is stored instead of `chat`.
     completion: "StoredCompletion | None" = None
 
     @property
     def status(self) -> StreamStatus:
-        """What is stored as its status: what was sent is whole."""
+        """The status to store; `completed` for everything but completions."""
         return "completed" if self.completion is None else self.completion.status
 
 
 @dataclass(frozen=True, slots=True)
 class StoredCompletion:
-    """What a stream leaves in its session."""
+    """What a stream leaves in its session: its last completion, and the messages before it."""
 
     content: str
     status: StreamStatus
-    #: Those that may be run, with their arguments whole.
+    #: The complete calls, which may be run.
     calls: Sequence[ToolCall] = ()
-    #: That the model declined to give an answer.
+    #: The model's refusal, if it refused.
     refusal: Refusal | None = None
     reasoning: str | None = None
     provider: str | None = None
@@ -58,14 +58,14 @@ class StoredCompletion:
     usage: TokenUsage | None = None
     #: Why it failed or is incomplete.
     error: ErrorInfo | None = None
-    #: What its provider must see again of it: kept beside it, and shown to nobody.
+    #: Its native turn: what its provider must see again. It is stored, but not sent to clients.
     native: NativeTurn | None = None
-    #: What stands before it, in order, where the stream had several steps.
+    #: The messages before it, in order, if the stream had several steps.
     earlier: Sequence[EarlierMessage] = ()
 
     @property
     def says_nothing(self) -> bool:
-        """Whether the last answer has nothing in it that a conversation could go on with: no message is made of it."""
+        """Whether the last completion has no text, calls or refusal. Then no message is stored for it."""
         return not (self.content or self.calls or self.refusal)
 
     @property

@@ -1,4 +1,4 @@
-"""What a search compares: words without case and accents, and the text around them. Pure."""
+"""Splits texts and queries into words without case and accents, and makes snippets. Pure."""
 
 import re
 import unicodedata
@@ -6,30 +6,30 @@ from collections.abc import Callable
 
 from archer_ws.sessions.storage.refusals import blank_query, too_many_words
 
-#: Characters of a snippet, and of a preview.
+#: The lengths of a snippet and of a preview, in characters.
 SNIPPET_CHARS, PREVIEW_CHARS = 160, 120
-#: So many of the last messages are looked at for one with text.
+#: How many of the last messages are searched for one with text.
 PREVIEW_MESSAGES = 8
-#: So much of a message's beginning is looked at for its preview.
+#: How much of a message's beginning is used for its preview.
 _PREVIEW_LOOK_CHARS = 4 * PREVIEW_CHARS
-#: Words that a query has at most; what follows is not looked for.
+#: The limit of words in a query.
 QUERY_WORDS_MAX = 16
 
-#: Scripts written without spaces between words, each character a word of its own: Thai to Khmer, Kana, Han.
+#: Scripts without spaces between words, where each character is indexed as a word: Thai to Khmer, Kana, Han.
 _UNSPACED = re.compile(
     "([\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff])"
 )
-#: Latin's, Greek's and Cyrillic's accents, Hebrew's and Arabic's points, once they are apart from their letters.
+#: The accents of Latin, Greek and Cyrillic and the points of Hebrew and Arabic, in decomposed text.
 _ACCENT = re.compile(
     "[\u0300-\u036f\u0591-\u05c7\u0610-\u061a\u064b-\u065f\u0670\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20ff\ufe20-\ufe2f]+"
 )
 _WORD = re.compile(r"[^\W_]+")
-#: So much is prepared in one go: a regular expression lets nobody else run meanwhile.
+#: The text is processed in slices of this size: a regular expression does not release the interpreter's lock.
 _SLICE_CHARS = 32 * 1024
 
 
 def indexed(text: str) -> str:
-    """The text as an index takes it: without case and accents, and with spaces where it shall see a word's end."""
+    """The text in the form that is indexed: without case and accents, and with a space at each word boundary."""
     if text.isascii():
         return text.lower()
     slices = (text[start : start + _SLICE_CHARS] for start in range(0, len(text), _SLICE_CHARS))
@@ -42,20 +42,20 @@ def _folded(text: str) -> str:
 
 
 def words_of(text: str) -> list[str]:
-    """The words of a text, as an index sees them."""
+    """The words of a text, as the index has them."""
     return _WORD.findall(indexed(text))
 
 
 def terms_of(query: str) -> list[list[str]]:
-    """What a query looks for: its words, each split where an index splits it; empty ones left out."""
+    """The words of a query, each split as the index splits it. Words without letters and digits are left out."""
     return [words for part in query.split()[:QUERY_WORDS_MAX] if (words := words_of(part))]
 
 
 def check_words(query: str) -> None:
-    """Refuse a query of which some words would not be looked for.
+    """Refuse a query with too many words.
 
     Raises:
-        InvalidParams: with how many it may have.
+        InvalidParams: with the limit.
     """
     count = len(query.split())
     if count > QUERY_WORDS_MAX:
@@ -63,7 +63,7 @@ def check_words(query: str) -> None:
 
 
 def finder(query: str) -> Callable[[str], bool]:
-    """What tells whether a text has all that a query looks for.
+    """A function that returns whether a text matches a query.
 
     Raises:
         InvalidParams: the query is blank.
@@ -85,13 +85,13 @@ def finder(query: str) -> Callable[[str], bool]:
 
 
 def snippet(text: str, query: str) -> str:
-    """The text around the first of the query's words that is found as it stands, on one line."""
+    """The text around the first occurrence of one of the query's words, on one line."""
     lowered = text.casefold() if text.isascii() else text.lower()
     places = [place for word in query.lower().split() if (place := lowered.find(word)) >= 0]
     middle = min(places, default=0)
     start = max(0, middle - SNIPPET_CHARS // 3)
     if start > 0:
-        # From a word's beginning on, where there is one near.
+        # Start at the beginning of a word, if one is near.
         space = text.find(" ", start, middle)
         start = start if space < 0 else space + 1
     part = one_line(text[start : start + SNIPPET_CHARS])
@@ -99,11 +99,11 @@ def snippet(text: str, query: str) -> str:
 
 
 def preview(text: str) -> str | None:
-    """How a text begins, on one line; None where it has nothing but space."""
+    """The beginning of a text, on one line; None if it is blank."""
     shown = one_line(text[:_PREVIEW_LOOK_CHARS])
     return (shown if len(shown) <= PREVIEW_CHARS else f"{shown[: PREVIEW_CHARS - 1].rstrip()}…") or None
 
 
 def one_line(text: str) -> str:
-    """The text with each run of spaces and line breaks as one space."""
+    """The text with each run of white space replaced by one space."""
     return " ".join(text.split())

@@ -1,1 +1,1 @@
-"""A stream: its states, its log, how long it is kept."""
+"""Streams: their states, their logs, the tool loop, and how long ended ones are retained."""

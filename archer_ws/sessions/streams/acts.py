@@ -1,8 +1,10 @@
-"""In which order things are said to a running stream, and when each counts (protocol section 23, rule 1).
+"""Serialises the client requests to a running stream, called acts: approvals, claims, results and steers (protocol
+section 23, rule 1).
 
-An act is decided, kept (where the store is on a disk), answered, and told in the log behind its answer; only then comes
-the next, in the order in which they came. So each finds the one before it kept, or as if it had never been, and each
-event has the number under which it was kept. An act runs to its end, also where who asked for it is gone.
+An act goes through these phases: it is decided, stored (if the store is on a disk), its outcome is returned to the
+client, and then its event is appended to the log. Acts run one at a time, in the order of their arrival. So an act
+finds the earlier ones stored, or without any effect, and each event has the number under which it was stored. An act
+runs to its end even if the client that requested it has disconnected.
 """
 
 import asyncio
@@ -20,65 +22,70 @@ from archer_ws.sessions.tool_models import ToolOutcome
 
 @dataclass(frozen=True, slots=True)
 class Act:
-    """What is to become of something that was said."""
+    """A decided act: its outcome and its effects."""
 
-    #: Given once it is kept.
+    #: Returned to the client once the act is stored.
     outcome: ToolOutcome
-    #: Called then.
+    #: Called when the outcome is returned.
     effect: Callable[[], None]
-    #: What tells it, behind the answer; None where nobody is told.
+    #: Its event, appended after the outcome is returned; None if it has no event.
     make: MakeEvent | None = None
-    #: Called where it comes to nothing.
+    #: Called if the act could not be stored, or came too late.
     undo: Callable[[], None] = lambda: None
 
 
-#: Called when it is the act's turn: what is to become of it, or what is answered where nothing is to be kept.
+#: Decides an act when its turn has come. Returns an outcome alone if there is nothing to store.
 Decide = Callable[[], Act | ToolOutcome]
 
 
 class Acts:
-    """One stream's.
+    """The acts of one stream.
 
     Args:
-        stream_log: where they are told.
-        keep: keeps the next events of the log, and all that a restart needs.
-        name: of their tasks.
+        stream_log: the log that gets their events.
+        keep: stores the next events of the log, and what a restart needs.
+        name: the name of their tasks.
     """
 
     def __init__(
         self, stream_log: StreamLog, keep: Callable[[Sequence[ControlEvent]], Awaitable[None]], name: str
     ) -> None:
-        #: Held by an act from its decision until it is told, and by whatever else tells events.
+        #: Held by an act from its decision until its event is appended, and by other code that appends events.
         self.order = asyncio.Lock()
         self.is_over = False
-        #: Of what waits for its turn, or is being kept.
+        #: The bytes of acts that wait for their turn or are being stored.
         self.pending_bytes = 0
-        #: Of all that was accepted.
+        #: The bytes of all accepted acts.
         self._taken_bytes = 0
         self._log = stream_log
         self._keep = keep
         self._name = name
-        #: Acknowledged, and told behind the acknowledgement.
+        #: The event of an act whose outcome was returned, until it is appended.
         self._untold: MakeEvent | None = None
         self._running: set[asyncio.Task[None]] = set()
 
     async def quiet(self) -> None:
-        """Wait until all that was said is answered."""
+        """Wait until all acts have run."""
         while self._running:
             await asyncio.wait(self._running)
 
     def begin(self, decide: Decide, *, over: Callable[[], ToolOutcome], size: int = 0) -> "asyncio.Future[ToolOutcome]":
-        """Something of `size` bytes was said; `over` is what is answered where the end comes first.
+        """Begin an act, and return the future of its outcome.
 
-        What `decide` raises, and what keeping it raises, is the answer's.
+        The future gets the exception if `decide` or storing the act raises one.
+
+        Args:
+            decide: decides the act.
+            over: returns the outcome if the stream ends first.
+            size: the bytes of its content.
 
         Raises:
-            ContentTooLarge: there is no room for so much, beside what was said before.
+            ContentTooLarge: the content of the stream's acts together would exceed EXCHANGED_BYTES_MAX.
         """
         if size and self._taken_bytes + self.pending_bytes + size > EXCHANGED_BYTES_MAX:
             raise ContentTooLarge(
-                f"the results and messages of this stream would be more than {EXCHANGED_BYTES_MAX} bytes of text",
-                hint="Answer with less: the part that the model needs.",
+                f"the results and messages of this stream would exceed {EXCHANGED_BYTES_MAX} bytes of text",
+                hint="Send only the part that the model needs.",
             )
         outcome: asyncio.Future[ToolOutcome] = asyncio.get_running_loop().create_future()
         running = asyncio.create_task(self._run(decide, over, outcome, size), name=self._name)
@@ -88,15 +95,16 @@ class Acts:
         return outcome
 
     async def keep(self, makes: Sequence[MakeEvent]) -> None:
-        """Keep what will be the log's next events; within `order`.
+        """Store the log's next events before they are appended. The caller holds `order`.
 
         Raises:
-            StorageUnavailable, StorageFull: they are not kept.
+            StorageUnavailable, StorageFull: they were not stored.
         """
         await self._keep([make(seq) for seq, make in enumerate(makes, self._log.head_seq + 1)])
 
     def end(self) -> None:
-        """Nothing more counts but what is acknowledged, which is told now."""
+        """Give all later acts the outcome of their `over`. The event of an act whose outcome was returned is appended
+        now."""
         self.is_over = True
         self._tell()
 
@@ -119,7 +127,7 @@ class Acts:
             self.pending_bytes -= size
             if not isinstance(cause, Exception):
                 raise
-            if not outcome.done():  # Else who asked is gone.
+            if not outcome.done():  # Done if the client's request was cancelled.
                 outcome.set_exception(cause)
             return
         self.pending_bytes -= size
@@ -134,7 +142,7 @@ class Acts:
             self.order.release()
             return
         self._untold = decided.make
-        # Who asked is woken in the next turn of the loop, and answered there; this comes in the one behind it.
+        # The requesting task is woken in the next loop iteration and responds there; `_tell` runs in the one after it.
         afterwards(self._tell)
 
     def _tell(self) -> None:
@@ -146,7 +154,7 @@ class Acts:
     def _done(self, outcome: "asyncio.Future[ToolOutcome]", running: asyncio.Task[None]) -> None:
         self._running.discard(running)
         if running.cancelled():
-            outcome.cancel()  # It was cut short, with its loop.
+            outcome.cancel()  # The event loop is closing.
 
 
 def at_once(outcome: ToolOutcome) -> "asyncio.Future[ToolOutcome]":

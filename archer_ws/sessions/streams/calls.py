@@ -1,5 +1,5 @@
-"""The tool calls of one answer on their way into a stream's log: their arguments as they come, the calls once they are
-complete."""
+"""Puts the tool calls of a completion into a stream's log: their arguments as they arrive, and events of complete
+calls."""
 
 from datetime import datetime
 
@@ -19,7 +19,7 @@ from archer_ws.sessions.streams.scalars import ScalarEncoder, boundary
 
 
 class CallTooLong(Exception):
-    """A call's arguments passed CALL_ARGUMENTS_BYTES; what fitted was kept."""
+    """A call's arguments exceed CALL_ARGUMENTS_BYTES; what fitted is in the log."""
 
 
 class _Incoming:
@@ -28,12 +28,12 @@ class _Incoming:
     def __init__(self, name: CallName) -> None:
         self.name = name
         self.encoder = ScalarEncoder()
-        #: How many bytes of arguments came.
+        #: The bytes of arguments received.
         self.size = 0
 
 
 class IncomingCalls:
-    """The calls of one answer, in the order in which they began."""
+    """The calls of one completion, in the order in which they began."""
 
     __slots__ = ("_calls", "_log")
 
@@ -47,10 +47,10 @@ class IncomingCalls:
         return [call.name for call in self._calls.values()]
 
     def take(self, call_id: str, name: str, arguments: str) -> None:
-        """Put a piece of a call's arguments into the log; a call keeps the name that it had first.
+        """Append a piece of a call's arguments to the log. A call's name is that of its first piece.
 
         Raises:
-            CallTooLong: the call has too many by now.
+            CallTooLong: the call's arguments are too long.
             LogFull: the log has no room for it.
         """
         call = self._calls.get(call_id)
@@ -65,7 +65,7 @@ class IncomingCalls:
         self._log.append_text("arguments", text, call.name)
 
     def flush(self) -> None:
-        """At the end: what was held back of a character.
+        """At the end of the completion: append what was held back of a character.
 
         Raises:
             LogFull: the log has no room for it.
@@ -75,7 +75,7 @@ class IncomingCalls:
 
 
 def complete(stream_id: str, call: CallName, *, needs_approval: bool, deadline_at: datetime | None = None) -> MakeEvent:
-    """What tells that a call can be run; its arguments are in the log."""
+    """The event that a call is complete; its arguments are in the log already."""
 
     def make(seq: int) -> StreamToolCall:
         return StreamToolCall(
@@ -93,7 +93,7 @@ def complete(stream_id: str, call: CallName, *, needs_approval: bool, deadline_a
 
 
 def update_event(stream_id: str, call_id: str, state: CallState, *, approved: bool | None = None) -> MakeEvent:
-    """What tells that an open call has moved."""
+    """The event that an open call has a new state."""
 
     def make(seq: int) -> StreamToolUpdate:
         return StreamToolUpdate(stream_id=stream_id, seq=seq, call_id=call_id, state=state, approved=approved)
@@ -102,7 +102,7 @@ def update_event(stream_id: str, call_id: str, state: CallState, *, approved: bo
 
 
 def result_event(stream_id: str, call_id: str, result: CallResult) -> MakeEvent:
-    """What tells that a call has its result."""
+    """The event that a call has its result."""
 
     def make(seq: int) -> StreamToolResult:
         return StreamToolResult(
@@ -118,5 +118,5 @@ def result_event(stream_id: str, call_id: str, result: CallResult) -> MakeEvent:
 
 
 def as_tool_call(event: CallName | StreamToolCall, arguments: str) -> ToolCall:
-    """The call as messages and answers have it. Not checked: a model may call what nobody offered."""
+    """The call as messages have it. Not validated: a model may call a tool that the request did not offer."""
     return ToolCall.model_construct(call_id=event.call_id, name=event.name, arguments=arguments)

@@ -1,4 +1,4 @@
-"""The log line of a stream's end."""
+"""Logs the end of a stream."""
 
 import time
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class EndLine:
-    """What is logged of an ended stream; `began` is monotonic time in seconds."""
+    """The fields of the log line; `began` is monotonic time in seconds."""
 
     identity: StreamIdentity
     outcome: Outcome
@@ -25,7 +25,7 @@ class EndLine:
     first_text_ms: float | None
 
     def write(self) -> None:
-        """Write it, and before it the cause of a defect."""
+        """Write the line, and before it the cause of a defect, if there was one."""
         error = self.outcome.error
         if isinstance(error, InternalError):
             log.error("stream_defect", exc_info=error.__cause__)

@@ -1,6 +1,6 @@
-"""What a stream ends with once its outcome is known: its last events, and what its session keeps of it.
+"""Builds a stream's last events and its stored completion, once its outcome is known.
 
-It only reads; the owner task (stream.py) stores and writes.
+It only reads: the owner task (stream.py) stores the completion and appends the events.
 """
 
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ from archer_ws.sessions.streams.work import StreamIdentity, Work
 
 
 class EndingStream(Protocol):
-    """What is known of the stream that ends."""
+    """The attributes of an ending stream that are read here."""
 
     identity: StreamIdentity
     log: StreamLog
@@ -34,27 +34,27 @@ class EndingStream(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Loop:
-    """What is left of a stream's exchange with its application at its end."""
+    """The state of a stream's tool loop at its end."""
 
     step: int = 1
-    #: Whether the last step ended in calls that were told.
+    #: Whether the last step ended with calls that were sent to clients and awaited.
     has_told_calls: bool = False
     #: The results that the server gave to calls that had none.
     server_results: Sequence[MakeEvent] = field(default_factory=tuple)
-    #: What no step came for.
+    #: Steered messages that no step followed.
     unsteered: Sequence[ChatMessage] = field(default_factory=tuple)
 
 
 class Ending:
-    """One stream's.
+    """The end of one stream.
 
     Args:
-        stream: whose.
-        work: what it did.
-        intake: what came.
+        stream: the stream.
+        work: its work.
+        intake: what the provider reported.
         outcome: how it ended.
-        judged: what its answer's form is worth.
-        loop: what its exchange left.
+        judged: the check of the response format, if there was one.
+        loop: the state of its tool loop.
     """
 
     def __init__(
@@ -77,7 +77,8 @@ class Ending:
         self._loop = loop
 
     def last_events(self) -> list[MakeEvent]:
-        """The results of calls that have none, the complete calls of a stream that ends with them, and the end."""
+        """The server's results for calls without one, the calls that a stream without a tool loop ends with, and the
+        end."""
         calls = [
             complete(self._identity.stream_id, call, needs_approval=self._work.needs_approval(call.name))
             for call in self._calls()
@@ -85,11 +86,11 @@ class Ending:
         return [*self._loop.server_results, *calls, self._ended()]
 
     def numbered(self) -> list[ControlEvent]:
-        """The same, as they will stand in the log."""
+        """The last events with the numbers that they will have in the log."""
         return [make(seq) for seq, make in enumerate(self.last_events(), self._log.head_seq + 1)]
 
     def completion(self) -> StoredCompletion:
-        """What the session keeps."""
+        """What the session stores: the last completion, and the messages of earlier steps before it."""
         has_completion = not self._loop.has_told_calls
         return StoredCompletion(
             self._log.text("content") if has_completion else "",
@@ -111,7 +112,7 @@ class Ending:
         results = [make(0) for make in self._loop.server_results]
         messages = messages_of([*self._log.events(), *results])
         if not self._loop.has_told_calls and self._log.text("content"):
-            messages.pop()  # The answer itself.
+            messages.pop()  # The last completion, which is not an earlier message.
         return earlier_messages(messages, self._identity.provider, self._identity.model)
 
     def _ended(self) -> MakeEvent:
@@ -148,7 +149,7 @@ class Ending:
         return error.info(self._identity.request_id, stream_id=self._identity.stream_id) if error else None
 
     def _calls(self) -> list[CallName]:
-        """The calls that end the stream, to be run: none of an answer that did not come to its good end."""
+        """The calls that the stream ends with, for the client to run; none unless the stream completed."""
         return [] if self._loop.has_told_calls or not self._is_good else self._intake.complete_calls
 
     @property
@@ -159,15 +160,15 @@ class Ending:
         return self._intake.refusal if self._is_good else None
 
     def _reason(self) -> str | None:
-        """Why the model stopped. That it stopped to call is told with calls that may be run alone: a client that goes
-        by this word would wait for them, or run what is no whole call."""
+        """Why the model stopped. `tool_calls` is reported only together with calls that may be run: otherwise a client
+        would wait for calls, or run incomplete ones."""
         if self._intake.finish_reason == "tool_calls" and not self._is_good:
             return None
         return self._intake.finish_reason
 
 
 def earlier_messages(messages: Sequence[StreamMessage], provider: str, model: str) -> list[EarlierMessage]:
-    """The messages of a stream's steps before its answer, as a store takes them."""
+    """The messages of a stream's earlier steps, in the form in which they are stored."""
     return [
         EarlierMessage(
             message.as_chat(),
@@ -188,5 +189,5 @@ def earlier_messages(messages: Sequence[StreamMessage], provider: str, model: st
 
 
 def told_unsteered(messages: Sequence[ChatMessage]) -> list[SteeredMessage] | None:
-    """Messages that no step came for, as the end tells them."""
+    """The steered messages that no step followed, as the last event reports them."""
     return [as_steered(message) for message in messages] or None

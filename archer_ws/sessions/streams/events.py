@@ -1,13 +1,13 @@
 """The events of a stream, each defined once (protocol section 4).
 
-Everything that writes or reads an event's fields takes them from here: the log holds these values, the socket sends
-them as the params of `stream/KIND`, server-sent events as the data of `event: KIND`, the schemas and generated types
-describe them, the Python client gives them to its user. A new kind of event is a class below and its place in `EVENTS`;
-a new field is a line. What is left is for those who act on it.
+All code that writes or reads an event's fields uses these definitions: the log stores these values, the socket sends
+them as the params of `stream/KIND`, server-sent events send them as the data of `event: KIND`, the schemas and
+generated types describe them, and the Python client returns them. A new kind of event is a class here and an entry in
+`EVENTS`; a new field is one line. Only the code that acts on it is left to write.
 
-Text is the exception: one delta is made for every token and reader. The log gives it as a `Delta` of bytes, whose form
-on each wire is written out by hand where it is sent; `StreamDelta` is what it must amount to, and the tests hold it to
-that. The arguments of a call are text too: what a `tool_call` says of them is read from the log, which has them once.
+Text is the exception, because a delta is made for every token and reader. The log returns it as a `Delta` of bytes, and
+each transport formats it by hand. `StreamDelta` defines the result, and tests compare the two. A call's arguments are
+text, too: the `arguments` of a `tool_call` are read from the log, which has them once.
 """
 
 from collections.abc import Callable, Mapping
@@ -54,17 +54,18 @@ from archer_ws.llm_gateway.types import (
     TokenUsage,
 )
 
-#: What a stream's text is: the field of a delta that carries it.
+#: The kinds of a stream's text: the names of the delta's fields that carry it.
 TextKind = Literal["content", "reasoning", "arguments"]
 TEXT_KINDS: tuple[TextKind, ...] = get_args(TextKind)
 
 #: Who runs a call.
 CallRunner = Annotated[
-    Literal["client", "server"], NamedType("CallRunner", "Who runs a tool call and gives its result. It may grow.")
+    Literal["client", "server"],
+    NamedType("CallRunner", "Who runs a tool call and sends its result. More may be added."),
 ]
 
-StreamId = Annotated[str, Field(description="The stream it is about.")]
-# Clients read events of newer servers, which may say more: text, and not the values alone that are known.
+StreamId = Annotated[str, Field(description="The stream's id.")]
+# Clients must accept events of newer servers, so these are texts with known values and not closed enumerations.
 Phase = Annotated[str, opened(ProgressPhase)]
 Effort = Annotated[str, opened(ReasoningEffort)]
 Status = Annotated[str, opened(StreamStatus)]
@@ -72,7 +73,10 @@ Reason = Annotated[str, opened(CancelReason)]
 Runner = Annotated[str, opened(CallRunner)]
 CallState = Annotated[
     Literal["pending", "running"],
-    NamedType("CallState", "Where an open call stands: nobody runs it, or who claimed it does. It may grow."),
+    NamedType(
+        "CallState",
+        "The state of an open call: pending, or run by the client that claimed it. More may be added.",
+    ),
 ]
 State = Annotated[str, opened(CallState)]
 ResultStatusText = Annotated[str, opened(ResultStatus)]
@@ -83,16 +87,16 @@ class SteeredMessage(BaseModel):
 
     model_config = ConfigDict(json_schema_extra={"examples": [STEERED, SHOWN]})
 
-    message_id: str = Field(description="Its id, from who sent it.")
+    message_id: str = Field(description="The id that its sender gave it.")
     content: str = Field(description="Its text.")
-    parts: AnyParts | None = optional("All that it says, in order, where that is more than text.")
+    parts: AnyParts | None = optional("Text, pictures and files in order, if it has more than text.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ControlEvent:
-    """An event that is not text; it takes one number of its stream's log."""
+    """An event that is not text; it has one number in its stream's log."""
 
-    #: Its name: of the notification `stream/KIND`, and of the server-sent `event: KIND`.
+    #: Its name in the notification `stream/KIND` and in the server-sent `event: KIND`.
     kind: ClassVar[str]
     examples: ClassVar[list[JsonDict]]
 
@@ -102,114 +106,111 @@ class ControlEvent:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StreamStarted(ControlEvent):
-    """The provider answered; once, however many attempts."""
+    """The provider has responded. Sent once, however many attempts there were."""
 
     kind = "started"
     examples = STARTED
 
     session_id: Annotated[str | None, optional("The conversation the stream belongs to.")] = None
-    provider: Annotated[str, Field(description="The provider that answers.")]
-    model: Annotated[str, Field(description="The model that answers.")]
+    provider: Annotated[str, Field(description="The provider.")]
+    model: Annotated[str, Field(description="The model.")]
     reasoning_effort: Annotated[
         Effort | None,
-        optional("How much the model was told to think: what `reasoning_effort` became with it."),
+        optional("The reasoning effort that was sent to the model, which may differ from the requested one."),
     ] = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StreamProgress(ControlEvent):
-    """What happens before the first text of a step."""
+    """Reports what happens before the first text of a step."""
 
     kind = "progress"
     examples = PROGRESS
 
-    phase: Annotated[Phase, Field(description="What the stream does.")]
-    detail: Annotated[str | None, optional("More about it, for a person.")] = None
+    phase: Annotated[Phase, Field(description="What the stream is doing.")]
+    detail: Annotated[str | None, optional("Details, for a person.")] = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StreamDelta:
-    """The log's events `from`..`seq`; one of `content`, `reasoning` and `arguments` has their text."""
+    """The log's events `from` to `seq`; one of `content`, `reasoning` and `arguments` has their text."""
 
     kind: ClassVar[str] = "delta"
     examples: ClassVar[list[JsonDict]] = DELTAS
 
     stream_id: StreamId
     from_: Annotated[
-        Seq, Field(alias="from", description="The first event in it: always the last `seq` you have seen, plus 1.")
+        Seq, Field(alias="from", description="Its first event: always the last `seq` you have seen, plus 1.")
     ]
-    seq: Annotated[Seq, Field(description="The last event in it.")]
-    content: Annotated[str | None, optional("A piece of the answer.")] = None
+    seq: Annotated[Seq, Field(description="Its last event.")]
+    content: Annotated[str | None, optional("A piece of the completion.")] = None
     reasoning: Annotated[str | None, optional("A piece of the model's visible reasoning.")] = None
     arguments: Annotated[
-        str | None, optional("A piece of the JSON text of a tool call's arguments; run nothing before its tool_call.")
+        str | None,
+        optional("A piece of a tool call's arguments, as JSON; do not run the call before its tool_call."),
     ] = None
-    call_id: Annotated[str | None, optional("Which call the arguments are of.")] = None
-    name: Annotated[str | None, optional("Which tool is called.")] = None
+    call_id: Annotated[str | None, optional("The id of the call that the arguments belong to.")] = None
+    name: Annotated[str | None, optional("The name of the tool.")] = None
     reset: Annotated[bool | None, optional(RESET)] = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StreamToolCall(ControlEvent):
-    """A call is complete: run it. Only where the model ended its answer well; behind all text, in the calls' order."""
+    """A call is complete: run it. Sent after all text, in the order of the calls, and only if the step completed."""
 
     kind = "tool_call"
     examples = TOOL_CALLS
 
-    call_id: Annotated[str, Field(description="Names the call; its result carries the same id.")]
-    name: Annotated[str, Field(description="Which tool.")]
-    #: Empty in a log, which has them as text: filled in when the event is read.
+    call_id: Annotated[str, Field(description="The call's id; its result has the same.")]
+    name: Annotated[str, Field(description="The name of the tool.")]
+    #: Empty in the log, which has them as text; filled in when the event is read.
     arguments: Annotated[
-        str, Field(description="JSON text, of an object unless the model erred: the deltas of the call together.")
+        str, Field(description="All deltas of the call together: JSON, and an object unless the model made an error.")
     ]
     by: Annotated[Runner, Field(description="Who runs it.")]
-    needs_approval: Annotated[bool | None, optional("True: a person must agree first, as the request said.")] = None
+    needs_approval: Annotated[bool | None, optional("True: a person must approve it first.")] = None
     deadline_at: Annotated[
         datetime | None,
-        optional("When its result must be there, RFC 3339 in UTC; only where the stream waits for it."),
+        optional("The deadline of its result, RFC 3339 in UTC; only if the stream waits for it."),
     ] = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StreamToolUpdate(ControlEvent):
-    """An open call has moved: a person agreed, somebody began to run it, or it is open again."""
+    """An open call has a new state: a person approved it, a client claimed it, or it is open again."""
 
     kind = "tool_update"
     examples = TOOL_UPDATES
 
-    call_id: Annotated[str, Field(description="Which call.")]
-    state: Annotated[State, Field(description="Whether somebody runs it now.")]
-    approved: Annotated[bool | None, optional("True: a person has agreed.")] = None
+    call_id: Annotated[str, Field(description="The call's id.")]
+    state: Annotated[State, Field(description="The call's state.")]
+    approved: Annotated[bool | None, optional("True: a person has approved it.")] = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StreamToolResult(ControlEvent):
-    """A call has its result, from whoever ran it; nothing of it changes any more."""
+    """A call has its result, which never changes."""
 
     kind = "tool_result"
     examples = TOOL_RESULTS
 
-    call_id: Annotated[str, Field(description="Which call.")]
-    status: Annotated[ResultStatusText, Field(description="How it ended.")]
-    #: The whole in a log, and in what is kept of it; cut where it is read.
-    content: Annotated[str | None, optional("What the model is told of it: its text, the first 64 KiB.")] = None
-    parts: Annotated[AnyParts | None, optional("All that it says, in order, where that is more than text.")] = None
-    truncated: Annotated[
-        bool | None, optional("True: there is more text than told here; the messages have it all.")
-    ] = None
+    call_id: Annotated[str, Field(description="The call's id.")]
+    status: Annotated[ResultStatusText, Field(description="How the call ended.")]
+    #: Complete in the log and in the journal; truncated when it is read.
+    content: Annotated[str | None, optional("The text that the model is told, up to 64 KiB.")] = None
+    parts: Annotated[AnyParts | None, optional("Text, pictures and files in order, if it has more than text.")] = None
+    truncated: Annotated[bool | None, optional("True: the text was truncated here; the messages have it all.")] = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StreamStep(ControlEvent):
-    """The model is asked again: its next answer follows. Before each step but the first."""
+    """The next step begins: the model is called again. Sent before each step except the first."""
 
     kind = "step"
     examples = STEPS_BEGUN
 
-    step: Annotated[int, Field(ge=2, description="Which step begins, from 2.")]
-    messages: Annotated[
-        list[SteeredMessage] | None, optional("What was steered in, and is said behind the results.")
-    ] = None
+    step: Annotated[int, Field(ge=2, description="The number of the step, from 2.")]
+    messages: Annotated[list[SteeredMessage] | None, optional("The steered messages, which follow the results.")] = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -220,20 +221,18 @@ class StreamEnded(ControlEvent):
     examples = ENDED
 
     status: Annotated[Status, Field(description="How it ended: completed, cancelled, incomplete or failed.")]
-    reason: Annotated[Reason | None, optional("Who cancelled it.")] = None
-    finish_reason: Annotated[
-        FinishReasonText | None, optional("Why the model stopped; absent where it did not say.")
-    ] = None
+    reason: Annotated[Reason | None, optional("Why it was cancelled.")] = None
+    finish_reason: Annotated[FinishReasonText | None, optional("Why the model stopped; absent if it did not say.")] = (
+        None
+    )
     usage: Annotated[TokenUsage | None, optional("What it cost, in tokens.")] = None
-    text_bytes: Annotated[
-        Count, Field(description="The length of the whole answer, in bytes of UTF-8: of all steps' text.")
-    ]
+    text_bytes: Annotated[Count, Field(description="The length of the text of all steps, in bytes of UTF-8.")]
     history_dropped: Annotated[
         Count | None, optional("Messages of the session left out to fit the model's context.")
     ] = None
-    #: Never in the log, which has the text: added where it is sent.
+    #: Never in the log, which has the text; added when the event is sent.
     content: Annotated[
-        str | None, optional("The whole answer, where the request said `stream: false`: that of the last step.")
+        str | None, optional("The whole completion of the last step, if the request had `stream: false`.")
     ] = None
     error: Annotated[ErrorInfo | None, optional("Why it failed or is incomplete.")] = None
     stored: Annotated[bool | None, optional(NOT_STORED)] = None
@@ -244,11 +243,11 @@ class StreamEnded(ControlEvent):
     steps: Annotated[Count | None, optional(STEPS)] = None
     unsteered: Annotated[
         list[SteeredMessage] | None,
-        optional("Messages that were accepted to be steered in, and that no step came for: send them again."),
+        optional("Accepted steered messages that no step followed: send them again."),
     ] = None
 
 
-#: Every kind of event, in the order in which the documents have them.
+#: All kinds of events, in the order of the documents.
 EVENTS: tuple[type[ControlEvent] | type[StreamDelta], ...] = (
     StreamStarted,
     StreamProgress,
@@ -262,7 +261,7 @@ EVENTS: tuple[type[ControlEvent] | type[StreamDelta], ...] = (
 
 
 class CallName(NamedTuple):
-    """Which call some arguments are of: what stands with each piece of them."""
+    """The id and name of the call that a piece of arguments belongs to."""
 
     call_id: str
     name: str
@@ -270,39 +269,38 @@ class CallName(NamedTuple):
 
 @lru_cache(maxsize=1024)
 def call_fields(call: CallName) -> str:
-    """The fields of a delta that say which call its arguments are of, as JSON: the same for each of a call's pieces.
+    """The JSON of a delta's fields `call_id` and `name`, which all pieces of a call have in common.
 
-    Names come from the model, and ids perhaps from another server: they may need escaping.
+    The name comes from the model, and the id may come from another server, so both may need escaping.
     """
     return f'"call_id":{encode_basestring(call.call_id)},"name":{encode_basestring(call.name)}'
 
 
 class Delta(NamedTuple):
-    """The text of the events `from_seq..seq`, all of one kind (and one call), as UTF-8: what a StreamDelta is made
-    from."""
+    """The UTF-8 text of the events `from_seq` to `seq`, of one kind and one call, from which a StreamDelta is made."""
 
     from_seq: int
     seq: int
     kind: TextKind
     text: bytes
-    #: Which call, where the kind is `arguments`.
+    #: The call, if the kind is `arguments`.
     call: CallName | None = None
-    #: Whether it stands for all text so far (see StreamDelta).
+    #: Whether it replaces all text so far (see StreamDelta).
     reset: bool = False
 
 
 Event = ControlEvent | Delta
-#: Builds the event that a log has a number for.
+#: Builds an event with the number that the log gives it.
 MakeEvent = Callable[[int], ControlEvent]
 
 
 def as_json(event: ControlEvent | StreamDelta) -> bytes:
-    """The event as the socket sends it: without what is None."""
+    """The event as JSON, as the socket sends it: without fields that are None."""
     return _ADAPTERS[type(event)].dump_json(event, by_alias=True, exclude_none=True)
 
 
 def as_fields(event: ControlEvent | StreamDelta) -> dict[str, Any]:
-    """The same fields in their order, as plain JSON values."""
+    """The same fields in the same order, as plain JSON values."""
     fields_told: dict[str, Any] = _ADAPTERS[type(event)].dump_python(
         event, mode="json", by_alias=True, exclude_none=True
     )
@@ -317,14 +315,14 @@ def model_of(
     examples: list[JsonDict] | None = None,
     replaced: Mapping[str, Any] | None = None,
 ) -> type[BaseModel]:
-    """The definition as a Pydantic model, from which schemas and generated types are made.
+    """The definition as a Pydantic model, from which schemas and types are generated.
 
     Args:
         event: the definition.
-        name: the model's name, its description and examples; by default the definition's own.
-        description: see `name`.
-        examples: see `name`.
-        replaced: fields that this form of the event has otherwise or besides: types and defaults, as for create_model.
+        name: the model's name; by default the definition's.
+        description: the model's description; by default the definition's docstring.
+        examples: the model's examples; by default the definition's.
+        replaced: fields that are different or additional in this form of the event, as for `create_model`.
     """
     defined = {field.name: (field.type, ... if field.default is MISSING else field.default) for field in fields(event)}
     model: type[BaseModel] = create_model(

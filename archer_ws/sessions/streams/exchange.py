@@ -1,11 +1,11 @@
-"""What goes to and fro within a running stream: the calls of its step with their approvals, claims and results, and
-messages that are steered in (protocol section 23).
+"""The tool loop of a running stream: the calls of its current step with their approvals, claims and results, and the
+steered messages (protocol section 23).
 
     running ──ask──► waiting ──the last result──► running (the next step)
-                        ├── deadline, cancel ──► every open call gets its result, and the stream its end
-                        └── park ──► what is said is kept, for a later process to go on with
+                        ├── deadline, cancel ──► the server gives every open call a result, and the stream ends
+                        └── park ──► the stream stays stored, and a later process goes on with it
 
-In which order that is said, kept, answered and told is acts.py's, and what is steered in steering.py's.
+acts.py serialises and stores what clients send; steering.py has the steered messages.
 """
 
 import asyncio
@@ -41,46 +41,46 @@ log = structlog.get_logger(__name__)
 
 
 class Keeper(Protocol):
-    """Where what is said is kept before it is acknowledged; and who else has to know."""
+    """Stores events before they are acknowledged, and is notified of the stream's waits."""
 
     async def keep(self, events: Sequence[ControlEvent]) -> None:
-        """Keep the next events of the log, and all that a restart needs to go on.
+        """Store the next events of the log, and what a restart needs to go on.
 
         Raises:
-            StorageUnavailable, StorageFull: they are not kept.
+            StorageUnavailable, StorageFull: they were not stored.
         """
 
     def waiting(self) -> AbstractContextManager[None]:
-        """The stream waits, until this is left.
+        """Count the stream as waiting for tool results, until the context is left.
 
         Raises:
-            Overloaded: too many of the principal's do.
+            Overloaded: too many of the principal's streams wait.
         """
 
     def told_to_wait(self) -> None:
-        """Its calls are told."""
+        """The calls have been sent, and the stream waits for their results."""
 
 
-#: How long after a claim's end could not be kept it is tried again.
+#: The pause before a claim lapses again after storing that failed, in seconds.
 _LAPSE_AGAIN_S = 5.0
-#: How often a deadline is compared with the clock on the wall while a stream waits: a machine that slept has lost hours
-#: that no timer of the loop has counted.
+#: How often a waiting stream compares its deadline with the wall clock, in seconds: timers of the event loop do not
+#: count the time during which the machine sleeps.
 CLOCK_LOOK_S = 5.0
 _ACCEPTED, _CLAIMED = ToolOutcome(outcome="accepted"), ToolOutcome(outcome="claimed")
 
 
 class Parked(Exception):
-    """Its step waits, and no other begins in this process."""
+    """The stream is parked: no further step begins in this process."""
 
 
 class Exchange:
-    """One stream's.
+    """The tool loop of one stream.
 
     Args:
-        stream_id: whose.
+        stream_id: the stream's id.
         stream_log: its log.
-        keeper: keeps what is said.
-        step: which step the stream is in.
+        keeper: stores events.
+        step: the number of the stream's current step.
     """
 
     def __init__(self, stream_id: str, stream_log: StreamLog, keeper: Keeper, *, step: int = 1) -> None:
@@ -91,40 +91,40 @@ class Exchange:
         self._acts = Acts(stream_log, keeper.keep, f"act {stream_id}")
         self._calls: dict[str, OpenCall] = {}
         self._deadline_at: datetime | None = None
-        #: Done once there is no more to wait for.
+        #: Done when all calls have results, or the stream is parked.
         self._wait_over: asyncio.Future[None] | None = None
         self._parking: Literal["soon", "at once"] | None = None
         self._parked = asyncio.Event()
         self._on_idle: Callable[[], object] | None = None
-        #: The messages that are steered in.
+        #: The steered messages.
         self.steering = Steering(self._acts)
-        #: Of the calls of all steps.
+        #: The statuses of the calls of all steps, by call id.
         self._settled: dict[str, ResultStatus] = {}
 
-    # What the stream and its agent ask.
+    # Called by the stream and its agent.
 
     @property
     def is_asking(self) -> bool:
-        """Whether calls were told whose step has not ended: also those of before a restart."""
+        """Whether the current step has calls that were sent to clients, in this process or before a restart."""
         return bool(self._calls)
 
     @property
     def size_bytes(self) -> int:
-        """What was said and does not stand in the log."""
+        """The bytes of pending acts and steered messages that are not in the log."""
         return self._acts.pending_bytes + self.steering.size_bytes
 
     @property
     def has_claimed(self) -> bool:
-        """Whether somebody runs one of the calls."""
+        """Whether a client runs one of the calls."""
         return any(call.is_running for call in self._calls.values())
 
     @property
     def steered(self) -> Sequence[ChatMessage]:
-        """The messages that were accepted, and that no step has come for yet."""
+        """The accepted messages that no step has followed yet."""
         return self.steering.waiting
 
     async def quiet(self) -> None:
-        """Wait until all that is being said is kept, or refused."""
+        """Wait until all pending acts are stored or refused."""
         await self._acts.quiet()
 
     async def ask(
@@ -136,12 +136,19 @@ class Exchange:
         idempotent: Callable[[str], bool],
         timeout_s: float,
     ) -> None:
-        """Tell the calls, and wait until each has its result; `refused` says what is wrong with some, by their ids.
+        """Send the calls to the clients, and wait until each has a result.
+
+        Args:
+            calls: the calls of the step.
+            refused: the errors of calls that are not sent, by call id; they become the results of these calls.
+            needs_approval: whether a tool needs a person's approval, by its name.
+            idempotent: whether a tool may run again, by its name.
+            timeout_s: the time limit for all results, in seconds.
 
         Raises:
-            ToolTimeout: not all came in time.
+            ToolTimeout: not all calls had results in time.
             Overloaded: too many of the principal's streams wait.
-            Parked: the process stops, and nobody runs a call.
+            Parked: the process stops, and no client runs a call.
         """
         with nullcontext() if len(refused) == len(calls) else self._keeper.waiting():
             if not self._calls:
@@ -152,15 +159,15 @@ class Exchange:
                 self._keeper.told_to_wait()
             await self._until_deadline(self._wait_over)
             async with self._acts.order:
-                pass  # The last result is told: nothing may take the number under which it was kept.
+                pass  # Until the last result is appended: no other event may get the number under which it was stored.
             late = self._open_calls()
             if self._parking and (self._wait_over.done() or not late):
                 raise Parked
             if late:
                 raise ToolTimeout(
                     f"{len(late)} of {len(self._calls)} calls had no result in time",
-                    hint="Ask for more time with tool_timeout_s; a tool that fails should answer with status: error. "
-                    "Results that come later can begin the session's next turn.",
+                    hint="Raise tool_timeout_s. If a tool fails, send a result with status: error. Results that come "
+                    "later can begin the session's next turn.",
                 )
 
     async def _until_deadline(self, wait_over: "asyncio.Future[None]") -> None:
@@ -169,21 +176,22 @@ class Exchange:
             await asyncio.wait((wait_over,), timeout=min(left_s, CLOCK_LOOK_S))
 
     def park(self, *, at_once: bool) -> None:
-        """Begin no further step; while somebody runs a call, go on waiting for it, unless it is `at_once`."""
+        """Begin no further step. While a client runs a call, go on waiting for its result, unless `at_once`."""
         self._parking = "at once" if at_once else "soon"
         self._look()
         self._parked.set()
 
     def when_idle(self, end: Callable[[], object]) -> None:
-        """Call `end` as soon as its step waits, and nobody runs a call."""
+        """Call `end` as soon as the stream waits and no client runs a call."""
         self._on_idle = end
         self._look()
 
     async def wait_place(self, what: str, place: Awaitable[None]) -> None:
-        """Wait between two steps, and tell for what.
+        """Wait for `place` between two steps, and report `what` the wait is for.
 
-        It is kept before it is told, or not told: else a stream that goes on after a restart would give its number to
-        another event.
+        The report is stored before it is appended, or not appended at all: otherwise a stream that goes on after a
+            restart
+        would give its number to another event.
 
         Raises:
             Parked: the process stops.
@@ -211,14 +219,16 @@ class Exchange:
                 self._log.append(make)
 
     async def begin_step(self) -> None:
-        """The model is asked again; what was steered in is said now.
+        """Begin the next step, with the steered messages.
 
-        It is kept before it is told: a stream that was found waiting after a restart would say again, under the same
-        numbers, what readers have seen otherwise. While the store is in trouble it is tried again, for about a minute.
+        The event is stored before it is appended: otherwise, after a restart, the stream would still wait in the
+            earlier
+        step, and give other events the numbers that readers have seen. If the store fails, this retries for about a
+        minute.
 
         Raises:
-            StorageUnavailable, StorageFull: it can't be kept.
-            Parked: it is to begin in a later process.
+            StorageUnavailable, StorageFull: the event can't be stored.
+            Parked: the step is left to a later process.
         """
         for pause_s in SETTLE_PAUSES_S:
             try:
@@ -251,15 +261,16 @@ class Exchange:
 
     @property
     def is_late_to_park(self) -> bool:
-        """Whether it was to be parked at once, while its next step began."""
+        """Whether the stream was to be parked at once, but its next step had begun."""
         return self._parking == "at once" and not self._calls
 
     def decide_end(self) -> None:
-        """No further step comes."""
+        """Note that no further step follows: later acts come too late."""
         self._acts.is_over = True
 
     def end(self, status: ResultStatus) -> list[MakeEvent]:
-        """Nothing is taken any more: what the stream tells before its end, of calls that have no result."""
+        """Accept nothing more, and give the calls without a result one with this status. Returns the events of these
+        results."""
         self._acts.end()
         open_calls = self._open_calls()
         result = CallResult.by_server(status)
@@ -276,14 +287,14 @@ class Exchange:
         state: LoopState,
         told: Collection[str],
     ) -> None:
-        """The state in which an earlier process left it.
+        """Restore the state in which an earlier process left the stream.
 
         Args:
-            calls: of the step that waits.
-            deadline_at: when they must have their results.
-            settled: how the calls of earlier steps ended.
-            state: what was kept beside the log.
-            told: the ids of the messages that steps have come for.
+            calls: the calls of the waiting step.
+            deadline_at: the deadline of their results.
+            settled: the statuses of the calls of earlier steps.
+            state: the stored state beside the log.
+            told: the ids of the steered messages that a step has followed.
         """
         self._calls = {call.call_id: call for call in calls}
         self._deadline_at = deadline_at
@@ -291,12 +302,12 @@ class Exchange:
         self.steering.resume(state.steered, told)
         for call in calls:
             if call.is_running:
-                call.lapse()  # Its runner's connection went with the process.
+                call.lapse()  # The connection that held the claim was lost with the process.
 
-    # What clients say.
+    # Called for clients.
 
     def approve(self, call_id: str, *, approved: bool, reason: str | None) -> Awaitable[ToolOutcome]:
-        """A person has said whether a call may run."""
+        """Decide whether a call may run."""
 
         def decide(call: OpenCall) -> Act | ToolOutcome:
             if (outcome := call.settled_outcome()) is not None:
@@ -304,7 +315,7 @@ class Exchange:
             if not call.needs_approval:
                 raise InvalidParams(
                     f"the call {call_id!r} needs no approval",
-                    hint="Claim it and run it, or answer it with status: denied.",
+                    hint="Claim it and run it, or send a result with status: denied.",
                 )
             if call.approved:
                 return _ACCEPTED if approved else ToolOutcome(outcome="too_late")
@@ -319,7 +330,7 @@ class Exchange:
         return self._act(call_id, decide)
 
     def claim(self, call_id: str, claim: str, *, holder: Holder | None, ttl_s: float) -> Awaitable[ToolOutcome]:
-        """A client is about to run a call."""
+        """Claim a call for a client that is about to run it."""
 
         def decide(call: OpenCall) -> Act | ToolOutcome:
             if (refusal := call.refusal(claim=claim)) is not None:
@@ -333,17 +344,17 @@ class Exchange:
         return self._act(call_id, decide)
 
     def add_result(self, call_id: str, result: CallResult, *, claim: str | None) -> Awaitable[ToolOutcome]:
-        """A call has its result."""
+        """Give a call its result."""
 
         def decide(call: OpenCall) -> Act | ToolOutcome:
             return call.refusal(claim=claim) or self._settling(call, result)
 
         call = self._calls.get(call_id)
         if call is not None and (outcome := call.settled_outcome()) is not None:
-            return at_once(outcome)  # However often it comes: it waits for nothing, and takes no room.
+            return at_once(outcome)  # A repeated result gets its outcome at once, and does not count as content.
         return self._act(call_id, decide, size=len(result.content.encode()))
 
-    # How it is kept and told.
+    # Storing and appending.
 
     async def _tell_calls(
         self,
@@ -378,7 +389,7 @@ class Exchange:
             try:
                 await self._acts.keep(makes)
             except ArcherError as failure:
-                # Nobody waits for an acknowledgement: it goes on, and its journal has what could not be kept.
+                # No client waits for this: go on, and let the journal store the events later.
                 log.warning("calls_not_kept", stream_id=self._stream_id, cause=str(failure))
             for make in makes:
                 self._log.append(make)
@@ -387,7 +398,7 @@ class Exchange:
             self._calls = told
 
     def _look(self) -> None:
-        """Whether there is more to wait for."""
+        """Check whether the wait is over."""
         if self._wait_over is None or self._wait_over.done():
             return
         is_parked = self._parking == "at once" or (self._parking == "soon" and not self.has_claimed)
@@ -407,9 +418,9 @@ class Exchange:
         return Act(_ACCEPTED, settle, result_event(self._stream_id, call.call_id, result))
 
     def lapsed(self, call: OpenCall) -> None:
-        """A claim is over, and there is no result: only what may run twice is open again.
+        """A claim has lapsed without a result. An idempotent call is open again; any other gets the result `lost`.
 
-        It is kept as all else is; where that fails, it is tried again.
+        This is an act like others; if storing it fails, it is tried again.
         """
 
         def decide() -> Act | ToolOutcome:
@@ -440,7 +451,7 @@ class Exchange:
         return self._acts.begin(decide_of, over=partial(self._not_open, call_id), size=size)
 
     def _not_open(self, call_id: str) -> ToolOutcome:
-        """What is said of a call that is not open, or of an earlier step."""
+        """The outcome for a call that is not open, or that belongs to an earlier step."""
         status = self._settled.get(call_id)
         if self._acts.is_over:
             return ToolOutcome(outcome="already_ended", status=status)

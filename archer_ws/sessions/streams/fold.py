@@ -1,7 +1,7 @@
-"""A stream's log as messages: what its session has once it has ended, and what clients show (protocol section 22).
+"""Converts a stream's log to messages, as its session stores them and clients show them (protocol section 22). Pure.
 
-One step is one message of the assistant. Its calls are those that a `tool_call` told; their results follow in the
-calls' order, then what was steered in. Pure.
+Each step is one message of the assistant, with the calls that `tool_call` events reported. Their results follow in the
+order of the calls, then the steered messages.
 """
 
 from collections.abc import Iterable
@@ -21,7 +21,7 @@ from archer_ws.sessions.streams.events import (
 
 
 class _Step:
-    """One answer of the model, as its events come."""
+    """The events of one step so far."""
 
     def __init__(self) -> None:
         self.text: dict[str, list[bytes]] = {"content": [], "reasoning": []}
@@ -60,7 +60,7 @@ class _Step:
 
 
 def messages_of(events: Iterable[Event]) -> list[StreamMessage]:
-    """The messages of a log, as far as it goes; of its calls those that can be run."""
+    """The messages of a log so far. Only complete calls are included."""
     found: list[StreamMessage] = []
     step = _Step()
     for event in events:

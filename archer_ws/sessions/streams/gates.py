@@ -1,6 +1,6 @@
-"""Admission: how many streams may run, and who waits for a provider.
+"""Admission: limits how many streams run, and queues calls of providers.
 
-Everything here is synchronous but the wait for a slot, so that accepting or refusing a stream is one step.
+Everything is synchronous except the wait for a slot, so that a stream is accepted or refused atomically.
 """
 
 import asyncio
@@ -12,13 +12,13 @@ from archer_ws.core.exceptions import Overloaded
 from archer_ws.core.limits import WAITING_STREAMS_MAX
 from archer_ws.sessions.shares import Shares
 
-#: What a refused client is told to wait, in ms: streams end all the time, so soon is right.
+#: When a refused client should retry, in ms: soon, since streams end all the time.
 RETRY_AFTER_MS = 1000
 
 
 @dataclass(frozen=True, slots=True)
 class ManagerLimits:
-    """What the manager allows and keeps; times in seconds."""
+    """The limits that the owner configures; times in seconds, sizes in bytes."""
 
     max_content_bytes: int = 4 * 1024 * 1024
     retention_s: float = 600.0
@@ -27,12 +27,12 @@ class ManagerLimits:
 
 
 class StreamQuota:
-    """Counts running streams, over all and per principal.
+    """Limits the running streams, in all and per principal.
 
     Args:
-        max_streams: over all; half of them in equal shares (see Shares).
-        max_per_principal: of one principal.
-        principals: those known beforehand.
+        max_streams: the limit of all streams; half of it is reserved in equal shares (see Shares).
+        max_per_principal: the limit of one principal's streams.
+        principals: the configured principals.
     """
 
     def __init__(self, *, max_streams: int, max_per_principal: int, principals: Iterable[str] = ()) -> None:
@@ -44,24 +44,24 @@ class StreamQuota:
         """Count one more stream.
 
         Raises:
-            Overloaded: that would be one too many.
+            Overloaded: a limit is reached.
         """
         if self._running.is_full(1):
             raise Overloaded(
-                f"{self._running.taken} streams are running, the most this server allows",
+                f"{self._running.taken} streams are running, which is this server's limit",
                 hint="Wait for some to end, or raise MAX_STREAMS.",
                 retry_after_ms=RETRY_AFTER_MS,
             )
         mine = self._running.of(principal)
         if mine >= self._max_per_principal:
             raise Overloaded(
-                f"{mine} of your streams are running, the most one principal may have",
+                f"{mine} of your streams are running, which is the limit of one principal",
                 hint="Wait for some to end or cancel them, or raise MAX_STREAMS_PER_PRINCIPAL.",
                 retry_after_ms=RETRY_AFTER_MS,
             )
         if not self._running.has_room(principal, 1):
             raise Overloaded(
-                f"{mine} of your streams are running: the others' share of {self._running.total} is left for them",
+                f"{mine} of your streams are running; the rest of the {self._running.total} is reserved for others",
                 hint="Wait for some to end or cancel them, or raise MAX_STREAMS.",
                 retry_after_ms=RETRY_AFTER_MS,
             )
@@ -72,38 +72,38 @@ class StreamQuota:
         self._running.take(principal, -1)
 
     def begin_waiting(self, principal: str, *, is_sure: bool = False) -> None:
-        """Count one more that waits for results; one that is sure of its place is not refused.
+        """Count one more stream that waits for tool results. With `is_sure` the limit is not checked.
 
         Raises:
-            Overloaded: that would be one too many.
+            Overloaded: the principal's limit is reached.
         """
         waiting = self._waiting.get(principal, 0)
         if waiting >= WAITING_STREAMS_MAX and not is_sure:
             raise Overloaded(
-                f"{waiting} of your streams wait for the results of calls, the most one principal may have",
-                hint="Answer some of their calls, or cancel some of them.",
+                f"{waiting} of your streams wait for tool results, which is the limit of one principal",
+                hint="Send the results of their calls, or cancel some of them.",
                 retry_after_ms=RETRY_AFTER_MS,
             )
         self._waiting[principal] = waiting + 1
 
     def end_waiting(self, principal: str) -> None:
-        """Count one less."""
+        """Count one waiting stream less."""
         self._waiting[principal] -= 1
         if not self._waiting[principal]:
             del self._waiting[principal]
 
 
 class ProviderGate:
-    """At most `concurrency` calls to a provider at once, and a queue of at most `queue` behind them.
+    """Limits the concurrent calls of a provider, and queues requests beyond the limit.
 
-    Principals take turns: a slot that comes free goes to the one whose turn it is, first come first served among his
-    own, so that one who has many requests waiting delays another by one of them at the most.
+    A free slot goes to the principals in turn, and within a principal's requests to the oldest. So a principal with
+    many queued requests delays another principal by one request at most.
 
     Args:
         provider: its name, for errors.
-        concurrency: calls at once.
-        queue: requests that wait, half of them in equal shares (see Shares).
-        principals: those known beforehand.
+        concurrency: the limit of concurrent calls.
+        queue: the limit of queued requests; half of it is reserved in equal shares (see Shares).
+        principals: the configured principals.
     """
 
     def __init__(self, provider: str, *, concurrency: int, queue: int, principals: Iterable[str] = ()) -> None:
@@ -111,9 +111,9 @@ class ProviderGate:
         self._concurrency = concurrency
         self._busy = 0
         self._waiting = Shares(queue, principals)
-        # Whose turn it is stands first; nobody without a slot that waits is in it.
+        # The principals with queued slots; the one whose turn is next comes first.
         self._turns: OrderedDict[str, deque[Slot]] = OrderedDict()
-        # Those of streams that have begun: they go first.
+        # The slots of streams that have begun: these are granted first.
         self._going_on: deque[Slot] = deque()
 
     @property
@@ -122,10 +122,10 @@ class ProviderGate:
         return self._concurrency - self._busy
 
     def reserve(self, principal: str = "") -> "Slot":
-        """A slot, granted or queued.
+        """A slot for a request, granted or queued.
 
         Raises:
-            Overloaded: the queue is full, or the principal's share of it.
+            Overloaded: the queue, or the principal's share of it, is full.
         """
         slot = Slot(self, principal)
         if self._busy < self._concurrency:
@@ -151,9 +151,9 @@ class ProviderGate:
         return Slot(self, principal)
 
     def go_on(self, slot: "Slot") -> None:
-        """Give a stream that has begun its place again: beyond the queue's bound, and ahead of requests that have not.
+        """Grant or queue the slot of a stream that has begun: ahead of requests that have not, and without a limit.
 
-        Else its work so far would be lost to one that was never begun (protocol section 23, rule 3).
+        Otherwise a request that has not begun could make a begun stream lose its work (protocol section 23, rule 3).
         """
         if self._busy < self._concurrency:
             self._busy += 1
@@ -163,7 +163,7 @@ class ProviderGate:
             self._going_on.append(slot)
 
     def release(self, slot: "Slot") -> None:
-        """Give the slot to the next in the queue, or take it out of the queue if it still waits there."""
+        """Pass a granted slot on to the next in the queue; remove a queued slot from the queue."""
         if not slot.granted:
             if slot.is_queued:
                 self._leave_queue(slot)
@@ -196,9 +196,9 @@ class ProviderGate:
 
 
 class Slot:
-    """The right to one call to a provider, or a place in the queue for it.
+    """The right to one call of a provider, or a place in the queue for it.
 
-    A stream that waits for results has neither: it releases the slot, and takes it again.
+    While a stream waits for tool results it has neither: it releases the slot, and requests it again for the next step.
     """
 
     def __init__(self, gate: ProviderGate, principal: str) -> None:
@@ -209,22 +209,22 @@ class Slot:
         self.is_queued = False
 
     async def wait(self) -> None:
-        """Wait until the slot is granted; cancelling the wait keeps the place until `release`."""
+        """Wait until the slot is granted. If the wait is cancelled, the slot stays queued until `release`."""
         if not self.granted:
             self._waiter = asyncio.get_running_loop().create_future()
             await self._waiter
 
     def grant(self) -> None:
-        """Let the waiter go on (the gate's to call)."""
+        """Grant the slot and wake its waiter. Called by the gate."""
         self.granted = True
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
     def take_again(self) -> None:
-        """Ask for it once more, for a stream that has begun."""
+        """Request the slot again, for a stream that has begun."""
         if not self.granted and not self.is_queued:
             self._gate.go_on(self)
 
     def release(self) -> None:
-        """Give it back, whether it was granted or still waits; a second time does nothing."""
+        """Release a granted slot, or leave the queue. A second call does nothing."""
         self._gate.release(self)

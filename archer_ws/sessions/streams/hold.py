@@ -1,4 +1,5 @@
-"""A reader's claim on a stream: it keeps a running one alive, and an ended one in memory until it was read."""
+"""A reader's hold on a stream: it keeps a running stream from being cancelled, and an ended one in memory until it was
+read."""
 
 from collections.abc import Callable
 from typing import Protocol
@@ -7,46 +8,48 @@ from archer_ws.core.limits import STALLED_READER_S
 
 
 class StreamReader(Protocol):
-    """Who reads through a hold, as far as the stream and the table of streams have to know."""
+    """The reader behind a hold, as the stream and the stream table see it."""
 
     def stream_ended(self) -> None:
-        """The stream's last event is written: whoever has nothing to deliver any more lets go now."""
+        """The stream's last event was appended. A reader that has delivered everything releases its hold now."""
 
     def stream_parked(self) -> None:
-        """Nothing more comes of it in this process, and it has not ended: whoever waits for more stops waiting."""
+        """The stream is parked: this process appends nothing more, although it has not ended. Stop waiting for
+        events."""
 
     def position(self) -> float:
-        """A number that changes whenever the reader's connection takes something."""
+        """A number that changes whenever the reader's connection accepts data."""
 
     def cut_off(self) -> None:
-        """Let go at once, and break the connection: memory is short, and this reader does not read."""
+        """Break the connection at once: memory is short, and this reader does not read."""
 
 
 class _NobodyYet:
-    """Holds without following: a request that waits for its stream to be accepted, or to end."""
+    """The reader of a hold that nobody reads through yet: a request that waits for its stream to be accepted, or to
+    end."""
 
     def stream_ended(self) -> None:
-        """It will look by itself."""
+        """Nothing to do: the request waits for the end by itself."""
 
     def stream_parked(self) -> None:
-        """It goes with the server."""
+        """Nothing to do: the request ends with the server."""
 
     def position(self) -> float:
-        """It takes nothing."""
+        """Constant: it reads nothing."""
         return 0.0
 
     def cut_off(self) -> None:
-        """It has the stream from the one who made the hold."""
+        """Nothing to do: the request keeps its own reference to the stream."""
 
 
 NOBODY = _NobodyYet()
 
 
 class Hold:
-    """One reader's claim on a stream; release it when the reader's connection is gone, or has delivered the end.
+    """One reader's hold on a stream. Release it when the reader's connection is closed, or has delivered the end.
 
     Args:
-        give_up: called at the first release.
+        give_up: called at the first release, with this hold.
     """
 
     __slots__ = ("_give_up", "_moved_at", "_position", "reader")
@@ -58,13 +61,14 @@ class Hold:
         self._moved_at = 0.0
 
     def release(self) -> None:
-        """Give the claim up; a second time does nothing."""
+        """Release the hold. A second call does nothing."""
         give_up, self._give_up, self.reader = self._give_up, None, NOBODY
         if give_up is not None:
             give_up(self)
 
     def has_stalled(self, now: float) -> bool:
-        """Whether the reader took nothing for STALLED_READER_S, as far as the moments show at which this was asked."""
+        """Whether the reader's position has not changed for STALLED_READER_S. Positions are compared at each call only,
+        so this must be called repeatedly; `now` in monotonic seconds."""
         position = self.reader.position()
         if position != self._position:
             self._position, self._moved_at = position, now
@@ -72,7 +76,7 @@ class Hold:
         return now - self._moved_at >= STALLED_READER_S
 
     def cut_off(self) -> None:
-        """Take the stream from the reader."""
+        """Release the hold, and break the reader's connection."""
         reader = self.reader
         self.release()
         reader.cut_off()

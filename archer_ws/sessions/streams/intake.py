@@ -1,7 +1,7 @@
-"""What a provider says, put into a stream's log: that it answered, its text in whole characters, the arguments of its
-calls, what it told besides.
+"""Puts a provider's chunks into a stream's log: that it responded, its text in whole characters, and the arguments of
+its calls. Remembers the token counts and why the model stopped.
 
-It knows neither tasks nor how a stream ends; the stream gives it one chunk after another.
+It knows neither tasks nor how a stream ends: the stream passes it one chunk after another.
 """
 
 import time
@@ -33,7 +33,7 @@ def _sum(one: TokenUsage, other: TokenUsage) -> TokenUsage:
 
 
 class Intake:
-    """A stream's answers on their way into the log, for as long as they are generated."""
+    """Takes the chunks of a stream's completions, until the stream ends."""
 
     __slots__ = (
         "_before",
@@ -55,25 +55,25 @@ class Intake:
         self._log = log
         self._encoders: dict[TextKind, ScalarEncoder] = {}
         self._calls: IncomingCalls | None = None
-        #: When the stream began (monotonic seconds), and how long its first text took from then on.
+        #: When the stream began (monotonic seconds), and the time from then to its first text (ms).
         self.began = time.monotonic()
         self.first_text_ms: float | None = None
-        #: Whether the provider has said anything yet, in this step.
+        #: Whether the provider has sent a chunk in this step.
         self.has_responded = False
-        #: Whether this is not the first step; and what earlier ones cost.
+        #: Whether this is a later step than the first, and the tokens of all earlier steps.
         self._is_later = False
         self._before: TokenUsage | None = None
-        #: What it told last of the cost of all steps, and of why it stopped in this one.
+        #: The latest token counts of all steps together, and why the model stopped in this step.
         self.usage: TokenUsage | None = None
         self.finish_reason: str | None = None
-        #: That the model declined to answer.
+        #: The model's refusal, if it refused.
         self.refusal: Refusal | None = None
 
     def take(self, chunk: StreamChunk) -> None:
         """Put a chunk into the log.
 
         Raises:
-            OutputTooLong: the log is full, or a call's arguments are too long; what fitted is kept.
+            OutputTooLong: the log is full, or a call's arguments are too long; what fitted is in the log.
         """
         if not self.has_responded:
             self.has_responded = True
@@ -83,7 +83,7 @@ class Intake:
             self.usage = chunk.usage if self._before is None else _sum(self._before, chunk.usage)
         if chunk.finish_reason is not None:
             self.finish_reason = chunk.finish_reason
-            # It comes with a reason.
+            # A refusal comes with a finish reason.
             self.refusal = chunk.refusal or self.refusal
         if chunk.reasoning:
             self._take_text("reasoning", chunk.reasoning)
@@ -93,7 +93,7 @@ class Intake:
             self._take_arguments(chunk.call_id or "", chunk.name or "", arguments)
 
     def flush(self) -> None:
-        """At the end: what was held back of a character, where there is still room for it."""
+        """At the end of a completion: append what was held back of a character, if there is room."""
         with suppress(LogFull):
             for kind, encoder in self._encoders.items():
                 self._log.append_text(kind, encoder.flush())
@@ -101,11 +101,11 @@ class Intake:
                 self._calls.flush()
 
     def next_step(self) -> None:
-        """The model has answered, and is asked again."""
+        """Begin the next step."""
         self.go_on(self.usage)
 
     def go_on(self, before: TokenUsage | None) -> None:
-        """What comes now is a later step; `before` is what all earlier ones cost."""
+        """Begin a later step; `before`: the token counts of all earlier steps."""
         self._is_later = True
         self._before = self.usage = before
         self._encoders.clear()
@@ -115,7 +115,7 @@ class Intake:
 
     @property
     def complete_calls(self) -> list[CallName]:
-        """The calls to be run, in order, if the answer came to a good end: those of a model that stopped to call."""
+        """The calls to run, in order, if the model stopped in order to call tools."""
         return self._calls.names if self._calls is not None and self.finish_reason == "tool_calls" else []
 
     def _take_arguments(self, call_id: str, name: str, arguments: str) -> None:
@@ -127,8 +127,8 @@ class Intake:
             self._calls.take(call_id, name, arguments)
         except CallTooLong:
             raise OutputTooLong(
-                f"the arguments of a tool call are longer than {CALL_ARGUMENTS_BYTES} bytes; what fitted was kept",
-                hint="Have the tool take less at a time.",
+                f"the arguments of a tool call are longer than {CALL_ARGUMENTS_BYTES} bytes; the rest was cut off",
+                hint="Describe the tool so that it needs less at a time.",
                 provider=self._identity.provider,
             ) from None
         except LogFull:
@@ -150,7 +150,7 @@ class Intake:
 
     def _too_long(self) -> OutputTooLong:
         return OutputTooLong(
-            "the answer is longer than a stream may hold; what fitted was kept",
+            "the completion is longer than a stream's limit; the rest was cut off",
             hint="Ask for less at a time, or set max_tokens.",
             provider=self._identity.provider,
         )

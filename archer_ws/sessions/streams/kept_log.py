@@ -1,8 +1,9 @@
-"""The log of a stream that a journal kept: it has ended, and its text is there for as long as somebody reads it.
+"""The log of an ended stream from the journal; its text is loaded while somebody reads it.
 
-Of a stream whose process was lost it has a beginning alone. Its end stands far behind that, at a number that nobody can
-have seen: the last text takes the numbers up to it, and who has seen more text than was kept, whose number lies between
-the two, gets all anew with `reset` (protocol section 26).
+If the stream's process was lost, the log has only the beginning, up to the last write of the journal. Its end has a
+number far beyond that, which no reader can have seen (lost.LOST_GAP). The last text covers the numbers up to the end. A
+reader whose cursor is in between has seen text that was not stored: it gets everything again with `reset` (protocol
+section 26).
 """
 
 from collections.abc import Callable, Iterator
@@ -15,7 +16,7 @@ from archer_ws.sessions.streams.memory_log import MemoryLog
 
 
 class KeptLog:
-    """A log to read from (see StreamLog).
+    """A log that is only read (see StreamLog).
 
     Args:
         ended: its last event.
@@ -32,15 +33,15 @@ class KeptLog:
 
     @property
     def is_loaded(self) -> bool:
-        """Whether it can be read."""
+        """Whether its text is loaded."""
         return self._text is not None
 
     def load(self, text: MemoryLog) -> None:
-        """From now on it can be read."""
+        """Set its text, so that it can be read."""
         self._text = text
 
     def unload(self) -> None:
-        """Nobody reads it."""
+        """Free its text: nobody reads it."""
         self._text = None
 
     @property
@@ -50,24 +51,24 @@ class KeptLog:
 
     @property
     def content_bytes(self) -> int:
-        """The size of the answer, reasoning and arguments apart."""
+        """The bytes of text, without reasoning and arguments."""
         return self._ended.text_bytes
 
     @property
     def text_bytes(self) -> int:
-        """The size of all text, as far as it is loaded."""
+        """The bytes of all text; 0 while it is not loaded."""
         return self._text.text_bytes if self._text is not None else 0
 
     @property
     def size_bytes(self) -> int:
-        """What the log costs in memory, about."""
+        """The approximate memory that the log takes, in bytes."""
         return CONTROL_EVENT_BYTES + (self._text.size_bytes if self._text is not None else 0)
 
     def append_text(self, kind: TextKind, text: bytes, call: CallName | None = None) -> None:
-        """It has ended: nothing comes any more."""
+        """Does nothing: the stream has ended."""
 
     def append(self, make: MakeEvent) -> None:
-        """It has ended: nothing comes any more."""
+        """Does nothing: the stream has ended."""
 
     def read(self, after: int, max_bytes: int = DELTA_BYTES_MAX) -> Event | None:
         """The next event after `after`; None at the end."""
@@ -83,7 +84,7 @@ class KeptLog:
         return event._replace(seq=last) if isinstance(event, Delta) and event.seq == kept else event
 
     def _reset(self, max_bytes: int) -> Delta:
-        """The beginning of the text, for who has seen more of it than was kept; whatever came before it was seen."""
+        """The beginning of the text, with `reset`, for a reader that has seen more than was stored."""
         text, after = self._loaded, 0
         while (event := text.read(after, max_bytes)) is not None:
             if isinstance(event, Delta):
@@ -93,31 +94,31 @@ class KeptLog:
         return Delta(1, self._ended.seq - 1, "content", b"", reset=True)
 
     def events(self) -> Iterator[Event]:
-        """All of it, the text of one kind and call as one, nothing cut."""
+        """All events, with adjacent text of one kind and call merged, and nothing truncated."""
         yield from self._loaded.events()
         yield self._ended
 
     def text(self, kind: TextKind) -> str:
-        """All text of that kind in the last step."""
+        """All text of a kind in the last step."""
         return self._loaded.text(kind)
 
     def arguments(self, call_id: str) -> str:
-        """The arguments of a call as far as they were kept."""
+        """The stored arguments of a call."""
         return self._loaded.arguments(call_id)
 
     def tool_calls(self) -> list[StreamToolCall]:
-        """The last step's calls that are complete, with their arguments, in order."""
+        """The complete calls of the last step with their arguments, in order."""
         return self._loaded.tool_calls()
 
     def pieces(self, after: int, most: int) -> list[LogPiece]:
-        """All of it is kept."""
+        """None: the whole log is stored."""
         return []
 
     def watch(self, watcher: Watcher) -> Callable[[], None]:
-        """Nothing comes any more."""
+        """Does nothing: nothing is appended any more."""
         return lambda: None
 
     @property
     def _loaded(self) -> MemoryLog:
-        assert self._text is not None, "it is read by who has waited for its stream to be accepted"
+        assert self._text is not None, "readers await wait_admitted, which loads it"
         return self._text

@@ -1,7 +1,7 @@
-"""A stream's log: its numbered events, kept so that any reader can follow at its own pace or come back later.
+"""A stream's log: its numbered events, retained so that each reader can follow at its own pace or return later.
 
-Readers hold a cursor (the last seq they have seen) and pull; a watcher is only told that there is more. What events
-there are stands in events.py; what they mean, and when they are appended, is the stream's business.
+A reader has a cursor (the last seq it has seen) and pulls; watchers are only notified that there is more. events.py
+defines the events; the stream decides when they are appended.
 """
 
 from collections.abc import Callable, Iterator
@@ -10,83 +10,87 @@ from typing import Protocol
 from archer_ws.sessions.storage.journal import LogPiece
 from archer_ws.sessions.streams.events import CallName, Event, MakeEvent, StreamEnded, StreamToolCall, TextKind
 
-#: The most text one delta carries, in bytes (protocol section 7).
+#: The limit of one delta's text, in bytes (protocol section 7).
 DELTA_BYTES_MAX = 16 * 1024
-#: The most text a log holds, in bytes (protocol section 7).
+#: The limit of a log's text, in bytes (protocol section 7).
 LOG_BYTES_MAX = 4 * 1024 * 1024
-#: How often a log's text may turn from one kind or call to another: a turn takes as much memory as its sixteen bytes of
-#: text, and a call is put together from all of its stretches. Models make one call after another.
+#: How often a log's text may change from one kind or call to another. Each change costs sixteen bytes, and a call's
+#: arguments are joined from all their runs. Models that make one call after another stay far below this.
 LOG_RUNS_MAX = 64 * 1024
 
 Watcher = Callable[[], None]
 
 
 class LogFull(Exception):
-    """The text passed LOG_BYTES_MAX, or its turns LOG_RUNS_MAX; what fitted was kept."""
+    """The text exceeds LOG_BYTES_MAX, or its changes of kind LOG_RUNS_MAX; what fitted is in the log."""
 
 
 class StreamLog(Protocol):
-    """What a stream writes and its readers pull. Appending and reading never wait: a remote log mirrors itself.
+    """A stream writes it, and readers pull from it. Appending and reading never block, so that a remote log would need
+    a local copy.
 
-    `StreamEnded` closes it: what a reader that would not stop still says afterwards is dropped.
+    `StreamEnded` closes the log: events that an orphaned reader task appends afterwards are dropped.
     """
 
     @property
     def head_seq(self) -> int:
-        """The newest event's number; 0 while there is none."""
+        """The newest event's number; 0 if there is none."""
 
     @property
     def ended(self) -> StreamEnded | None:
-        """The last event, once it is written."""
+        """The last event, once it was appended."""
 
     @property
     def content_bytes(self) -> int:
-        """The size of the answer so far, reasoning and arguments apart."""
+        """The bytes of text so far, without reasoning and arguments."""
 
     @property
     def text_bytes(self) -> int:
-        """The size of all text so far, reasoning and arguments included."""
+        """The bytes of all text so far, including reasoning and arguments."""
 
     @property
     def size_bytes(self) -> int:
-        """What the log costs in memory, about."""
+        """The approximate memory that the log takes, in bytes."""
 
     def append_text(self, kind: TextKind, text: bytes, call: CallName | None = None) -> None:
-        """Add text (whole UTF-8 characters), with its call where it is arguments; empty text adds nothing.
+        """Append text (whole UTF-8 characters); for arguments, with their call. Empty text appends nothing.
 
         Raises:
-            LogFull: not all of it fitted, or an earlier piece did not: what is kept is a beginning, without gaps.
+            LogFull: it did not fit entirely, or an earlier piece did not. What is in the log is a beginning without
+                gaps.
         """
 
     def append(self, make: MakeEvent) -> None:
-        """Add the event that `make` builds for its seq; a `StreamToolCall` without its arguments, a `StreamToolResult`
-        with all of its content."""
+        """Append the event that `make` builds for its seq: a `StreamToolCall` without its arguments, a
+        `StreamToolResult` with its whole content."""
 
     def read(self, after: int, max_bytes: int = DELTA_BYTES_MAX) -> Event | None:
-        """The next event after `after`, adjacent text of one kind and call merged up to `max_bytes`; None at the
-        head."""
+        """The next event after `after`; None if there is none. Adjacent text of one kind and call is merged into one
+        delta of up to `max_bytes`."""
 
     def events(self) -> Iterator[Event]:
-        """All of it, the text of one kind and call as one, nothing cut; it may not grow meanwhile."""
+        """All events, with adjacent text of one kind and call merged, and nothing truncated. The log must not grow
+        meanwhile."""
 
     def text(self, kind: TextKind) -> str:
-        """All text of that kind in the last step."""
+        """All text of a kind in the last step."""
 
     def arguments(self, call_id: str) -> str:
-        """The arguments of a call as far as they have come."""
+        """The arguments of a call that have been received so far."""
 
     def tool_calls(self) -> list[StreamToolCall]:
-        """The last step's calls that are complete, with their arguments, in order."""
+        """The complete calls of the last step with their arguments, in order."""
 
     def pieces(self, after: int, most: int) -> list[LogPiece]:
-        """What came after `after`, as a journal keeps it, without the end; the first `most` pieces."""
+        """The events after `after` in the form in which a journal stores them, without the end; at most `most`
+        pieces."""
 
     def watch(self, watcher: Watcher) -> Callable[[], None]:
-        """Call `watcher` after every append (it must not block or raise), until the returned function is called.
+        """Call `watcher` after every append, until the returned function is called. `watcher` must not block or raise.
 
-        That ends this one registration, at once and harmlessly if repeated, even from within a watcher.
+        The returned function ends this registration at once; it may be called repeatedly, and from within a watcher.
         """
 
 
-#: Gives each stream a log of its own.
+#: Creates the log of a stream.
 NewLog = Callable[[], StreamLog]

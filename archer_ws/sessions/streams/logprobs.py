@@ -1,6 +1,6 @@
-"""The probabilities of a stream's tokens, between the provider and the one answer that is to tell them.
+"""Buffers the log probabilities of a stream's tokens between the provider and the one response that sends them.
 
-They are no part of the log: our protocol does not have them, only OpenAI's dialect does.
+They are not part of the log: only OpenAI's dialect has them, the Archer protocol does not.
 """
 
 import json
@@ -11,18 +11,19 @@ from typing import Any
 from archer_ws.core.exceptions import OutputTooLong
 from archer_ws.core.secrets import MASK, TextScrubber
 
-#: What may wait to be told, in bytes of JSON: twenty likely tokens for each of ten thousand.
+#: The limit of buffered log probabilities, in bytes of JSON: enough for ten thousand tokens with twenty alternatives
+#: each.
 WAITING_BYTES_MAX = 16 * 1024 * 1024
 
 
 class TokenLogprobs:
-    """The tokens that have come and are not told yet.
+    """The tokens that have been received and not sent yet.
 
-    Known secrets are masked as they are in the text (core/secrets.py), where they may have been said in pieces.
+    Known secrets are masked as in the text (core/secrets.py), also if they are split over several tokens.
 
     Args:
-        head: tells the number of the log's last event.
-        provider: for the error.
+        head: returns the number of the log's last event.
+        provider: its name, for the error.
     """
 
     def __init__(self, head: Callable[[], int], provider: str) -> None:
@@ -30,15 +31,15 @@ class TokenLogprobs:
         self._provider = provider
         self._scrubber = TextScrubber()
         self._suspects: list[dict[str, Any]] = []
-        #: Each with the last event before its text.
+        #: Each token as JSON, with the number of the last event before its text.
         self._waiting: deque[tuple[int, bytes]] = deque()
         self.size_bytes = 0
 
     def add(self, tokens: list[dict[str, Any]]) -> None:
-        """What comes with the text that is about to be appended to the log.
+        """Buffer the tokens of the text that is about to be appended to the log.
 
         Raises:
-            OutputTooLong: too much waits to be told.
+            OutputTooLong: the buffer is full.
         """
         after = self._head()
         for token in tokens:
@@ -55,7 +56,7 @@ class TokenLogprobs:
             self._release(after)
 
     def take(self, before: int) -> list[Any]:
-        """The tokens, as JSON values, of the text up to the event `before`, in order; each is given once."""
+        """Remove and return the tokens of the text up to event `before`, as JSON values in order."""
         taken: list[Any] = []
         while self._waiting and self._waiting[0][0] < before:
             _, encoded = self._waiting.popleft()
@@ -64,20 +65,20 @@ class TokenLogprobs:
         return taken
 
     def rest(self) -> list[Any]:
-        """At the end: all that was not taken."""
+        """Remove and return all remaining tokens, at the end."""
         self._release(self._head())
         return self.take(self._head() + 1)
 
     def _release(self, after: int) -> None:
         for token in self._suspects:
-            # As JSON it takes a fifth of the memory.
+            # JSON takes a fifth of the memory.
             encoded = json.dumps(token, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
             self._waiting.append((after, encoded))
             self.size_bytes += len(encoded)
         self._suspects.clear()
         if self.size_bytes > WAITING_BYTES_MAX:
             raise OutputTooLong(
-                f"the tokens' probabilities are more than the {WAITING_BYTES_MAX} bytes that may wait to be told",
+                f"the log probabilities are larger than the {WAITING_BYTES_MAX} bytes that are buffered",
                 hint="Ask for fewer top_logprobs, or set max_tokens.",
                 provider=self._provider,
             )

@@ -1,4 +1,4 @@
-"""What a restart needs to go on with a stream that waits for results, beside its log: kept with it as JSON. Pure."""
+"""What a restart needs beside the log to go on with a stream that waits for tool results; stored as JSON. Pure."""
 
 from base64 import b64decode, b64encode
 from collections.abc import Iterable, Sequence
@@ -11,21 +11,21 @@ from archer_ws.llm_gateway.types import ChatMessage, ChatRequest, TokenUsage
 
 
 class LoopState(BaseModel):
-    """The state, but for what the log has: the calls, who runs them, and their results."""
+    """The state of a tool loop, without what is in the log: the calls, their claims and their results."""
 
-    #: As the client sent it; None of a stream that ends with calls.
+    #: The request as the client sent it; None for a stream that ends with calls and does not wait for their results.
     request: dict[str, Any] | None = None
-    #: The stored turn, where it was asked again.
+    #: The messages of the stored turn, if it is generated again.
     again: list[ChatMessage] = Field(default=[])
-    #: The turn's first and last message in its session.
+    #: The ids of the turn's first and last message in its session.
     first_stored: str | None = None
     last_stored: str | None = None
     message_ids: list[str] = Field(default=[])
     usage: TokenUsage | None = None
     history_dropped: int | None = None
-    #: What the provider must see again of the answers so far (NativeTurn.packed, in base64).
+    #: The native turns of the completions so far (NativeTurn.packed, in base64).
     native: list[str] = Field(default=[])
-    #: Every message that was accepted to be steered in; the log tells for which a step has come.
+    #: All accepted steered messages; the log has those that a step has followed.
     steered: list[ChatMessage] = Field(default=[])
 
     @classmethod
@@ -42,7 +42,7 @@ class LoopState(BaseModel):
         steered: Sequence[ChatMessage],
     ) -> "LoopState":
         """The state of a running stream."""
-        # An answer with several calls stands under each of them.
+        # A native turn with several calls occurs once for each of them.
         turns = {id(turn): turn for turn in native}
         return cls.model_construct(
             request=None if request is None else request.model_dump(mode="json", exclude_unset=True, exclude_none=True),
@@ -58,15 +58,15 @@ class LoopState(BaseModel):
 
     @property
     def text(self) -> str:
-        """As it is kept."""
+        """The state as JSON, as it is stored."""
         return self.model_dump_json(exclude_none=True)
 
     def native_turns(self) -> dict[str, NativeTurn]:
-        """What the provider must see again, by the id of each call."""
+        """The native turns, by call id."""
         turns = [NativeTurn.unpacked(b64decode(packed)) for packed in self.native]
         return {call_id: turn for turn in turns for call_id in turn.kept.call_ids}
 
     def unsteered(self, told: Iterable[str]) -> list[ChatMessage]:
-        """The accepted messages that no step came for, but for those with these ids."""
+        """The accepted messages whose ids are not in `told`: no step has followed them."""
         known = set(told)
         return [message for message in self.steered if message.message_id not in known]

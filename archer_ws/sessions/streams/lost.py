@@ -1,6 +1,5 @@
-"""What becomes of the streams of a process that is gone: those that waited for results go on, the others have ended.
-
-From what a journal kept; who starts and keeps them is the manager. Pure.
+"""Restores the streams of a lost process from the journal: those that waited for tool results go on, the others get an
+end. Pure: the manager runs and retains them.
 """
 
 from collections.abc import Sequence
@@ -35,19 +34,25 @@ from archer_ws.sessions.streams.pieces import log_end
 
 log = structlog.get_logger(__name__)
 
-#: How far behind the last event that was kept a lost stream's end stands: nobody can have seen so many events of a
-#: second, so no reader takes the end for one that it has seen (protocol section 26).
+#: How far the number of a lost stream's end is beyond its last stored event. The journal is written once a second, and
+#: no stream has so many events in a second, so no reader can have seen this number (protocol section 26).
 LOST_GAP = 1_000_000
 
 
 def end_lost(
     record: StreamRecord, pieces: Sequence[LogPiece], loop: str | None, now: datetime, *, stored: bool | None = None
 ) -> tuple[StoredCompletion, LogEnd] | None:
-    """The answer and the end of a stream whose process was lost; None where it waits for results, and goes on.
-    `stored`: what the end says of that.
+    """The completion and the end of a stream whose process was lost; None if it waits for tool results and can go on.
 
-    Of what can't be read it takes the beginning, and it does not go on: one damaged stream must not keep the others
-    from coming back.
+    If a part of it can't be read, it gets the readable beginning and an end: a damaged stream must not prevent the
+    recovery of the others.
+
+    Args:
+        record: its row.
+        pieces: its stored log.
+        loop: its state beside the log (see LoopState), if it has one.
+        now: the time of its end.
+        stored: the value of the end's `stored`.
     """
     stream_log, state = _log_of(record, pieces), _state_of(record, loop)
     if state.request is not None and stream_log.tool_calls() and _can_go_on(record, pieces, loop):
@@ -55,11 +60,11 @@ def end_lost(
     messages = messages_of(stream_log.events())
     content, reasoning = stream_log.text("content"), stream_log.text("reasoning") or None
     if content and messages[-1].role is MessageRole.ASSISTANT:
-        messages.pop()  # The answer itself.
+        messages.pop()  # The last completion, which is not an earlier message.
     steps = [event for event in stream_log.events() if isinstance(event, StreamStep)]
     error = WorkerLost(
-        "the server was lost while it answered",
-        hint="The text that came until then is kept. To have it answered anew, ask again with replace_from.",
+        "the server stopped or crashed during the generation",
+        hint="The text up to then is stored. To generate it again, send the request again with replace_from.",
     ).info(record.request_id, stream_id=record.stream_id)
     ended = StreamEnded(
         stream_id=record.stream_id,
@@ -84,14 +89,14 @@ def end_lost(
 
 
 class LeftWaiting:
-    """A stream that waited when its process went.
+    """A stream that waited for tool results when its process stopped.
 
     Args:
         pieces: its whole log.
-        loop: what was kept beside it (LoopState).
+        loop: its state beside the log (see LoopState).
 
     Raises:
-        ValueError, KeyError, msgspec.DecodeError: what was kept of it can't be read.
+        ValueError, KeyError, msgspec.DecodeError: it can't be read.
     """
 
     def __init__(self, pieces: Sequence[LogPiece], loop: str) -> None:
@@ -99,19 +104,19 @@ class LeftWaiting:
         if self.log.head_seq != (pieces[-1].last_seq if pieces else 0):
             raise ValueError("the log has a gap")
         self.state = LoopState.model_validate_json(loop)
-        self.state.native_turns()  # It is looked at now, and not in the middle.
+        self.state.native_turns()  # Decoded here, so that damage is found before the stream goes on.
         assert self.state.request is not None
         self.request = ChatRequest.model_validate(self.state.request)
 
     @property
     def said(self) -> list[ChatMessage]:
-        """What the application has said within the stream, which may name files."""
+        """The tool results and steered messages of the stream, which may name files."""
         results = [message for message in messages_of(self.log.events()) if message.role is MessageRole.TOOL]
         return [*(message.as_chat() for message in results), *self.state.steered]
 
     def exchange(self, stream_id: str, keeper: Keeper) -> Exchange:
-        """Where its calls stand: a claimed one is lost (or open, if it is idempotent), an answered one keeps its
-        result; an approval holds."""
+        """Restore the state of its calls. A claimed call is lost, or open again if it is idempotent; results and
+        approvals are retained."""
         events = [event for event in self.log.events() if isinstance(event, ControlEvent)]
         steps = [event for event in events if isinstance(event, StreamStep)]
         begun = steps[-1].seq if steps else 0
@@ -135,7 +140,7 @@ class LeftWaiting:
                     call.approved = call.approved or bool(event.approved)
                     call.claim = new_id("claim") if event.state == "running" else None
                 case StreamToolResult():
-                    status: ResultStatus = event.status  # type: ignore[assignment] # ours, of this version or an older
+                    status: ResultStatus = event.status  # type: ignore[assignment] # written by this server
                     settled[event.call_id] = status
                     if event.call_id in calls:
                         parts = [part for part in event.parts or () if isinstance(part, Part)]
@@ -159,7 +164,7 @@ def _log_of(record: StreamRecord, pieces: Sequence[LogPiece]) -> MemoryLog:
             return MemoryLog.of(pieces[:most])
         except (ValueError, KeyError) as cause:
             if most == len(pieces):
-                # Its text may be the answer's, which no log has.
+                # The exception's text may contain the completion's, which must not be logged.
                 log.error("stream_damaged", stream_id=record.stream_id, cause=type(cause).__name__)  # noqa: TRY400
     return MemoryLog()
 

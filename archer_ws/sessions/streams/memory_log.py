@@ -1,8 +1,8 @@
-"""A stream's log in this process's memory.
+"""A stream's log in memory.
 
-It takes the text itself plus four bytes an event: one UTF-8 buffer, the end offset of each event in it, twelve bytes
-for each change of kind (sixteen where a call's arguments begin or go on), and the few events that are not text
-(CONTROL_EVENT_BYTES each, about; the end with what it says of a refusal and of the answer's form).
+It costs the text plus four bytes an event: one UTF-8 buffer with the end offset of each event; twelve bytes for each
+change of kind (sixteen for arguments of a call); and about CONTROL_EVENT_BYTES for each event that is not text, plus
+the texts within it.
 """
 
 from array import array
@@ -34,49 +34,49 @@ SomeEvent = TypeVar("SomeEvent", bound=ControlEvent)
 
 
 class MemoryLog:
-    """The log in this process's memory."""
+    """A log in memory (see StreamLog)."""
 
     def __init__(self) -> None:
         self._text = bytearray()
-        #: _ends[seq - 1]: where event seq's text ends in the buffer. 4 MiB fit 32 bits.
+        #: _ends[seq - 1]: the offset in the buffer where event seq's text ends; LOG_BYTES_MAX fits 32 bits.
         self._ends = array("I")
         self._control: dict[int, ControlEvent] = {}
-        # A run is a stretch of adjacent events of one kind, arguments of one call; a control event is a run of its own
-        # (None).
+        # A run is a sequence of text events of one kind, or of arguments of one call. A control event is a run of its
+        # own, of kind None.
         self._run_starts = array("I")
         self._run_kinds: list[TextKind | CallName | None] = []
-        #: Which runs have a call's arguments, by its id: a call may have thousands, between those of others.
+        #: The runs with a call's arguments, by its id: a call may have thousands of runs if calls are interleaved.
         self._call_runs: dict[str, array[int]] = {}
-        # By registration: one callable may watch twice.
+        # By registration: the same callable may watch twice.
         self._watchers: dict[object, Watcher] = {}
-        #: Most streams have one reader, which is told of every token.
+        #: Set if there is exactly one watcher: most streams have one, which is notified of every token.
         self._sole_watcher: Watcher | None = None
         self._content_bytes = 0
-        #: Of the results and the steered messages in it.
+        #: The bytes of the results and steered messages in it.
         self._said_bytes = 0
-        #: Which run is the first of the last step.
+        #: The index of the last step's first run.
         self._step_run = 0
         self._full = False
         self.ended: StreamEnded | None = None
 
     @property
     def head_seq(self) -> int:
-        """The newest event's number; 0 while there is none."""
+        """The newest event's number; 0 if there is none."""
         return len(self._ends)
 
     @property
     def content_bytes(self) -> int:
-        """The size of the answer so far, reasoning and arguments apart."""
+        """The bytes of text so far, without reasoning and arguments."""
         return self._content_bytes
 
     @property
     def text_bytes(self) -> int:
-        """The size of all text so far, reasoning and arguments included."""
+        """The bytes of all text so far, including reasoning and arguments."""
         return len(self._text)
 
     @property
     def size_bytes(self) -> int:
-        """What the log costs in memory, about."""
+        """The approximate memory that the log takes, in bytes."""
         text_runs = len(self._run_starts) - len(self._control)
         call_runs = sum(map(len, self._call_runs.values()))
         events = 4 * (len(self._ends) + call_runs) + 12 * text_runs + CONTROL_EVENT_BYTES * len(self._control)
@@ -84,10 +84,11 @@ class MemoryLog:
         return len(self._text) + events + self._said_bytes + said
 
     def append_text(self, kind: TextKind, text: bytes, call: CallName | None = None) -> None:
-        """Add text (whole UTF-8 characters), with its call where it is arguments; empty text adds nothing.
+        """Append text (whole UTF-8 characters); for arguments, with their call. Empty text appends nothing.
 
         Raises:
-            LogFull: not all of it fitted, or an earlier piece did not: what is kept is a beginning, without gaps.
+            LogFull: it did not fit entirely, or an earlier piece did not. What is in the log is a beginning without
+                gaps.
         """
         if not text or self.ended is not None:
             return
@@ -130,7 +131,7 @@ class MemoryLog:
 
     @classmethod
     def of(cls, pieces: Sequence[LogPiece]) -> "MemoryLog":
-        """The log that these are pieces of, up to the first gap."""
+        """Restore a log from stored pieces, up to the first gap."""
         log = cls()
         for piece in whole(pieces):
             if piece.ends is None:
@@ -146,7 +147,8 @@ class MemoryLog:
         return log
 
     def pieces(self, after: int, most: int) -> list[LogPiece]:
-        """What came after `after`, as a journal keeps it, without the end; the first `most` pieces."""
+        """The events after `after` in the form in which a journal stores them, without the end; at most `most`
+        pieces."""
         found: list[LogPiece] = []
         seq, head = after + 1, len(self._ends)
         run = bisect_right(self._run_starts, seq) - 1
@@ -162,7 +164,7 @@ class MemoryLog:
         return found
 
     def append(self, make: MakeEvent) -> None:
-        """Add the event that `make` builds for its seq; a `StreamToolCall` without its arguments."""
+        """Append the event that `make` builds for its seq; a `StreamToolCall` without its arguments."""
         if self.ended is not None:
             return
         event = make(len(self._ends) + 1)
@@ -183,13 +185,13 @@ class MemoryLog:
             self._said_bytes += len((event.content or "").encode())
 
     def read(self, after: int, max_bytes: int = DELTA_BYTES_MAX) -> Event | None:
-        """The next event after `after`, adjacent text of one kind and call merged up to `max_bytes`; None at the
-        head."""
+        """The next event after `after`; None if there is none. Adjacent text of one kind and call is merged into one
+        delta of up to `max_bytes`."""
         seq, head = after + 1, len(self._ends)
         if seq > head:
             return None
         if seq == head and (kind := self._run_kinds[-1]) is not None:
-            # What most reads are for, while the reader keeps up.
+            # The most frequent case: the reader keeps up, and the newest event is text.
             text = bytes(self._text[self._ends[-2] if seq > 1 else 0 :])
             return Delta(seq, seq, kind, text) if isinstance(kind, str) else Delta(seq, seq, "arguments", text, kind)
         run = bisect_right(self._run_starts, seq) - 1
@@ -202,7 +204,8 @@ class MemoryLog:
         return _delta(seq, last, kind, bytes(self._text[start : self._ends[last - 1]]))
 
     def events(self) -> Iterator[Event]:
-        """All of it, the text of one kind and call as one, nothing cut; it may not grow meanwhile."""
+        """All events, with adjacent text of one kind and call merged, and nothing truncated. The log must not grow
+        meanwhile."""
         for run, kind in enumerate(self._run_kinds):
             first = self._run_starts[run]
             if kind is None:
@@ -212,7 +215,7 @@ class MemoryLog:
                 yield _delta(first, last, kind, bytes(self._text[self._begin_of(first) : self._ends[last - 1]]))
 
     def text(self, kind: TextKind) -> str:
-        """All text of that kind in the last step."""
+        """All text of a kind in the last step."""
         since = self._step_run
         if kind == "arguments":
             runs = sorted(run for runs in self._call_runs.values() for run in runs if run >= since)
@@ -220,11 +223,11 @@ class MemoryLog:
         return self._text_of(run for run, run_kind in enumerate(self._run_kinds) if run_kind == kind and run >= since)
 
     def arguments(self, call_id: str) -> str:
-        """The arguments of a call as far as they have come."""
+        """The arguments of a call that have been received so far."""
         return self._text_of(self._call_runs.get(call_id, ()))
 
     def tool_calls(self) -> list[StreamToolCall]:
-        """The last step's calls that are complete, with their arguments, in order."""
+        """The complete calls of the last step with their arguments, in order."""
         since = self._run_starts[self._step_run - 1] if self._step_run else 0
         return [
             self._whole(event)
@@ -238,15 +241,15 @@ class MemoryLog:
         ).decode()
 
     def _begin_of(self, seq: int) -> int:
-        """Where an event's text begins."""
+        """The offset where an event's text begins."""
         return self._ends[seq - 2] if seq > 1 else 0
 
     def _last_of(self, run: int) -> int:
-        """The last event of a run."""
+        """The number of a run's last event."""
         return self._run_starts[run + 1] - 1 if run + 1 < len(self._run_starts) else len(self._ends)
 
     def _whole(self, event: SomeEvent) -> SomeEvent:
-        """The event with what the log has as text."""
+        """The event; a call with its arguments, which the log has as text."""
         return replace(event, arguments=self.arguments(event.call_id)) if isinstance(event, StreamToolCall) else event
 
     def watch(self, watcher: Watcher) -> Callable[[], None]:
@@ -268,7 +271,7 @@ class MemoryLog:
         if self._sole_watcher is not None:
             self._sole_watcher()
         elif self._watchers:
-            # A copy: a watcher may end its own watch, or another's, while it is told.
+            # A copy: a watcher may end its own registration, or another, while it is called.
             for registration, watcher in tuple(self._watchers.items()):
                 if registration in self._watchers:
                     watcher()
@@ -279,7 +282,7 @@ def _delta(first: int, last: int, kind: TextKind | CallName, text: bytes) -> Del
 
 
 def _told(event: ControlEvent) -> ControlEvent:
-    """The event as it is told: of a long result the beginning."""
+    """The event as it is sent: a long result is truncated."""
     if not isinstance(event, StreamToolResult) or event.content is None or len(event.content) <= RESULT_TOLD_BYTES // 4:
         return event
     text = event.content.encode()
@@ -293,7 +296,7 @@ def _steered_bytes(messages: Sequence[SteeredMessage] | None) -> int:
 
 
 def _said_bytes(end: StreamEnded) -> int:
-    """What an end costs for what it says in words: a refusal may have kilobytes, and so may the findings of a judge."""
+    """The bytes of the texts in an end: a refusal may have kilobytes, and so may format errors."""
     refused = len((end.refusal.text or "").encode()) if end.refusal is not None else 0
     unsteered = _steered_bytes(end.unsteered)
     named = sum(MESSAGE_ID_BYTES + len(each) for each in end.message_ids or ())

@@ -1,6 +1,6 @@
-"""One call that a stream waits for: who may run it, who runs it, and its result (protocol section 23).
+"""The state of one open call: its approval, its claim and its result (protocol section 23).
 
-Its rules alone: in which order things are said of it, and that they are kept and told, is acts.py's.
+It has the rules of a call. acts.py serialises the requests, stores them and appends their events.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ from archer_ws.sessions.tool_models import ToolOutcome
 
 @dataclass(frozen=True, slots=True)
 class CallResult:
-    """What came of a call."""
+    """The result of a call."""
 
     status: ResultStatus
     content: str
@@ -24,32 +24,32 @@ class CallResult:
 
     @classmethod
     def by_server(cls, status: ResultStatus) -> "CallResult":
-        """What the server itself says of one."""
+        """The result that the server gives to a call that has none."""
         return cls(status, TOLD_BY_SERVER[status])
 
     @classmethod
     def denied(cls, reason: str | None) -> "CallResult":
-        """A person did not agree."""
+        """The result of a call that a person denied."""
         return cls("denied", f"The call was denied: {reason}" if reason else "The call was denied.")
 
 
 class Holder:
-    """A connection, as far as claims last while it lives."""
+    """A connection as the holder of claims, which last while it is open."""
 
     def __init__(self) -> None:
         self.is_gone = False
         self._calls: dict[OpenCall, None] = {}
 
     def hold(self, call: "OpenCall") -> None:
-        """The call is claimed over this connection."""
+        """Note that a call was claimed over this connection."""
         self._calls[call] = None
 
     def release(self, call: "OpenCall") -> None:
-        """The call has its result, or is claimed over another."""
+        """Note that a call has its result, or is claimed over another connection."""
         self._calls.pop(call, None)
 
     def gone(self) -> None:
-        """The connection is closed: its claims last a while longer, for their runner to come back."""
+        """The connection has closed. Its claims last for CLAIM_S longer, so that the client can reconnect."""
         self.is_gone = True
         calls, self._calls = self._calls, {}
         for call in calls:
@@ -61,9 +61,9 @@ class OpenCall:
 
     Args:
         call_id: its id.
-        needs_approval: whether a person must agree first.
-        idempotent: whether it may be run again where its runner was lost.
-        on_lapse: called when its claim is over.
+        needs_approval: whether a person must approve it first.
+        idempotent: whether it may run again if the client that ran it was lost.
+        on_lapse: called when its claim lapses.
     """
 
     __slots__ = (
@@ -87,9 +87,9 @@ class OpenCall:
         self.idempotent = idempotent
         self.approved = False
         self.claim: str | None = None
-        #: Whether the claim is over, and was not renewed since.
+        #: Whether the claim has lapsed and was not renewed since.
         self.has_lapsed = False
-        #: Once it is kept and told.
+        #: Set once it is stored.
         self.result: CallResult | None = None
         self._holder: Holder | None = None
         self._lapse: asyncio.TimerHandle | None = None
@@ -97,15 +97,15 @@ class OpenCall:
 
     @property
     def is_running(self) -> bool:
-        """Whether somebody has claimed it, and not answered yet."""
+        """Whether a client has claimed it and it has no result yet."""
         return self.claim is not None and self.result is None
 
     def settled_outcome(self) -> ToolOutcome | None:
-        """What is said of a call that has its result."""
+        """The outcome of requests for a call that has its result; None if it has none."""
         return None if self.result is None else ToolOutcome(outcome="already_answered", status=self.result.status)
 
     def refusal(self, *, claim: str | None) -> ToolOutcome | None:
-        """Why it can't be claimed or answered under that claim, or under none."""
+        """The outcome that refuses a claim, or a result with this claim or none; None if it is accepted."""
         if (outcome := self.settled_outcome()) is not None:
             return outcome
         if self.needs_approval and not self.approved:
@@ -115,12 +115,12 @@ class OpenCall:
         return None
 
     def take(self, claim: str, holder: Holder | None, ttl_s: float) -> None:
-        """It is claimed."""
+        """Claim it."""
         self.claim = claim
         self.hold(holder, ttl_s)
 
     def hold(self, holder: Holder | None, ttl_s: float) -> None:
-        """Its claim lasts while `holder` lives, or for so long."""
+        """Let its claim last while `holder` is connected; without a holder, for `ttl_s` seconds."""
         self._let_go()
         if holder is None:
             self.lapse_in(ttl_s)
@@ -131,23 +131,23 @@ class OpenCall:
             holder.hold(self)
 
     def lapse_in(self, seconds: float) -> None:
-        """Its claim is over then, unless it is renewed."""
+        """Let its claim lapse after so many seconds, unless it is renewed."""
         self._let_go()
         self._lapse = asyncio.get_running_loop().call_later(seconds, self.lapse)
 
     def lapse(self) -> None:
-        """Its claim is over."""
+        """Let its claim lapse now."""
         self._let_go()
         self.has_lapsed = True
         self._on_lapse(self)
 
     def open_again(self) -> None:
-        """Nobody claims it."""
+        """Remove its claim."""
         self._let_go()
         self.claim = None
 
     def settle(self, result: CallResult) -> None:
-        """It has its result."""
+        """Set its result."""
         self._let_go()
         self.result = result
 

@@ -1,4 +1,4 @@
-"""How a generation ended, and what it cost. Pure."""
+"""How a stream ended, and its token counts. Pure."""
 
 import asyncio
 from collections.abc import Callable
@@ -18,7 +18,7 @@ from archer_ws.sessions.history import BYTES_PER_TOKEN
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """An ended stream's status, and why."""
+    """An ended stream's status, with the reason of a cancel, or the error."""
 
     status: StreamStatus
     reason: CancelReason | None = None
@@ -26,7 +26,7 @@ class Outcome:
 
     @classmethod
     def of(cls, reader: asyncio.Task[None]) -> "Outcome":
-        """What a reader that is done, and was not cancelled by its owner, means."""
+        """The outcome of a reader task that is done and was not cancelled by its stream."""
         if reader.cancelled():
             return cls("failed", error=InternalError("the generation was interrupted", hint="Try again."))
         match reader.exception():
@@ -41,7 +41,7 @@ class Outcome:
 
     @classmethod
     def broken(cls, cause: BaseException) -> "Outcome":
-        """A defect of ours; the cause is for the log only."""
+        """The outcome of a defect of the server; the cause is logged, and not sent."""
         defect = InternalError("the server failed while generating", hint="See the server's log.")
         defect.__cause__ = cause
         return cls("failed", error=defect)
@@ -50,10 +50,13 @@ class Outcome:
 def final_usage(
     status: StreamStatus, told: TokenUsage | None, text_bytes: int, estimate_prompt: Callable[[], int]
 ) -> TokenUsage:
-    """The provider's figures for a completed stream, else the best that can be said; also where it told only some.
+    """The provider's token counts for a completed stream; otherwise an estimate, which completes partial counts.
 
-    `told` is the last the provider said, `text_bytes` counts what came (reasoning too), `estimate_prompt` gives our
-    own count of the prompt's tokens, and is asked only where there is no other.
+    Args:
+        status: how the stream ended.
+        told: the last counts from the provider.
+        text_bytes: the bytes of all text, including reasoning and arguments.
+        estimate_prompt: returns an estimate of the prompt's tokens; called only if the provider reported none.
     """
     if told is not None and status == "completed" and not told.estimated:
         return told

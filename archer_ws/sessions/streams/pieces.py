@@ -1,4 +1,4 @@
-"""A stream's log as pieces that a journal keeps, and back. Pure."""
+"""Converts a stream's log to the pieces that a journal stores, and back. Pure."""
 
 import json
 from collections.abc import Sequence
@@ -31,17 +31,17 @@ _CALL = "arguments "
 
 
 def event_piece(event: ControlEvent) -> LogPiece:
-    """An event that is no text."""
+    """The piece of an event that is not text."""
     return LogPiece(event.seq, event.seq, event.kind, as_json(event), None)
 
 
 def kind_name(kind: TextKind | CallName) -> str:
-    """What a piece of text is, as a word; with the call that arguments are of."""
+    """A piece's kind as text; for arguments, with their call."""
     return kind if isinstance(kind, str) else _CALL + json.dumps(kind)
 
 
 def kind_named(name: str) -> TextKind | CallName:
-    """What `kind_name` made a word of."""
+    """The inverse of `kind_name`."""
     if name.startswith(_CALL):
         call_id, tool = json.loads(name.removeprefix(_CALL))
         return CallName(call_id, tool)
@@ -49,17 +49,17 @@ def kind_named(name: str) -> TextKind | CallName:
 
 
 def event_in(piece: LogPiece) -> ControlEvent:
-    """The event that a piece is which is no text."""
+    """The event of a piece that is not text."""
     return _KINDS[piece.kind].validate_json(piece.text)
 
 
 def ended_in(text: str) -> StreamEnded:
-    """An end that was kept."""
+    """Decode a stored end."""
     return _ENDED.validate_json(text)
 
 
 def log_end(ended: StreamEnded, ended_at: datetime, pieces: Sequence[LogPiece]) -> LogEnd:
-    """An end to be kept, with what of the log was not written before."""
+    """The end of a stream to be stored, with the rest of its log."""
 
     def told(message_ids: Sequence[str]) -> str:
         named = [*(ended.message_ids or ()), *message_ids]
@@ -69,7 +69,7 @@ def log_end(ended: StreamEnded, ended_at: datetime, pieces: Sequence[LogPiece]) 
 
 
 def whole(pieces: Sequence[LogPiece]) -> list[LogPiece]:
-    """The pieces from the first event on without a gap."""
+    """The pieces up to the first gap."""
     found: list[LogPiece] = []
     seq = 0
     for piece in pieces:

@@ -1,4 +1,4 @@
-"""A stream of an earlier process, as a journal kept it: it has ended, and is read as any ended one."""
+"""An ended stream of an earlier process, loaded from the journal; readers use it like any ended stream."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -16,15 +16,15 @@ from archer_ws.sessions.streams.work import StreamIdentity
 
 
 class RecoveredStream(Stream):
-    """An ended stream whose text is loaded when somebody waits for its acceptance, as every reader does, and let go of
-    when nobody reads it any more.
+    """An ended stream whose log is loaded by `wait_admitted`, which every reader awaits, and unloaded when the last
+    reader has released its hold.
 
     Args:
-        kept: what is known of it.
-        rules: as for others.
-        load: gives its text.
-        on_resized: called when it takes more memory, or less.
-        on_gone: called when it is found to have gone with its session.
+        kept: its row, and its last event.
+        rules: the rules of all streams.
+        load: reads its log.
+        on_resized: called when its size in memory changes.
+        on_gone: called when its log turns out to be deleted with its session.
     """
 
     def __init__(
@@ -60,11 +60,11 @@ class RecoveredStream(Stream):
         self._ended_before(Outcome(kept.status, ended.reason))  # type: ignore[arg-type]
 
     async def wait_admitted(self) -> None:
-        """It was accepted long ago; but wait until its text is there.
+        """Wait until its log is loaded (it was accepted by the earlier process).
 
         Raises:
-            SessionNotFound: it went with its session.
-            StorageUnavailable: it can't be read.
+            SessionNotFound: it was deleted with its session.
+            StorageUnavailable: its log can't be read.
         """
         if not self._kept.is_loaded:
             try:
@@ -79,7 +79,7 @@ class RecoveredStream(Stream):
     def _release(self, hold: Hold) -> None:
         super()._release(hold)
         if not self.is_held:
-            # Not at once: who lets go may still look at it within this turn of the loop.
+            # Not at once: the releasing reader may still read within this loop iteration.
             asyncio.get_running_loop().call_soon(self._unload)
 
     def _unload(self) -> None:

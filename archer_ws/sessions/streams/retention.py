@@ -1,13 +1,13 @@
-"""Which streams are known: the running ones, and the ended ones for as long as their logs are kept.
+"""The table of all streams: the running ones, and the ended ones while their logs are retained.
 
-An ended stream stays for `retention_s`, unless all together take more than `bytes_max`: then ended ones go, the oldest
-of the principal who has the most of them first (protocol section 7, and nobody's streams push out another's). Running
-ones are never dropped.
+An ended stream is retained for `retention_s`. If all streams together take more than `bytes_max`, ended ones are
+forgotten earlier: those of the principal whose ended streams take the most, oldest first, so that no principal evicts
+another's (protocol section 7). Running streams are never dropped.
 
-An ended stream that somebody still reads stays in memory until he has read it, and counts for so long: letting it go
-would free nothing. Nobody is cut short while he reads steadily. Only where all together take more than `bytes_max`, and
-no stream is left that nobody reads, are readers cut off: whoever took nothing for STALLED_READER_S, and whoever still
-reads SLOW_READER_S after the end. His connection is broken; coming back, he is told `stream_not_found`.
+An ended stream that is being read stays in memory, and counts, until it has been read: forgetting it would free
+nothing. Readers are cut off only if all streams together take more than `bytes_max` and each ended stream is being
+read: then those that accepted no data for STALLED_READER_S, and those that still read SLOW_READER_S after the end.
+Their connection is broken; when they return, the error is `stream_not_found`.
 """
 
 import time
@@ -21,15 +21,15 @@ from archer_ws.sessions.streams.stream import Stream
 
 Key = tuple[str, str]
 
-#: How old the count of the running streams' bytes may be, in seconds.
+#: How long the count of the running streams' bytes is cached, in seconds.
 RECOUNT_S = 0.5
-#: How often readers are looked at while there is no room, in seconds.
+#: How often readers are checked while `bytes_max` is exceeded, in seconds.
 LOOK_S = 1.0
 
 
 @dataclass(slots=True)
 class EndedStream:
-    """An ended stream, and what it counts."""
+    """An ended stream, with its size in bytes as it was counted."""
 
     stream: Stream
     ended_at: float
@@ -38,11 +38,11 @@ class EndedStream:
 
 @dataclass(slots=True)
 class Owned:
-    """One principal's streams, each with its number; both in the order in which they were accepted."""
+    """One principal's streams, each with its number, in the order in which they were accepted."""
 
     streams: dict[str, tuple[int, Stream]] = field(default_factory=dict)
     live: dict[str, tuple[int, Stream]] = field(default_factory=dict)
-    #: The ended ones in the order of their ends, and what they take.
+    #: The ended streams in the order of their ends, and their size.
     ended: OrderedDict[str, EndedStream] = field(default_factory=OrderedDict)
     ended_bytes: int = 0
 
@@ -51,10 +51,10 @@ class StreamTable:
     """Streams by principal and id.
 
     Args:
-        retention_s: how long an ended one is kept.
-        bytes_max: what all may take, running ones included.
-        clock: monotonic seconds.
-        on_forget: told of each ended one that can't be found any more.
+        retention_s: how long an ended stream is retained, in seconds.
+        bytes_max: the limit of all streams, including the running ones, in bytes.
+        clock: a monotonic clock, in seconds.
+        on_forget: called with each ended stream that is forgotten.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class StreamTable:
         self._live: dict[Key, Stream] = {}
         # In the order of their ends.
         self._ended: OrderedDict[Key, EndedStream] = OrderedDict()
-        # No longer to be found, but still being read.
+        # Forgotten, but still being read.
         self._outlived: dict[Stream, EndedStream] = {}
         self._owned: dict[str, Owned] = {}
         self._count = 0
@@ -94,11 +94,11 @@ class StreamTable:
 
     @property
     def ended_bytes(self) -> int:
-        """What the ended streams take that are kept or still read."""
+        """The size of the ended streams that are retained or being read, in bytes."""
         return self._ended_bytes
 
     def get(self, principal: str, stream_id: str) -> Stream | None:
-        """The stream, running or still kept."""
+        """The stream, if it is running or retained."""
         self._forget_old()
         owned = self._owned.get(principal)
         found = owned.streams.get(stream_id) if owned else None
@@ -107,7 +107,8 @@ class StreamTable:
     def newest_first(
         self, principal: str, *, active: bool = False, before: int | None = None
     ) -> Iterator[tuple[int, Stream]]:
-        """The principal's streams with their numbers, the last accepted first; those with numbers under `before`."""
+        """The principal's streams with their numbers, the last accepted first; only those with a number below
+        `before`."""
         self._forget_old()
         owned = self._owned.get(principal)
         if owned is None:
@@ -117,7 +118,7 @@ class StreamTable:
                 yield number, stream
 
     def add(self, stream: Stream) -> None:
-        """A new, running stream."""
+        """Add a new, running stream."""
         principal, stream_id = _key(stream)
         self._live[principal, stream_id] = stream
         self._count += 1
@@ -125,19 +126,19 @@ class StreamTable:
         owned.streams[stream_id] = owned.live[stream_id] = (self._count, stream)
 
     def add_ended(self, stream: Stream) -> None:
-        """One that ended before this process began, unless its id is taken by now: kept as if it ended now."""
+        """Add a stream of an earlier process as if it ended now, unless its id has been taken since."""
         if self.get(*_key(stream)) is None:
             self.add(stream)
             self.end(stream)
 
     def drop(self, stream: Stream) -> None:
-        """Nothing of an ended stream is left: find it no more."""
+        """Forget an ended stream whose log no longer exists."""
         ended = self._ended.get(_key(stream))
         if ended is not None and ended.stream is stream:
             self._forget(ended)
 
     def drop_session(self, principal: str, session_id: str | None) -> None:
-        """The ended streams of a session went with it, those of all of a principal's sessions where none is named."""
+        """Forget the ended streams of a deleted session, or of all the principal's sessions if `session_id` is None."""
         owned = self._owned.get(principal)
         for ended in list(owned.ended.values()) if owned else ():
             its_session = ended.stream.identity.session_id
@@ -145,7 +146,7 @@ class StreamTable:
                 self._forget_unread(ended)
 
     def resized(self, stream: Stream) -> None:
-        """An ended stream takes more than before, or less."""
+        """Count an ended stream's new size."""
         key = _key(stream)
         ended = self._ended.get(key)
         if ended is None or ended.stream is not stream:
@@ -166,7 +167,7 @@ class StreamTable:
             self._drop_empty(principal)
 
     def end(self, stream: Stream) -> None:
-        """The stream has ended: keep it for a while."""
+        """Note that the stream has ended, and retain it."""
         principal, stream_id = key = _key(stream)
         del self._live[key]
         owned = self._owned[principal]
@@ -179,7 +180,7 @@ class StreamTable:
         self._await_due()
 
     def unheld(self, stream: Stream) -> None:
-        """Nobody reads the ended stream any more: if it was kept for that alone, it goes."""
+        """Note that an ended stream is no longer being read, and free it if it was in memory only for that."""
         outlived = self._outlived.pop(stream, None)
         if outlived is not None:
             self._ended_bytes -= outlived.size
@@ -187,13 +188,14 @@ class StreamTable:
             self.expire()
 
     def expire(self) -> None:
-        """Forget what is too old or too much."""
+        """Forget the streams that are too old, or too large in sum."""
         self._forget_old()
         if self._make_room() > 0 and self._ended_bytes:
             self._look.set(LOOK_S)
 
     def look_at_readers(self) -> None:
-        """Make room at the cost of readers who do not read, where there is no other; a timer's, while that is so."""
+        """If nothing else makes room, cut off readers that do not read. Called by a timer while `bytes_max` is
+        exceeded."""
         self._forget_old()
         over = self._make_room()
         if over > 0:
@@ -206,7 +208,8 @@ class StreamTable:
         self._look.cancel()
 
     def _make_room(self) -> int:
-        """Forget ended streams that nobody reads until there is room; what is still taken beyond `bytes_max`."""
+        """Forget ended streams that nobody reads until there is room. Returns the bytes that still exceed
+        `bytes_max`."""
         if not self._ended_bytes:
             return 0
         over = self._ended_bytes + self._count_live_bytes() - self._bytes_max
@@ -216,7 +219,7 @@ class StreamTable:
         return over
 
     def _next_to_go(self) -> EndedStream | None:
-        """The oldest ended stream that nobody reads, of the principal who has the most."""
+        """The oldest ended stream that nobody reads, of the principal whose ended streams take the most."""
         for owned in sorted(self._owned.values(), key=lambda each: -each.ended_bytes):
             for ended in owned.ended.values():
                 if not ended.stream.is_held:
@@ -224,12 +227,12 @@ class StreamTable:
         return None
 
     def _cut_off(self, over: int) -> None:
-        """Take streams from readers who do not read, until all together take `over` bytes less."""
+        """Cut off readers that do not read, until `over` bytes are freed."""
         now = self._clock()
         for ended in [*self._outlived.values(), *self._ended.values()]:
             holds = ended.stream.holds
             is_late = now - ended.ended_at >= SLOW_READER_S
-            # Each is asked, since each answer is compared with the one before.
+            # Called for every hold, since it compares the position with that of the previous call.
             stalled = [hold for hold in holds if hold.has_stalled(now) or is_late]
             if over <= 0 or not stalled:
                 continue
@@ -240,8 +243,8 @@ class StreamTable:
                 self._forget(ended)
 
     def _count_live_bytes(self) -> int:
-        """What the running streams take, as of a moment ago: with thousands ending at once, a walk over all at each end
-        would stall the loop."""
+        """The size of the running streams in bytes, cached for RECOUNT_S: if thousands end at once, counting at each
+        end would block the event loop."""
         now = self._clock()
         if now >= self._recount_at:
             self._live_bytes = sum(stream.size_bytes for stream in self._live.values())
@@ -257,14 +260,14 @@ class StreamTable:
             self._forget_unread(ended)
 
     def _forget_unread(self, ended: EndedStream) -> None:
-        """`_forget`, but count it for as long as it is read."""
+        """`_forget`, but go on counting its size while it is being read."""
         self._forget(ended)
         if ended.stream.is_held:
             self._outlived[ended.stream] = ended
             self._ended_bytes += ended.size
 
     def _forget(self, ended: EndedStream) -> None:
-        """Find it no more, and count it no more."""
+        """Remove it from the table and from the sizes."""
         principal, stream_id = key = _key(ended.stream)
         if self._ended.get(key) is ended:
             owned = self._owned[principal]
@@ -281,7 +284,7 @@ class StreamTable:
             del self._owned[principal]
 
     def _await_due(self) -> None:
-        """Wake when the oldest is due, so that memory is given back without anybody asking."""
+        """Set the timer for the oldest stream, so that its memory is freed without a further call."""
         if self._ended:
             due = next(iter(self._ended.values())).ended_at + self._retention_s
             self._due.set(max(1.0, due - self._clock()))

@@ -1,4 +1,4 @@
-"""What all streams of a manager have in common: made once, and handed to each."""
+"""The parameters that all streams of a manager share."""
 
 import asyncio
 from collections.abc import Callable
@@ -13,26 +13,26 @@ S = TypeVar("S")
 
 
 def _ignore(_: object) -> None:
-    """For who need not be told."""
+    """The default of the callbacks."""
 
 
 @dataclass(frozen=True, slots=True)
 class StreamRules(Generic[S]):
-    """Where a stream's log comes from, how long its waits are, and who is told what; times in seconds."""
+    """How a stream's log is created, its time limits in seconds, and its callbacks."""
 
-    #: Makes a stream's log.
+    #: Creates the log of a stream.
     new_log: NewLog
-    #: How long one runs without holders when it goes on after a disconnect; None is to its end.
+    #: How long a stream with `on_disconnect: continue` runs without holds; None: to its end.
     grace_s: float | None = None
-    #: How long storing its turn may hold back its acceptance.
+    #: The time limit for storing its turn, before it is accepted.
     admit_limit_s: float = ADMIT_LIMIT_S
     #: Called once, after the last event.
     on_end: Callable[[S], None] = _ignore
-    #: Called when the last holder of an ended stream is gone.
+    #: Called when the last hold on an ended stream is released.
     on_unheld: Callable[[S], None] = _ignore
-    #: Called once where the process stops and it has no end, for a later process to go on with it.
+    #: Called once if the process stops and leaves it, without an end, to a later process.
     on_left: Callable[[S], None] = _ignore
-    #: Called when it waits for results.
+    #: Called when it begins to wait for tool results.
     on_waiting: Callable[[S], None] = _ignore
-    #: Given a task that did not stop in time.
+    #: Called with a task that did not stop in time.
     on_orphan: Callable[[asyncio.Task[None]], None] = _ignore

@@ -1,18 +1,18 @@
-"""Turns a provider's text pieces into UTF-8 of whole Unicode scalars (protocol section 1).
+"""Converts a provider's pieces of text to UTF-8 without lone surrogates (protocol section 1).
 
-JSON can carry half a surrogate pair in one chunk and the other half in the next: they are joined. A half that stays
-alone becomes U+FFFD.
+JSON allows half of a surrogate pair in one chunk and the other half in the next; such halves are joined. A half without
+its other half becomes U+FFFD.
 """
 
 
 class ScalarEncoder:
-    """Encodes pieces in order; holds back a trailing first half until it knows what follows."""
+    """Encodes pieces in order. A high surrogate at the end of a piece is held back until the next piece."""
 
     def __init__(self) -> None:
         self._half = ""
 
     def encode(self, piece: str) -> bytes:
-        """The piece's UTF-8, with halves joined and lone ones replaced."""
+        """The UTF-8 of a piece, with halves of pairs joined and lone ones replaced."""
         if not self._half:
             try:
                 return piece.encode()
@@ -25,13 +25,13 @@ class ScalarEncoder:
         return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace").encode()
 
     def flush(self) -> bytes:
-        """What is still held back, at the end."""
+        """The UTF-8 of what is held back, at the end of the text."""
         half, self._half = self._half, ""
         return "\ufffd".encode() if half else b""
 
 
 def boundary(text: bytes, at: int) -> int:
-    """The last place in UTF-8 between two characters, or at the end, that is not behind `at`."""
+    """The last boundary between two characters in UTF-8 text that is at or before offset `at`."""
     if at >= len(text):
         return len(text)
     while at > 0 and text[at] & 0xC0 == 0x80:

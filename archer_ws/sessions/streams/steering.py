@@ -1,4 +1,4 @@
-"""The messages that are steered into a running stream, each for its next step (protocol section 23)."""
+"""The messages that are steered into a running stream; the next step begins with them (protocol section 23)."""
 
 from collections.abc import Awaitable, Collection, Sequence
 
@@ -13,35 +13,35 @@ _ACCEPTED = ToolOutcome(outcome="accepted")
 
 
 class Steering:
-    """One stream's.
+    """The steered messages of one stream.
 
     Args:
-        acts: in which order they come.
+        acts: serialises them with the stream's other acts.
     """
 
     def __init__(self, acts: Acts) -> None:
         self._acts = acts
-        #: All that were ever accepted, by their ids; and the one that is being kept.
+        #: All accepted messages by their ids, and the one that is being stored.
         self._accepted: dict[str, ChatMessage] = {}
         self._coming: ChatMessage | None = None
-        #: Accepted, and no step has come for them yet.
+        #: The accepted messages that no step has followed yet.
         self.waiting: Sequence[ChatMessage] = []
 
     @property
     def accepted(self) -> Sequence[ChatMessage]:
-        """Every message that was ever accepted, or is about to be: what a restart needs."""
+        """All messages that were accepted or are being stored, for a restart."""
         return [*self._accepted.values(), *([self._coming] if self._coming is not None else ())]
 
     @property
     def size_bytes(self) -> int:
-        """The text that waits."""
+        """The bytes of text that wait for a step."""
         return sum(message.text_bytes for message in self.waiting)
 
     def steer(self, message: ChatMessage) -> Awaitable[ToolOutcome]:
-        """A user's message for the next step.
+        """Accept a user's message for the next step.
 
         Raises:
-            ContentTooLarge: there is no room for it.
+            ContentTooLarge: the stream's acts have too much text.
         """
         message_id = message.message_id
         assert message_id is not None
@@ -51,8 +51,8 @@ class Steering:
                 return _ACCEPTED
             if len(self.waiting) >= STEERED_MAX:
                 raise Overloaded(
-                    f"{STEERED_MAX} messages wait to be steered into the stream, the most there may be",
-                    hint="Wait for its next step.",
+                    f"{STEERED_MAX} steered messages wait for the next step, which is the limit",
+                    hint="Wait for the stream's next step.",
                     retry_after_ms=1000,
                 )
             self._coming = message
@@ -72,17 +72,17 @@ class Steering:
         return self._acts.begin(decide, over=over, size=message.text_bytes)
 
     def said(self) -> None:
-        """A step has come for those that wait."""
+        """Note that a step has begun with the waiting messages."""
         self.waiting = []
 
     def resume(self, accepted: Sequence[ChatMessage], told: Collection[str]) -> None:
-        """What an earlier process accepted; steps have come for those with the ids in `told`."""
+        """Restore the messages that an earlier process accepted. `told`: the ids of those that a step has followed."""
         self._accepted = {str(message.message_id): message for message in accepted}
         self.waiting = [message for message in accepted if message.message_id not in told]
 
 
 def as_steered(message: ChatMessage) -> SteeredMessage:
-    """The message as events have it."""
+    """The message in the form of events."""
     assert message.message_id is not None
     return SteeredMessage(
         message_id=message.message_id, content=message.content, parts=list(message.parts) if message.parts else None

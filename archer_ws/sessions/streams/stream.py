@@ -1,4 +1,4 @@
-"""One generation: its state machine, its owner task and the reader child.
+"""A stream: its state machine, its owner task, and the reader task that is a child of it.
 
     queued ──► running ──► completed · incomplete · failed
        │        │  ▲
@@ -6,13 +6,13 @@
        │       waiting
        └─────────┴──► cancelling ──► cancelled
 
-A stream that waits, and is kept, may be parked: its owner is done without an end, what is said of its calls is taken
-until the process leaves it, and a later process goes on with it.
+A waiting stream that is stored may be parked: its owner task ends without an end event. What clients send about its
+calls is accepted until the process stops, and a later process goes on with the stream.
 
-The owner task runs the provider's reader as its child and alone writes the end. Cancel and finish meet in one
-compare-and-set with no await between check and write: whoever comes first decides. What is generated, and what becomes
-of the answer, is the `Work`'s; what a chunk means is intake.py's; what the application says within the stream is
-exchange.py's, what stands in the end ending.py's; which streams exist is the manager's.
+The owner task runs the reader, which reads from the provider, as its child, and only the owner writes the end. A cancel
+and a regular end race in one compare-and-set without an await between check and write: the first one decides. The
+`Work` generates and stores the completion; intake.py interprets chunks; exchange.py has the tool loop; ending.py builds
+the end; the manager knows which streams exist.
 """
 
 import asyncio
@@ -52,12 +52,12 @@ STOP_GRACE_S = 2.0
 
 
 class Stream:
-    """One generation.
+    """One stream.
 
     Args:
-        identity: what it is.
-        rules: what holds for it as for others.
-        stream_log: what there is of it already; by default nothing.
+        identity: what never changes about it.
+        rules: the parameters that all streams share.
+        stream_log: its log so far; by default a new one.
     """
 
     def __init__(
@@ -68,20 +68,20 @@ class Stream:
         self.created_at = utc_now()
         self.ended_at = self.created_at
         self.history_dropped: int | None = None
-        #: What is to be told of the tokens, where the request asked for it.
+        #: The log probabilities of its tokens, if the request asked for them.
         self.logprobs: TokenLogprobs | None = None
-        #: False where the answer belongs to a session and could not be kept there before the end was told.
+        #: False if the completion belongs to a session and was not stored before the end.
         self.stored: bool | None = None
-        #: Of the messages that it stored.
+        #: The ids of the messages that it stored.
         self.message_ids: list[str] = []
         self._rules = rules
-        #: Until the end is written.
+        #: None once the end is written.
         self._intake: Intake | None = Intake(identity, self.log)
         self._live_status: Literal["queued", "running", "waiting"] = "queued"
         self._work: Work | None = None
         self._exchange: Exchange | None = None
         self._loop: Loop | None = None
-        #: Whether the last step's answer has been read.
+        #: Whether the last step's completion has been read.
         self._is_read = False
         self._is_parked = False
         self._cancel_reason: CancelReason | None = None
@@ -89,35 +89,35 @@ class Stream:
         self._judging: asyncio.Task[Judgement | None] | None = None
         self._judgement: Judgement | None = None
         self._rejection: ArcherError | None = None
-        # In the order they came: a dict, as a set costs twice as much.
+        # In the order of creation. A dict, since a set takes twice the memory.
         self._holds: dict[Hold, None] = {}
         self._grace: asyncio.TimerHandle | None = None
         self._admitted = LeanEvent()
-        #: Done as soon as the owner has something to decide: the reader is, or a cancel came.
+        #: Done when the owner has something to decide: the reader is done, or the stream was cancelled.
         self._decision: asyncio.Future[None] | None = None
         self._finished = LeanEvent()
         self.task: asyncio.Task[None] | None = None
 
     @property
     def stream_id(self) -> str:
-        """The id, unique for its principal."""
+        """The stream's id, unique for its principal."""
         return self.identity.stream_id
 
     @property
     def status(self) -> StreamStatus:
-        """Where it stands; the ended ones never change again."""
+        """The stream's status; the status of an ended stream never changes."""
         if self._outcome is not None:
             return self._outcome.status
         return "cancelling" if self._is_cancelling() else self._live_status
 
     @property
     def cancel_reason(self) -> CancelReason | None:
-        """Who cancelled it, where it has ended so."""
+        """Why it was cancelled, if it was."""
         return self._outcome.reason if self._outcome is not None else None
 
     @property
     def usage(self) -> TokenUsage | None:
-        """What it cost, as far as that is known."""
+        """The token counts, as far as they are known."""
         if self.log.ended is not None:
             return self.log.ended.usage
         return self._intake.usage if self._intake is not None else None
@@ -129,28 +129,28 @@ class Stream:
 
     @property
     def is_live(self) -> bool:
-        """Whether the last event is still to come."""
+        """Whether the last event has not been written yet."""
         return self.log.ended is None
 
     @property
     def is_held(self) -> bool:
-        """Whether anybody reads it."""
+        """Whether it has any hold."""
         return bool(self._holds)
 
     @property
     def holds(self) -> tuple[Hold, ...]:
-        """Who reads it."""
+        """Its holds, oldest first."""
         return tuple(self._holds)
 
     @property
     def size_bytes(self) -> int:
-        """What it costs in memory, about."""
+        """The approximate memory that it takes, in bytes."""
         beside = self.logprobs.size_bytes if self.logprobs is not None else 0
         said = self._exchange.size_bytes if self._exchange is not None else 0
         return STREAM_OVERHEAD_BYTES + self.log.size_bytes + beside + said
 
     def start(self, work: Work) -> None:
-        """Begin; the owner task inherits the caller's logging context."""
+        """Begin the stream. The owner task inherits the caller's logging context."""
         self._work = work
         self._decision = asyncio.get_running_loop().create_future()
         if self._is_cancelling():
@@ -172,9 +172,9 @@ class Stream:
         await self._finished.wait()
 
     def cancel(self, reason: CancelReason) -> Literal["cancelling", "already_ended"]:
-        """Ask for the end; the owner does the rest. Harmless to repeat: the first reason stays.
+        """Cancel the stream; the owner task does the rest. Harmless to repeat: the first reason counts.
 
-        An answer that is whole stays so; only its end waits no longer for the judgement of its form.
+        A stream whose outcome is already decided keeps it; only the check of its format is cut short.
         """
         if self._outcome is not None:
             if self._judging is not None:
@@ -189,19 +189,19 @@ class Stream:
 
     @property
     def exchange(self) -> Exchange:
-        """What goes to and fro with the application; made when it is first asked for, as most streams have none."""
+        """The tool loop. Created at first use, since most streams need none."""
         if self._exchange is None:
-            assert self._work is not None, "it is asked for while the stream runs"
+            assert self._work is not None, "used only while the stream runs"
             self._exchange = Exchange(self.stream_id, self.log, self._work)
         return self._exchange
 
     @property
     def takes_more(self) -> bool:
-        """Whether the application may still have its say: the end is not decided."""
+        """Whether the stream still accepts approvals, claims, results and steers: its end is not decided."""
         return self._work is not None and self._outcome is None and not self._is_cancelling() and not self._is_read
 
     def go_on(self, work: Work, exchange: Exchange, usage: TokenUsage | None) -> None:
-        """Begin where an earlier process left it waiting; `usage` is what its steps cost so far."""
+        """Go on where an earlier process left the stream waiting; `usage`: the token counts of its steps so far."""
         assert self._intake is not None
         self._intake.go_on(usage)
         self._exchange = exchange
@@ -209,36 +209,35 @@ class Stream:
         self.start(work)
 
     def set_waiting(self) -> None:
-        """It waits for the results of calls."""
+        """Note that it waits for tool results."""
         self._live_status = "waiting"
         self._rules.on_waiting(self)
 
     async def wait_place(self, what: str, place: Awaitable[None]) -> None:
-        """It waits for its provider again (see Exchange.wait_place)."""
+        """Wait for its provider's slot again (see Exchange.wait_place)."""
         self._live_status = "queued"
         await self.exchange.wait_place(what, place)
 
     @property
     def can_park(self) -> bool:
-        """Whether a later process could go on from here: its calls are told, and the next step has not begun."""
+        """Whether a later process could go on from here: calls were sent, and the next step has not begun."""
         return self.takes_more and self._exchange is not None and self._exchange.is_asking
 
     @property
     def is_parked(self) -> bool:
-        """Whether it waits for a later process."""
+        """Whether it is parked."""
         return self._is_parked
 
     def park(self, *, at_once: bool = False) -> None:
-        """Begin no further step of a stream that waits: it is kept, and a later process goes on with it.
+        """Park a waiting stream: it begins no further step, and a later process goes on with it.
 
-        Its owner is done, and `task` with it, as soon as nobody runs a call, or at once.
+        Its owner task ends as soon as no client runs a call, or `at_once`.
         """
         self.exchange.park(at_once=at_once)
 
     async def leave(self, limit_s: float) -> None:
-        """The process stops: nothing more is taken of a parked stream, and its readers come back for it.
-
-        What is being said is kept first, for `limit_s` seconds at most.
+        """Leave a parked stream, since the process stops: pending acts are stored first, within `limit_s` seconds.
+        After that nothing is accepted, and the readers are told to reconnect.
         """
         exchange = self._exchange
         assert exchange is not None
@@ -256,19 +255,19 @@ class Stream:
         self._rules.on_left(self)
 
     def set_running(self) -> None:
-        """The wait for a predecessor or a provider's slot is over."""
+        """Note that the waits for predecessors and for the provider's slot are over."""
         self._live_status = "running"
 
     def progress(self, phase: ProgressPhase, detail: str | None) -> None:
-        """Tell what happens before the first text."""
+        """Report what happens before the first text."""
         self.log.append(lambda seq: StreamProgress(stream_id=self.stream_id, seq=seq, phase=phase, detail=detail))
 
     def keep_logprobs(self) -> None:
-        """From now on what `logprobs` is given waits for the answer that tells it."""
+        """Buffer log probabilities from now on, for the response that sends them."""
         self.logprobs = TokenLogprobs(lambda: self.log.head_seq, self.identity.provider)
 
     def hold(self) -> Hold:
-        """Keep the stream alive as its reader (protocol section 7)."""
+        """Create a hold, which keeps the stream from ending with a disconnect (protocol section 7)."""
         hold = Hold(self._release)
         self._holds[hold] = None
         if self._grace is not None:
@@ -277,7 +276,7 @@ class Stream:
         return hold
 
     def _release(self, hold: Hold) -> None:
-        """One holder less."""
+        """Remove a hold; without any other, `on_disconnect` applies."""
         del self._holds[hold]
         if self._holds:
             return
@@ -286,7 +285,7 @@ class Stream:
             return
         loop = asyncio.get_running_loop()
         if self.identity.on_disconnect == "cancel":
-            # Not at once: a new holder within this loop step wins.
+            # Not at once: a new hold within this loop iteration prevents it.
             loop.call_soon(self._leave)
         elif self._rules.grace_s is not None:
             self._grace = loop.call_later(self._rules.grace_s, self._leave)
@@ -295,7 +294,7 @@ class Stream:
         return self._cancel_reason is not None and self._outcome is None
 
     def _decide(self, _: object = None) -> None:
-        """Wake the owner, who looks at what has happened."""
+        """Wake the owner task, which checks what has happened."""
         if self._decision is not None and not self._decision.done():
             self._decision.set_result(None)
 
@@ -314,22 +313,22 @@ class Stream:
             except ArcherError as error:
                 self._rejection = error
                 return
-            # The provider is asked first: those who are told now have time until it answers.
+            # The call of the provider begins first, so that the notified tasks run while it responds.
             reader = self._begin(work, intake)
             self._admitted.set()
             await self._generate(reader)
             if not self._is_parked:
                 await self._finish(work, intake)
-        except Exception as cause:  # noqa: BLE001 - the edge of a generation: whatever breaks, its readers get an end
+        except Exception as cause:  # noqa: BLE001 - the outermost handler of a stream: whatever fails, its readers get an end
             self._outcome = Outcome.broken(cause)
         finally:
-            # Reached on every way out, the loop's shutdown included: the end is written without another await.
+            # Reached on every path, including the event loop's shutdown: the end is written without another await.
             self._admitted.set()
             if not self._is_parked:
                 self._over(work, intake)
 
     async def _end_parked(self) -> None:
-        """A parked stream was cancelled."""
+        """End a parked stream that was cancelled."""
         work, intake = self._work, self._intake
         assert work is not None
         assert intake is not None
@@ -342,7 +341,7 @@ class Stream:
             self._over(work, intake)
 
     async def _finish(self, work: Work, intake: Intake) -> None:
-        """The outcome is decided: judge and keep what it left."""
+        """After the outcome is decided: check the format, and store the completion."""
         intake.flush()
         self._close_exchange()
         if work.has_format:
@@ -351,7 +350,7 @@ class Stream:
             self.stored = False
 
     def _over(self, work: Work, intake: Intake) -> None:
-        """Write the end, and let go."""
+        """Write the end, and release everything."""
         if self._rejection is None:
             self._write_end(work, intake)
         if self._grace is not None:
@@ -367,17 +366,18 @@ class Stream:
         )
 
     async def _judge(self, work: Work, intake: Intake) -> None:
-        """Only what the model ended by itself: what was cut off here has no form, and calls are no answer yet."""
+        """Check the format, if the model ended by itself and made no calls: truncated text and calls are not
+        checked."""
         if self.status != "completed" or intake.complete_calls:
             return
-        # A task of its own, for a cancel to end: whoever interrupts, leaves or stops the server waits for this.
+        # A task of its own, so that a cancel can end it: interrupting streams and a stopping server wait for it.
         self._judging = asyncio.create_task(work.judge(self.log.text("content")), name=f"judge {self.stream_id}")
         try:
             await asyncio.wait((self._judging,))
             if not self._judging.cancelled():
                 self._judgement = self._judging.result()
         except Exception:
-            # The answer is whole all the same: it is told, and only not judged.
+            # The completion is complete anyway; it is only not checked.
             log.exception("judge_defect", stream_id=self.stream_id)
         finally:
             self._judging.cancel()
@@ -393,7 +393,7 @@ class Stream:
         return Ending(self, work, intake, outcome=self._outcome, judged=self._judgement, loop=self._close_exchange())
 
     def _close_exchange(self) -> Loop:
-        """From now on nothing is taken of the application."""
+        """Accept nothing more from clients, and return the final state of the tool loop."""
         if self._exchange is None:
             return _NO_LOOP
         if self._loop is None:
@@ -408,25 +408,25 @@ class Stream:
         return self._loop
 
     def _ended_before(self, outcome: Outcome) -> None:
-        """It has ended before this process began."""
+        """Set the outcome of a stream that ended in an earlier process."""
         self._outcome, self._intake = outcome, None
         self._admitted.set()
         self._finished.set()
 
     def _let_go(self) -> None:
-        """Keep only what can still be asked for, and nothing for readers who have nothing to come."""
+        """Release what an ended stream does not need, and notify its readers."""
         self.task = self._decision = self._intake = self._work = self._exchange = self._loop = None
         for hold in self.holds:
             hold.reader.stream_ended()
 
     def _begin(self, work: Work, intake: Intake) -> asyncio.Task[None] | None:
-        """The reader; none where the stream was cancelled before."""
+        """Start the reader task; None if the stream was cancelled before."""
         if self._is_cancelling():
             return None
         return asyncio.create_task(self._read(work, intake), name=f"reader {self.stream_id}")
 
     async def _generate(self, reader: asyncio.Task[None] | None) -> None:
-        """Let the reader run until it is done or the stream is cancelled, and decide the outcome."""
+        """Wait until the reader is done or the stream is cancelled, and decide the outcome."""
         if reader is None:
             self._outcome = Outcome("cancelled", self._cancel_reason)
             return
@@ -434,7 +434,7 @@ class Stream:
         reader.add_done_callback(self._decide)
         try:
             await self._decision
-            # The compare-and-set: from here on a cancel finds an outcome, or the outcome finds a cancel.
+            # The compare-and-set: there is no await between this check and setting the outcome.
             if not self._is_cancelling():
                 if not reader.cancelled() and isinstance(reader.exception(), Parked):
                     self._is_parked, self._live_status = True, "waiting"
@@ -453,7 +453,7 @@ class Stream:
             log.warning("reader_orphaned", provider=self.identity.provider, waited_s=STOP_GRACE_S)
             self._rules.on_orphan(reader)
         elif not reader.cancelled():
-            # It was done already, or failed on its way out; the outcome is the cancel's all the same.
+            # It was already done, or failed while it stopped; the outcome is cancelled anyway. Retrieves the exception.
             reader.exception()
 
     async def _read(self, work: Work, intake: Intake) -> None:
@@ -462,10 +462,10 @@ class Stream:
             try:
                 async with aclosing(chunks):
                     async for chunk in chunks:
-                        if self._outcome is None:  # Else an orphan speaks after the end.
+                        if self._outcome is None:  # Otherwise an orphaned reader goes on after the end.
                             intake.take(chunk)
             except ContextTooLong:
-                # Told before anything else is: the prompt alone is too long.
+                # Providers report this before any other chunk: the prompt alone is too long.
                 shorter = None if intake.has_responded else await work.open_shorter()
                 if shorter is None:
                     raise
@@ -477,7 +477,7 @@ class Stream:
             self._exchange.decide_end()
 
     async def _after_step(self, work: Work, intake: Intake) -> AsyncGenerator[StreamChunk, None] | None:
-        """The next step's chunks, where there is one."""
+        """The next step's chunks; None if there is no next step."""
         if self._outcome is not None or not (work.waits or self._exchange is not None):
             return None
         intake.flush()
@@ -486,10 +486,10 @@ class Stream:
         )
 
     async def begin_step(self) -> None:
-        """The model is about to be asked again.
+        """Begin the next step (see Exchange.begin_step).
 
         Raises:
-            StorageUnavailable, StorageFull: that can't be kept.
+            StorageUnavailable, StorageFull: its event can't be stored.
         """
         await self.exchange.begin_step()
         if self.exchange.is_late_to_park:
@@ -500,13 +500,13 @@ class Stream:
     def _write_end(self, work: Work, intake: Intake) -> None:
         outcome = self._outcome
         if outcome is None:
-            # The owner itself was cancelled: its loop is closing.
+            # The owner task itself was cancelled: its event loop is closing.
             outcome = self._outcome = Outcome("cancelled", self._cancel_reason or "draining")
         self.ended_at = utc_now()
-        # Only now can nothing make the answer a bad one any more.
+        # Not before: until now the outcome could still have become a failure.
         for make in self._ending(work, intake).last_events():
             self.log.append(make)
-        # Without the error itself: its traceback keeps the whole request in memory.
+        # Without the error, whose traceback would keep the whole request in memory.
         self._outcome = Outcome(outcome.status, outcome.reason)
         usage = self.usage
         assert usage is not None

@@ -1,4 +1,4 @@
-"""Cancels that came before their send: a stream with such an id is born cancelled (protocol section 6)."""
+"""Remembers cancels that arrived before their request: such a request is cancelled at once (protocol section 6)."""
 
 import time
 from collections import OrderedDict
@@ -9,21 +9,21 @@ TOMBSTONES_PER_PRINCIPAL = 1024
 
 
 class Tombstones:
-    """Remembers unknown stream ids for a while, so many a principal at the most (the oldest go first)."""
+    """The ids of cancelled but unknown streams, for TOMBSTONE_S seconds and at most TOMBSTONES_PER_PRINCIPAL each."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._by_principal: dict[str, OrderedDict[str, float]] = {}
 
     def add(self, principal: str, stream_id: str) -> None:
-        """Remember the id from now on."""
+        """Remember an id; it replaces the oldest if there are too many."""
         mine = self._by_principal.setdefault(principal, OrderedDict())
         mine[stream_id] = self._clock() + TOMBSTONE_S
         mine.move_to_end(stream_id)
         self._prune(mine)
 
     def take(self, principal: str, stream_id: str) -> bool:
-        """Whether the id is remembered; it is forgotten with the answer."""
+        """Whether the id is remembered. Forgets it."""
         mine = self._by_principal.get(principal)
         if mine is None:
             return False

@@ -1,4 +1,4 @@
-"""What a stream is made from: its identity, and the work it does."""
+"""What a stream is created with: its identity, and its work."""
 
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import AbstractContextManager
@@ -13,47 +13,48 @@ from archer_ws.sessions.streams.events import ControlEvent
 
 
 class Work(Protocol):
-    """What a stream does, step by step; each is cancelled with it."""
+    """What a stream does, phase by phase; a cancel of the stream cancels each of them."""
 
     @property
     def is_stored(self) -> bool:
-        """Whether it is kept in a session; what is not is neither admitted nor settled."""
+        """Whether the stream belongs to a session. If not, `admit` and `settle` are not called."""
 
     async def admit(self) -> None:
-        """The last checks before the stream is accepted.
+        """Store the turn, and run the last checks before the stream is accepted.
 
         Raises:
-            ArcherError: it is not.
+            ArcherError: the stream is refused.
         """
 
     async def open(self) -> AsyncGenerator[StreamChunk, None]:
-        """Wait until the stream may run, and give its chunks."""
+        """Wait until the stream may run, and return its chunks."""
 
     async def open_shorter(self) -> AsyncGenerator[StreamChunk, None] | None:
-        """Once more with less before it, where what was sent did not fit the model; None where that makes no sense."""
+        """After the prompt was too long for the model: try again with less history. None if there is nothing to leave
+        out."""
 
     @property
     def has_format(self) -> bool:
-        """Whether the answer shall have a form that it can be judged by."""
+        """Whether the request asks for a response format that can be checked."""
 
     async def judge(self, content: str) -> Judgement | None:
-        """Whether a whole answer has that form; None where that could not be found out in time (see FormatJudge)."""
+        """Check a whole completion; None if the check took too long (see FormatJudge)."""
 
     async def settle(self, completion: StoredCompletion, last: Sequence[ControlEvent]) -> bool:
-        """Keep the answer, if there is one, and tell whether it is kept by now; never waits longer than
-        `Limits.settle_limit_s`.
+        """Store the completion, within `Limits.settle_limit_s`. Returns False if it is not stored yet.
 
-        `last` are the events that the stream will end with, for who keeps its log.
+        `last`: the events that the stream will end with, for the journal.
         """
 
     @property
     def waits(self) -> bool:
-        """Whether the stream goes on behind calls."""
+        """Whether the stream waits for the results of its calls and goes on."""
 
     async def go_on(self, calls: Sequence[ToolCall]) -> AsyncGenerator[StreamChunk, None] | None:
-        """What follows a step that ended well, with these calls: the next step's chunks; None where it was the last.
+        """After a completed step with these calls: wait for their results, and return the next step's chunks. None if
+        there is no next step.
 
-        It is asked of a stream that waits for results, or into which something was steered.
+        Called for streams that wait for results, or that have steered messages.
         """
 
     async def keep(self, events: Sequence[ControlEvent]) -> None:
@@ -66,15 +67,15 @@ class Work(Protocol):
         """See exchange.Keeper."""
 
     def needs_approval(self, tool: str) -> bool:
-        """Whether the request says that a person must agree before this tool runs."""
+        """Whether the request demands a person's approval before this tool runs."""
 
     def estimate_prompt(self) -> int:
-        """About how many tokens were sent, for a provider that did not say."""
+        """The approximate tokens of the prompt, for a provider that does not report them."""
 
 
 @dataclass(frozen=True, slots=True)
 class StreamIdentity:
-    """What never changes about a stream."""
+    """The attributes of a stream that never change."""
 
     stream_id: str
     principal: str
@@ -82,8 +83,8 @@ class StreamIdentity:
     provider: str
     model: str
     request_id: str
-    #: Of the request's parameters: tells a repeated send from a conflicting one.
+    #: A hash of the request's parameters, which distinguishes a repeated request from a conflicting one.
     fingerprint: bytes
     on_disconnect: Literal["continue", "cancel"]
-    #: How much the model was told to think; None where the request did not say.
+    #: The reasoning effort that was sent to the model; None if the request named none.
     reasoning_effort: ReasoningEffort | None = None

@@ -87,9 +87,9 @@ class ServedConversations:
                 return
 
     def export(self) -> Iterator[bytes]:
-        connection, answer = self._ask("GET", "/export")
+        connection, response = self._ask("GET", "/export")
         try:
-            while block := answer.read1(BLOCK_BYTES):
+            while block := response.read1(BLOCK_BYTES):
                 yield block
         except (http.client.HTTPException, OSError):
             raise _cut_off() from None
@@ -98,12 +98,12 @@ class ServedConversations:
 
     def take(self, lines: BinaryIO) -> ImportResult:
         blocks = iter(lambda: lines.read(BLOCK_BYTES), b"")
-        connection, answer = self._ask("POST", "/import", blocks, {"Content-Type": MEDIA_TYPE})
-        return self._read(connection, answer, ImportResult)
+        connection, response = self._ask("POST", "/import", blocks, {"Content-Type": MEDIA_TYPE})
+        return self._read(connection, response, ImportResult)
 
     def delete(self, session_id: str) -> None:
-        connection, answer = self._ask("DELETE", f"/{quote(session_id, safe='')}")
-        answer.read()
+        connection, response = self._ask("DELETE", f"/{quote(session_id, safe='')}")
+        response.read()
         connection.close()
 
     def delete_all(self) -> int:
@@ -126,10 +126,10 @@ class ServedConversations:
         return self._read(*self._ask("GET", path), model)
 
     def _read(
-        self, connection: http.client.HTTPConnection, answer: http.client.HTTPResponse, model: type[_Model]
+        self, connection: http.client.HTTPConnection, response: http.client.HTTPResponse, model: type[_Model]
     ) -> _Model:
         try:
-            return model.model_validate_json(answer.read())
+            return model.model_validate_json(response.read())
         except ValidationError:
             raise SourceError(f"{self._url} does not respond as an Archer server of this version does") from None
         except (http.client.HTTPException, OSError) as error:
@@ -161,21 +161,21 @@ class ServedConversations:
                     {**self._headers, **(headers or {}), **({"Transfer-Encoding": "chunked"} if body else {})},
                     encode_chunked=body is not None,
                 )
-            answer = connection.getresponse()
+            response = connection.getresponse()
         except (http.client.HTTPException, OSError) as error:
             connection.close()
             raise SourceError(f"{self._url} broke off ({error or type(error).__name__})", "Try again.") from None
-        if answer.status >= 300:
-            raise self._refusal(connection, answer)
-        return connection, answer
+        if response.status >= 300:
+            raise self._refusal(connection, response)
+        return connection, response
 
-    def _refusal(self, connection: http.client.HTTPConnection, answer: http.client.HTTPResponse) -> SourceError:
+    def _refusal(self, connection: http.client.HTTPConnection, response: http.client.HTTPResponse) -> SourceError:
         try:
-            told: Any = json.loads(answer.read(1_000_000))["error"]
+            told: Any = json.loads(response.read(1_000_000))["error"]
             return SourceError(told["message"], HINTS.get(told["kind"], told.get("hint")))
         except (ValueError, KeyError, TypeError, http.client.HTTPException, OSError):
             return SourceError(
-                f"{self._url} answers {answer.status} {answer.reason}",
+                f"{self._url} answers {response.status} {response.reason}",
                 "Is another program listening there, or is a path missing in the URL?",
             )
         finally:

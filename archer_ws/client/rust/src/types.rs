@@ -23,7 +23,7 @@ pub const PROTOCOL_VERSION: i64 = 1;
 /// The WebSocket subprotocol to offer.
 pub const SUBPROTOCOL: &str = "archer.v1";
 /// The `schema_hash` of the server that these types were made for.
-pub const SCHEMA_HASH: &str = "6c059e8cb32c1188";
+pub const SCHEMA_HASH: &str = "27fe55485f6a4063";
 
 /// The params of a method, which know its name and what it gives.
 pub trait Method: Serialize {
@@ -335,22 +335,22 @@ fn write<S: Serializer, T: Serialize>(
     frame.end()
 }
 
-/// A stream of a conversation whose end is still to be told.
+/// A stream of a conversation that has not ended.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct ActiveStream {
     /// The stream's id.
     pub stream_id: String,
-    /// Where it stands.
+    /// Its status.
     pub status: StreamStatus,
 }
 
-/// Whether a call may run.
+/// A person's decision whether a call may run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Approval {
-    /// False: it does not run, and the model is told so.
+    /// False: the call does not run, and the model is told so.
     pub approved: bool,
-    /// Why not; the model is told.
+    /// Why it may not run; the model is told.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
 }
@@ -365,7 +365,7 @@ impl Approval {
     }
 }
 
-/// Who runs a tool call and gives its result. It may grow.
+/// Who runs a tool call and sends its result. More may be added.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum CallRunner {
@@ -397,7 +397,7 @@ impl fmt::Display for CallRunner {
     }
 }
 
-/// Where an open call stands: nobody runs it, or who claimed it does. It may grow.
+/// The state of an open call: pending, or run by the client that claimed it. More may be added.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum CallState {
@@ -429,7 +429,7 @@ impl fmt::Display for CallState {
     }
 }
 
-/// What a cancel found. It may grow.
+/// The outcome of a cancel. More may be added.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum CancelOutcome {
@@ -505,13 +505,13 @@ impl fmt::Display for CancelReason {
     }
 }
 
-/// What a cancel found; harmless to repeat.
+/// The outcome of a cancel, which is harmless to repeat.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct CancelResult {
-    /// Whether the stream is being cancelled, was over, or is not known.
+    /// Whether the stream is being cancelled, had ended, or is unknown.
     pub outcome: CancelOutcome,
-    /// The stream's state, where there is one.
+    /// The stream's status, if there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub status: Option<StreamStatus>,
 }
@@ -937,10 +937,11 @@ pub struct ChatSendResult {
     pub duplicate: bool,
 }
 
-/// That a client is about to run a call.
+/// A client's claim of a call that it is about to run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Claim {
-    /// Yours, minted for this run: whoever shows it may answer the call.
+    /// An id that you mint for this run. Only a result with this id is accepted while the claim
+    /// lasts.
     pub claim: String,
     /// How long the claim lasts, in seconds; repeating it renews it. Default: 60.0.
     #[serde(default = "default_claim_ttl_s")]
@@ -971,7 +972,7 @@ pub struct ConnectionLimits {
     pub max_content_bytes: u64,
     /// How many requests may wait for their responses at a time.
     pub max_requests: u64,
-    /// How many running streams may be attached at a time.
+    /// How many running streams may be subscribed at a time.
     pub max_streams: u64,
 }
 
@@ -1013,11 +1014,11 @@ pub struct DefaultModel {
     pub model: String,
 }
 
-/// What became of all conversations.
+/// The result of deleting all conversations.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct DeletedSessions {
-    /// How many there were.
+    /// How many were deleted.
     pub deleted: u64,
 }
 
@@ -1025,13 +1026,13 @@ pub struct DeletedSessions {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct EndedEvent {
-    /// The stream it is about.
+    /// The stream's id.
     pub stream_id: String,
     /// The event's number in its stream's log, from 1.
     pub seq: u64,
     /// How it ended: completed, cancelled, incomplete or failed.
     pub status: StreamStatus,
-    /// Who cancelled it.
+    /// Why it was cancelled.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<CancelReason>,
     /// Why the model stopped; null if it did not.
@@ -1040,7 +1041,7 @@ pub struct EndedEvent {
     /// What it cost, in tokens.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub usage: Option<TokenUsage>,
-    /// The length of the whole answer, in bytes of UTF-8: of all steps' text.
+    /// The length of the text of all steps, in bytes of UTF-8.
     pub text_bytes: u64,
     /// Messages of the session left out to fit the model's context.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -1072,7 +1073,7 @@ pub struct EndedEvent {
     /// The number of steps of the model; absent for one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub steps: Option<u64>,
-    /// Messages that were accepted to be steered in, and that no step came for: send them again.
+    /// Accepted steered messages that no step followed: send them again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unsteered: Option<Vec<SteeredMessage>>,
 }
@@ -1305,7 +1306,7 @@ pub struct ErrorObject {
     pub data: ErrorInfo,
 }
 
-/// A whole conversation: what an export has in each line, and an import takes.
+/// A whole conversation: one line of an export or import.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct ExportedSession {
@@ -1314,7 +1315,7 @@ pub struct ExportedSession {
     /// A name for people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub title: Option<String>,
-    /// Whatever the client keeps with it.
+    /// Whatever the client has stored with it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub metadata: Option<Map<String, Value>>,
     /// When it was created, RFC 3339 in UTC.
@@ -1326,10 +1327,10 @@ pub struct ExportedSession {
     /// Grows by one with each change.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<u64>,
-    /// True where it was put aside.
+    /// True if it is archived.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub archived: Option<bool>,
-    /// How its last message with text begins, on one line.
+    /// The beginning of its last message with text, on one line.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub preview: Option<String>,
     /// All its messages, oldest first.
@@ -1435,11 +1436,11 @@ impl fmt::Display for FormatType {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct FoundMessage {
-    /// The conversation it stands in.
+    /// The conversation that has it.
     pub session_id: String,
     /// The message's id.
     pub message_id: String,
-    /// Who said it.
+    /// The role of its author.
     pub role: MessageRole,
     /// The text around what was found, on one line.
     pub snippet: String,
@@ -1447,7 +1448,7 @@ pub struct FoundMessage {
     pub created_at: String,
 }
 
-/// How a call ended, as its runner tells it.
+/// How a call ended, as its runner reports it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum GivenStatus {
     /// `ok`
@@ -1543,28 +1544,28 @@ pub struct ImagePart {
     pub detail: Option<ImageDetail>,
 }
 
-/// A line of an import that was not taken; nothing of it is stored.
+/// A line of an import that failed; nothing of it is stored.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct ImportFailure {
-    /// Which line, from 1; empty ones count.
+    /// The number of the line, from 1; empty lines count.
     pub line: u64,
-    /// Which conversation, where that could be read.
+    /// The conversation's id, if it could be read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub session_id: Option<String>,
     /// What is wrong with it.
     pub error: ErrorInfo,
 }
 
-/// What became of an import's lines.
+/// The result of an import.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct ImportResult {
-    /// How many conversations are stored.
+    /// How many conversations were stored.
     pub imported: u64,
-    /// How many lines were not taken.
+    /// How many lines failed.
     pub failed: u64,
-    /// The first 200 of them, in order.
+    /// The first 200 failures, in order.
     pub failures: Vec<ImportFailure>,
 }
 
@@ -1904,17 +1905,17 @@ impl PeerInfo {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct PingParams {}
 
-/// `event: progress`: what happens before the first text of a step.
+/// `event: progress`: reports what happens before the first text of a step.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct ProgressEvent {
-    /// The stream it is about.
+    /// The stream's id.
     pub stream_id: String,
     /// The event's number in its stream's log, from 1.
     pub seq: u64,
-    /// What the stream does.
+    /// What the stream is doing.
     pub phase: ProgressPhase,
-    /// More about it, for a person.
+    /// Details, for a person.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub detail: Option<String>,
     /// Empty: only plain messages have text.
@@ -2183,7 +2184,7 @@ impl fmt::Display for ResultStatus {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct RpcDiscoverParams {}
 
-/// Some messages that a search found, the last stored first.
+/// A page of the messages that a search found, the last stored first.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct SearchPage {
@@ -2211,7 +2212,7 @@ pub struct Session {
     /// A name for people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub title: Option<String>,
-    /// Whatever the client keeps with it.
+    /// Whatever the client has stored with it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub metadata: Option<Map<String, Value>>,
     /// When it was created, RFC 3339 in UTC.
@@ -2223,10 +2224,10 @@ pub struct Session {
     /// Grows by one with each change.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<u64>,
-    /// True where it was put aside.
+    /// True if it is archived.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub archived: Option<bool>,
-    /// How its last message with text begins, on one line.
+    /// The beginning of its last message with text, on one line.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub preview: Option<String>,
     /// Its running streams.
@@ -2234,55 +2235,55 @@ pub struct Session {
     pub active: Option<Vec<ActiveStream>>,
 }
 
-/// How a conversation is by now: the newest state and no log, so that one may be left out for a
-/// newer.
+/// A conversation's current state. It is no log of changes: an older state may be skipped for a
+/// newer one.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct SessionChanged {
     /// The conversation's id.
     pub session_id: String,
-    /// Its version; of a deleted one the last that is known.
+    /// Its version; if it was deleted, the last known one.
     pub version: u64,
     /// When it last changed, RFC 3339 in UTC.
     pub updated_at: String,
     /// A name for people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub title: Option<String>,
-    /// True: it is gone.
+    /// True: it was deleted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deleted: Option<bool>,
     /// Its running streams.
     pub active: Vec<ActiveStream>,
 }
 
-/// A new conversation; creating one that exists gives the existing one, so that a client may repeat
+/// A new conversation. If its id exists, the existing one is returned, so that a client may repeat
 /// the call.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct SessionCreate {
-    /// An id of your own; the server's if missing. Not `search`, `export` or `import`: those are
-    /// routes.
+    /// An id of your own; by default the server makes one. Not `search`, `export` or `import`:
+    /// those are routes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub session_id: Option<String>,
     /// A name for people, at most 512 characters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub title: Option<String>,
-    /// Whatever you want kept with it: at most 16 KiB of JSON, nested at most 200 deep.
+    /// Whatever you want to store with it: at most 16 KiB of JSON, nested at most 200 deep.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub metadata: Option<Map<String, Value>>,
 }
 
-/// A new conversation; creating one that exists gives the existing one, so that a client may repeat
+/// A new conversation. If its id exists, the existing one is returned, so that a client may repeat
 /// the call.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct SessionCreateParams {
-    /// An id of your own; the server's if missing. Not `search`, `export` or `import`: those are
-    /// routes.
+    /// An id of your own; by default the server makes one. Not `search`, `export` or `import`:
+    /// those are routes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub session_id: Option<String>,
     /// A name for people, at most 512 characters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub title: Option<String>,
-    /// Whatever you want kept with it: at most 16 KiB of JSON, nested at most 200 deep.
+    /// Whatever you want to store with it: at most 16 KiB of JSON, nested at most 200 deep.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub metadata: Option<Map<String, Value>>,
 }
@@ -2335,7 +2336,7 @@ pub struct SessionDetail {
     /// A name for people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub title: Option<String>,
-    /// Whatever the client keeps with it.
+    /// Whatever the client has stored with it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub metadata: Option<Map<String, Value>>,
     /// When it was created, RFC 3339 in UTC.
@@ -2347,10 +2348,10 @@ pub struct SessionDetail {
     /// Grows by one with each change.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<u64>,
-    /// True where it was put aside.
+    /// True if it is archived.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub archived: Option<bool>,
-    /// How its last message with text begins, on one line.
+    /// The beginning of its last message with text, on one line.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub preview: Option<String>,
     /// Its running streams.
@@ -2360,7 +2361,7 @@ pub struct SessionDetail {
     pub messages: Vec<StoredMessage>,
     /// The ids of its running streams.
     pub active_streams: Vec<String>,
-    /// What to pass as `cursor` for the page of older messages; absent where there are none.
+    /// What to pass as `cursor` for the page of older messages; absent if there are none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_cursor: Option<String>,
 }
@@ -2368,10 +2369,10 @@ pub struct SessionDetail {
 /// Which of a conversation's messages to copy into a new one, and the new one's id.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct SessionFork {
-    /// Copy the messages before this one; all, where it is missing.
+    /// Copy the messages before this one; by default all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub before: Option<String>,
-    /// The new conversation's id, which must be free; the server's if missing.
+    /// The new conversation's id, which must not exist; by default the server makes one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub new_session_id: Option<String>,
 }
@@ -2379,10 +2380,10 @@ pub struct SessionFork {
 /// Which session to copy, up to which message, and the copy's id.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SessionForkParams {
-    /// Copy the messages before this one; all, where it is missing.
+    /// Copy the messages before this one; by default all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub before: Option<String>,
-    /// The new conversation's id, which must be free; the server's if missing.
+    /// The new conversation's id, which must not exist; by default the server makes one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub new_session_id: Option<String>,
     /// The conversation's id.
@@ -2460,7 +2461,7 @@ fn default_sessionlistparams_limit() -> u64 {
     50
 }
 
-/// By what a list of sessions is sorted, newest first: their last change, or creation.
+/// What a list of sessions is sorted by, newest first: their last change, or their creation.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum SessionOrder {
     /// `updated`
@@ -2536,19 +2537,19 @@ pub struct SessionUnwatchParams {
     pub session_id: Option<String>,
 }
 
-/// What to change; fields left out (or null) stay.
+/// What to change; fields that are left out or null stay as they are.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct SessionUpdate {
     /// The new name for people, at most 512 characters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub title: Option<String>,
-    /// What to keep instead of the old metadata: at most 16 KiB of JSON, nested at most 200 deep.
+    /// Replaces the old metadata: at most 16 KiB of JSON, nested at most 200 deep.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub metadata: Option<Map<String, Value>>,
-    /// True: put it aside; false: take it up again.
+    /// True archives it; false undoes that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub archived: Option<bool>,
-    /// What `version` it must have; where it has another, nothing is changed: `conflict`.
+    /// The `version` that it must have; otherwise nothing is changed, and the error is `conflict`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<u64>,
 }
@@ -2559,13 +2560,13 @@ pub struct SessionUpdateParams {
     /// The new name for people, at most 512 characters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub title: Option<String>,
-    /// What to keep instead of the old metadata: at most 16 KiB of JSON, nested at most 200 deep.
+    /// Replaces the old metadata: at most 16 KiB of JSON, nested at most 200 deep.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub metadata: Option<Map<String, Value>>,
-    /// True: put it aside; false: take it up again.
+    /// True archives it; false undoes that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub archived: Option<bool>,
-    /// What `version` it must have; where it has another, nothing is changed: `conflict`.
+    /// The `version` that it must have; otherwise nothing is changed, and the error is `conflict`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<u64>,
     /// The conversation's id.
@@ -2597,33 +2598,33 @@ pub struct SessionWatchParams {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct StartedEvent {
-    /// The stream it is about.
+    /// The stream's id.
     pub stream_id: String,
     /// The event's number in its stream's log, from 1.
     pub seq: u64,
     /// The conversation the stream belongs to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub session_id: Option<String>,
-    /// The provider that answers.
+    /// The provider.
     pub provider: String,
-    /// The model that answers.
+    /// The model.
     pub model: String,
-    /// How much the model was told to think: what `reasoning_effort` became with it.
+    /// The reasoning effort that was sent to the model, which may differ from the requested one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reasoning_effort: Option<ReasoningEffort>,
     /// Empty: only plain messages have text.
     pub content: String,
 }
 
-/// A user's message for a stream that runs.
+/// A user's message for a running stream.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Steer {
-    /// Yours, minted for this message: repeating it is harmless.
+    /// An id that you mint for this message, so that repeating it is harmless.
     pub message_id: String,
     /// What the model is told: a text, or parts.
     pub content: Content,
-    /// All that it says, in order, where that is more than text: `content` is its text then. As it
-    /// is received; what is sent may be a list as `content`.
+    /// Text, pictures and files in order, if it has more than text; `content` is then its text.
+    /// Requests may also send this list as `content`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parts: Option<Vec<Part>>,
 }
@@ -2643,27 +2644,27 @@ impl Steer {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct SteeredMessage {
-    /// Its id, from who sent it.
+    /// The id that its sender gave it.
     pub message_id: String,
     /// Its text.
     pub content: String,
-    /// All that it says, in order, where that is more than text.
+    /// Text, pictures and files in order, if it has more than text.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parts: Option<Vec<Part>>,
 }
 
-/// `event: step`: the model is asked again: its next answer follows. Before each step but the
+/// `event: step`: the next step begins: the model is called again. Sent before each step except the
 /// first.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct StepEvent {
-    /// The stream it is about.
+    /// The stream's id.
     pub stream_id: String,
     /// The event's number in its stream's log, from 1.
     pub seq: u64,
-    /// Which step begins, from 2.
+    /// The number of the step, from 2.
     pub step: u64,
-    /// What was steered in, and is said behind the results.
+    /// The steered messages, which follow the results.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub messages: Option<Vec<SteeredMessage>>,
     /// Empty: only plain messages have text.
@@ -2677,23 +2678,23 @@ pub struct StepEvent {
 pub struct StoredMessage {
     /// The message's id: what `replace_from` takes.
     pub message_id: String,
-    /// Who said it.
+    /// The role of its author.
     pub role: MessageRole,
     /// Its text.
     pub content: String,
-    /// All that it says, in order, where that is more than text.
+    /// Text, pictures and files in order, if it has more than text.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parts: Option<Vec<Part>>,
-    /// Which of several speakers of that role said it.
+    /// The name of its author, if several have that role.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// The calls that the model made in it.
+    /// The tool calls that the model made in it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tool_calls: Option<Vec<ToolCall>>,
-    /// The model declined to give this answer: its turn is sent to no model again.
+    /// The model refused to generate it: its turn is not sent to a model again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refusal: Option<Refusal>,
-    /// Which call it is the result of.
+    /// The id of the call that it is the result of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub call_id: Option<String>,
     /// How that call ended.
@@ -2709,22 +2710,22 @@ pub struct StoredMessage {
     /// The message before it; absent for the first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parent_id: Option<String>,
-    /// The provider that answered.
+    /// The provider that generated it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub provider: Option<String>,
-    /// The model that answered.
+    /// The model that generated it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
-    /// Why the model stopped; absent where it did not say.
+    /// Why the model stopped; absent if it did not say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub finish_reason: Option<FinishReason>,
-    /// What the answer cost, in tokens.
+    /// What it cost, in tokens.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub usage: Option<TokenUsage>,
     /// The model's visible reasoning.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reasoning: Option<String>,
-    /// Why the answer failed or is incomplete.
+    /// Why it failed or is incomplete.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<Box<ErrorInfo>>,
 }
@@ -2785,29 +2786,29 @@ pub struct StreamChunk {
     pub reset: Option<bool>,
 }
 
-/// The log's events `from`..`seq`; one of `content`, `reasoning` and `arguments` has their text.
+/// The log's events `from` to `seq`; one of `content`, `reasoning` and `arguments` has their text.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct StreamDelta {
-    /// The stream it is about.
+    /// The stream's id.
     pub stream_id: String,
-    /// The first event in it: always the last `seq` you have seen, plus 1.
+    /// Its first event: always the last `seq` you have seen, plus 1.
     pub from: u64,
-    /// The last event in it.
+    /// Its last event.
     pub seq: u64,
-    /// A piece of the answer.
+    /// A piece of the completion.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub content: Option<String>,
     /// A piece of the model's visible reasoning.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reasoning: Option<String>,
-    /// A piece of the JSON text of a tool call's arguments; run nothing before its tool_call.
+    /// A piece of a tool call's arguments, as JSON; do not run the call before its tool_call.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub arguments: Option<String>,
-    /// Which call the arguments are of.
+    /// The id of the call that the arguments belong to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub call_id: Option<String>,
-    /// Which tool is called.
+    /// The name of the tool.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
     /// True: discard the text and the calls received so far; all of it is sent again.
@@ -2819,27 +2820,27 @@ pub struct StreamDelta {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct StreamEnded {
-    /// The stream it is about.
+    /// The stream's id.
     pub stream_id: String,
     /// The event's number in its stream's log, from 1.
     pub seq: u64,
     /// How it ended: completed, cancelled, incomplete or failed.
     pub status: StreamStatus,
-    /// Who cancelled it.
+    /// Why it was cancelled.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<CancelReason>,
-    /// Why the model stopped; absent where it did not say.
+    /// Why the model stopped; absent if it did not say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub finish_reason: Option<FinishReason>,
     /// What it cost, in tokens.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub usage: Option<TokenUsage>,
-    /// The length of the whole answer, in bytes of UTF-8: of all steps' text.
+    /// The length of the text of all steps, in bytes of UTF-8.
     pub text_bytes: u64,
     /// Messages of the session left out to fit the model's context.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub history_dropped: Option<u64>,
-    /// The whole answer, where the request said `stream: false`: that of the last step.
+    /// The whole completion of the last step, if the request had `stream: false`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub content: Option<String>,
     /// Why it failed or is incomplete.
@@ -2867,7 +2868,7 @@ pub struct StreamEnded {
     /// The number of steps of the model; absent for one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub steps: Option<u64>,
-    /// Messages that were accepted to be steered in, and that no step came for: send them again.
+    /// Accepted steered messages that no step followed: send them again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unsteered: Option<Vec<SteeredMessage>>,
 }
@@ -2896,7 +2897,7 @@ impl StreamGetParams {
     }
 }
 
-/// A stream from outside: its state, not its text.
+/// A stream's state, without its text.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct StreamInfo {
@@ -2905,9 +2906,9 @@ pub struct StreamInfo {
     /// The conversation it belongs to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub session_id: Option<String>,
-    /// The provider that answers.
+    /// The provider.
     pub provider: String,
-    /// The model that answers.
+    /// The model.
     pub model: String,
     /// The stream's state.
     pub status: StreamStatus,
@@ -2918,7 +2919,7 @@ pub struct StreamInfo {
     /// When it ended, RFC 3339 in UTC; absent while it runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ended_at: Option<String>,
-    /// How much of the answer there is, in bytes of UTF-8.
+    /// The length of the completion so far, in bytes of UTF-8.
     pub text_bytes: u64,
     /// What it cost, in tokens; known at the end at the latest.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -2926,10 +2927,10 @@ pub struct StreamInfo {
     /// Why it failed or is incomplete.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<Box<ErrorInfo>>,
-    /// The messages that it made so far, oldest first, where they were asked for.
+    /// The messages that it has generated so far, oldest first, if the request asked for them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub messages: Option<Vec<StreamMessage>>,
-    /// What to pass as `cursor` for the messages that follow.
+    /// What to pass as `cursor` for the next page of messages.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_cursor: Option<String>,
 }
@@ -2966,30 +2967,31 @@ fn default_streamlistparams_limit() -> u64 {
     50
 }
 
-/// A message that a stream made: what its session has of it as well, once it has ended.
+/// A message that a stream generated; its session stores the same messages when the stream has
+/// ended.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct StreamMessage {
-    /// Who said it.
+    /// The role of its author.
     pub role: MessageRole,
     /// Its text.
     pub content: String,
-    /// All that it says, in order, where that is more than text.
+    /// Text, pictures and files in order, if it has more than text.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parts: Option<Vec<Part>>,
-    /// Its id, where its sender gave it one.
+    /// Its id, if its sender gave it one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message_id: Option<String>,
     /// The model's visible reasoning.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reasoning: Option<String>,
-    /// The calls that the model made in it.
+    /// The tool calls that the model made in it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tool_calls: Option<Vec<ToolCall>>,
-    /// The model declined to give this answer.
+    /// The model refused to generate it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refusal: Option<Refusal>,
-    /// Which call it is the result of.
+    /// The id of the call that it is the result of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub call_id: Option<String>,
     /// How that call ended.
@@ -2997,7 +2999,7 @@ pub struct StreamMessage {
     pub result_status: Option<ResultStatus>,
 }
 
-/// Some of the principal's streams, running or still kept, the last accepted first.
+/// A page of the principal's streams, running or retained, the last accepted first.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct StreamPage {
@@ -3008,37 +3010,37 @@ pub struct StreamPage {
     pub next_cursor: Option<String>,
 }
 
-/// What happens before the first text of a step.
+/// Reports what happens before the first text of a step.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct StreamProgress {
-    /// The stream it is about.
+    /// The stream's id.
     pub stream_id: String,
     /// The event's number in its stream's log, from 1.
     pub seq: u64,
-    /// What the stream does.
+    /// What the stream is doing.
     pub phase: ProgressPhase,
-    /// More about it, for a person.
+    /// Details, for a person.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub detail: Option<String>,
 }
 
-/// The provider answered; once, however many attempts.
+/// The provider has responded. Sent once, however many attempts there were.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct StreamStarted {
-    /// The stream it is about.
+    /// The stream's id.
     pub stream_id: String,
     /// The event's number in its stream's log, from 1.
     pub seq: u64,
     /// The conversation the stream belongs to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub session_id: Option<String>,
-    /// The provider that answers.
+    /// The provider.
     pub provider: String,
-    /// The model that answers.
+    /// The model.
     pub model: String,
-    /// How much the model was told to think: what `reasoning_effort` became with it.
+    /// The reasoning effort that was sent to the model, which may differ from the requested one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reasoning_effort: Option<ReasoningEffort>,
 }
@@ -3104,12 +3106,12 @@ impl fmt::Display for StreamStatus {
 /// A user's message for a running stream.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct StreamSteerParams {
-    /// Yours, minted for this message: repeating it is harmless.
+    /// An id that you mint for this message, so that repeating it is harmless.
     pub message_id: String,
     /// What the model is told: a text, or parts.
     pub content: Content,
-    /// All that it says, in order, where that is more than text: `content` is its text then. As it
-    /// is received; what is sent may be a list as `content`.
+    /// Text, pictures and files in order, if it has more than text; `content` is then its text.
+    /// Requests may also send this list as `content`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parts: Option<Vec<Part>>,
     /// The stream's id.
@@ -3128,17 +3130,17 @@ impl StreamSteerParams {
     }
 }
 
-/// The model is asked again: its next answer follows. Before each step but the first.
+/// The next step begins: the model is called again. Sent before each step except the first.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct StreamStep {
-    /// The stream it is about.
+    /// The stream's id.
     pub stream_id: String,
     /// The event's number in its stream's log, from 1.
     pub seq: u64,
-    /// Which step begins, from 2.
+    /// The number of the step, from 2.
     pub step: u64,
-    /// What was steered in, and is said behind the results.
+    /// The steered messages, which follow the results.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub messages: Option<Vec<SteeredMessage>>,
 }
@@ -3163,67 +3165,67 @@ impl StreamSubscribeParams {
     }
 }
 
-/// A call is complete: run it. Only where the model ended its answer well; behind all text, in the
-/// calls' order.
+/// A call is complete: run it. Sent after all text, in the order of the calls, and only if the step
+/// completed.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct StreamToolCall {
-    /// The stream it is about.
+    /// The stream's id.
     pub stream_id: String,
     /// The event's number in its stream's log, from 1.
     pub seq: u64,
-    /// Names the call; its result carries the same id.
+    /// The call's id; its result has the same.
     pub call_id: String,
-    /// Which tool.
+    /// The name of the tool.
     pub name: String,
-    /// JSON text, of an object unless the model erred: the deltas of the call together.
+    /// All deltas of the call together: JSON, and an object unless the model made an error.
     pub arguments: String,
     /// Who runs it.
     pub by: CallRunner,
-    /// True: a person must agree first, as the request said.
+    /// True: a person must approve it first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub needs_approval: Option<bool>,
-    /// When its result must be there, RFC 3339 in UTC; only where the stream waits for it.
+    /// The deadline of its result, RFC 3339 in UTC; only if the stream waits for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deadline_at: Option<String>,
 }
 
-/// A call has its result, from whoever ran it; nothing of it changes any more.
+/// A call has its result, which never changes.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct StreamToolResult {
-    /// The stream it is about.
+    /// The stream's id.
     pub stream_id: String,
     /// The event's number in its stream's log, from 1.
     pub seq: u64,
-    /// Which call.
+    /// The call's id.
     pub call_id: String,
-    /// How it ended.
+    /// How the call ended.
     pub status: ResultStatus,
-    /// What the model is told of it: its text, the first 64 KiB.
+    /// The text that the model is told, up to 64 KiB.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub content: Option<String>,
-    /// All that it says, in order, where that is more than text.
+    /// Text, pictures and files in order, if it has more than text.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parts: Option<Vec<Part>>,
-    /// True: there is more text than told here; the messages have it all.
+    /// True: the text was truncated here; the messages have it all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub truncated: Option<bool>,
 }
 
-/// An open call has moved: a person agreed, somebody began to run it, or it is open again.
+/// An open call has a new state: a person approved it, a client claimed it, or it is open again.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct StreamToolUpdate {
-    /// The stream it is about.
+    /// The stream's id.
     pub stream_id: String,
     /// The event's number in its stream's log, from 1.
     pub seq: u64,
-    /// Which call.
+    /// The call's id.
     pub call_id: String,
-    /// Whether somebody runs it now.
+    /// The call's state.
     pub state: CallState,
-    /// True: a person has agreed.
+    /// True: a person has approved it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub approved: Option<bool>,
 }
@@ -3397,9 +3399,9 @@ impl Tool {
 /// Whether a call may run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ToolApproveParams {
-    /// False: it does not run, and the model is told so.
+    /// False: the call does not run, and the model is told so.
     pub approved: bool,
-    /// Why not; the model is told.
+    /// Why it may not run; the model is told.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
     /// The stream's id.
@@ -3447,27 +3449,27 @@ fn default_toolcall_arguments() -> String {
     "{}".to_owned()
 }
 
-/// `event: tool_call`: a call is complete: run it. Only where the model ended its answer well;
-/// behind all text, in the calls' order.
+/// `event: tool_call`: a call is complete: run it. Sent after all text, in the order of the calls,
+/// and only if the step completed.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct ToolCallEvent {
-    /// The stream it is about.
+    /// The stream's id.
     pub stream_id: String,
     /// The event's number in its stream's log, from 1.
     pub seq: u64,
-    /// Names the call; its result carries the same id.
+    /// The call's id; its result has the same.
     pub call_id: String,
-    /// Which tool.
+    /// The name of the tool.
     pub name: String,
-    /// JSON text, of an object unless the model erred: the deltas of the call together.
+    /// All deltas of the call together: JSON, and an object unless the model made an error.
     pub arguments: String,
     /// Who runs it.
     pub by: CallRunner,
-    /// True: a person must agree first, as the request said.
+    /// True: a person must approve it first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub needs_approval: Option<bool>,
-    /// When its result must be there, RFC 3339 in UTC; only where the stream waits for it.
+    /// The deadline of its result, RFC 3339 in UTC; only if the stream waits for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deadline_at: Option<String>,
     /// Empty: only plain messages have text.
@@ -3521,21 +3523,21 @@ impl ToolClaimParams {
     }
 }
 
-/// What became of an approval, a claim, a result or a steer; all are harmless to repeat.
+/// The outcome of an approval, a claim, a result or a steer. All of these are harmless to repeat.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct ToolOutcome {
-    /// accepted or claimed: it is kept. taken: another's claim holds the call. needs_approval: a
-    /// person must agree first. already_answered: the call has its result. already_ended: the
-    /// stream has ended. too_late: no further step comes. not_found: there is no such stream or
-    /// call.
+    /// accepted or claimed: it is stored. taken: another client has claimed the call.
+    /// needs_approval: a person must approve it first. already_answered: the call has its result.
+    /// already_ended: the stream has ended. too_late: no further step follows. not_found: there is
+    /// no such stream or call.
     pub outcome: ToolOutcomeKind,
-    /// How the call ended, where it has its result.
+    /// How the call ended, if it has its result.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub status: Option<ResultStatus>,
 }
 
-/// What became of what was said of a call, or steered into a stream. It may grow.
+/// The outcome of an approval, a claim, a result or a steer. More may be added.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum ToolOutcomeKind {
@@ -3591,19 +3593,19 @@ impl fmt::Display for ToolOutcomeKind {
     }
 }
 
-/// What came of a call.
+/// The result of a call.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ToolResult {
     /// What the model is told: a text, or parts.
     pub content: Content,
-    /// All that it says, in order, where that is more than text: `content` is its text then. As it
-    /// is received; what is sent may be a list as `content`.
+    /// Text, pictures and files in order, if it has more than text; `content` is then its text.
+    /// Requests may also send this list as `content`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parts: Option<Vec<Part>>,
     /// How the call ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub status: Option<GivenStatus>,
-    /// The claim that you run it under, if any.
+    /// The id of your claim, if you have claimed the call.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub claim: Option<String>,
 }
@@ -3620,25 +3622,24 @@ impl ToolResult {
     }
 }
 
-/// `event: tool_result`: a call has its result, from whoever ran it; nothing of it changes any
-/// more.
+/// `event: tool_result`: a call has its result, which never changes.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct ToolResultEvent {
-    /// The stream it is about.
+    /// The stream's id.
     pub stream_id: String,
     /// The event's number in its stream's log, from 1.
     pub seq: u64,
-    /// Which call.
+    /// The call's id.
     pub call_id: String,
-    /// How it ended.
+    /// How the call ended.
     pub status: ResultStatus,
     /// The first 64 KiB of the result's text.
     pub content: String,
-    /// All that it says, in order, where that is more than text.
+    /// Text, pictures and files in order, if it has more than text.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parts: Option<Vec<Part>>,
-    /// True: there is more text than told here; the messages have it all.
+    /// True: the text was truncated here; the messages have it all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub truncated: Option<bool>,
 }
@@ -3648,14 +3649,14 @@ pub struct ToolResultEvent {
 pub struct ToolResultParams {
     /// What the model is told: a text, or parts.
     pub content: Content,
-    /// All that it says, in order, where that is more than text: `content` is its text then. As it
-    /// is received; what is sent may be a list as `content`.
+    /// Text, pictures and files in order, if it has more than text; `content` is then its text.
+    /// Requests may also send this list as `content`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parts: Option<Vec<Part>>,
     /// How the call ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub status: Option<GivenStatus>,
-    /// The claim that you run it under, if any.
+    /// The id of your claim, if you have claimed the call.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub claim: Option<String>,
     /// The stream's id.
@@ -3678,20 +3679,20 @@ impl ToolResultParams {
     }
 }
 
-/// `event: tool_update`: an open call has moved: a person agreed, somebody began to run it, or it
-/// is open again.
+/// `event: tool_update`: an open call has a new state: a person approved it, a client claimed it,
+/// or it is open again.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct ToolUpdateEvent {
-    /// The stream it is about.
+    /// The stream's id.
     pub stream_id: String,
     /// The event's number in its stream's log, from 1.
     pub seq: u64,
-    /// Which call.
+    /// The call's id.
     pub call_id: String,
-    /// Whether somebody runs it now.
+    /// The call's state.
     pub state: CallState,
-    /// True: a person has agreed.
+    /// True: a person has approved it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub approved: Option<bool>,
     /// Empty: only plain messages have text.

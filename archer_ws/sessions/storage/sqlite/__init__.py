@@ -1,1 +1,1 @@
-"""Conversations in one SQLite file, by one connection in one thread."""
+"""The conversation store in an SQLite file, with one connection in one thread."""

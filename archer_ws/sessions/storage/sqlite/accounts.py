@@ -1,4 +1,4 @@
-"""Whose sessions there are, and how much each principal has: counted in the transaction that changes it."""
+"""The principals, and how much each has stored; counted in the transaction that changes it."""
 
 import sqlite3
 from collections.abc import Sequence
@@ -14,9 +14,9 @@ class Accounts:
     """The limits that all principals share (see Shares).
 
     Args:
-        sessions_max: sessions over all.
-        bytes_max: what all take in the file, about.
-        principals: those known beforehand, each with a share of its own.
+        sessions_max: the limit of sessions of all principals.
+        bytes_max: the approximate limit of the bytes that all sessions take in the file.
+        principals: the configured principals.
     """
 
     sessions_max: int
@@ -24,12 +24,12 @@ class Accounts:
     principals: Sequence[str] = ()
 
     def find(self, connection: sqlite3.Connection, principal: str) -> int | None:
-        """The principal's number, where it has something stored."""
+        """The principal's number; None if it has nothing stored."""
         row = connection.execute("SELECT pk FROM principal WHERE name = ?", (principal,)).fetchone()
         return None if row is None else int(row[0])
 
     def make(self, connection: sqlite3.Connection, principal: str) -> int:
-        """The principal's number."""
+        """The principal's number, inserted if it is new."""
         found = self.find(connection, principal)
         if found is not None:
             return found
@@ -38,15 +38,15 @@ class Accounts:
         return made
 
     def check_session(self, connection: sqlite3.Connection, principal: str) -> None:
-        """Refuse one more session where there is no room.
+        """Refuse a new session if there is no room.
 
         Raises:
-            Overloaded: with what to do.
+            Overloaded: there is none.
         """
         check_count(self._shares(connection, "sessions", self.sessions_max), principal)
 
     def check_bytes(self, connection: sqlite3.Connection, principal: str, change: int) -> None:
-        """Refuse so many bytes more where there is no room.
+        """Refuse a change by so many bytes if there is no room.
 
         Raises:
             StorageFull: there is none.
@@ -55,12 +55,12 @@ class Accounts:
             return
         (taken,) = connection.execute("SELECT total(bytes) FROM principal").fetchone()
         if taken + change <= self.bytes_max // 2:
-            return  # That half is whoever's.
+            return  # The first half is not reserved (see Shares).
         if not self._shares(connection, "bytes", self.bytes_max).has_room(principal, change):
             raise full()
 
     def count(self, connection: sqlite3.Connection, principal_pk: int, *, sessions: int = 0, size: int = 0) -> None:
-        """Count so much more, or less."""
+        """Count sessions and bytes; negative amounts are given back."""
         connection.execute(
             "UPDATE principal SET sessions = sessions + ?, bytes = bytes + ? WHERE pk = ?",
             (sessions, size, principal_pk),

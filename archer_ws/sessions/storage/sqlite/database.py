@@ -1,6 +1,6 @@
-"""The file while it is open: its connection and pragmas, what is done when it is damaged, and its upkeep.
+"""The open database file: its connection and pragmas, the handling of damage and disk errors, and its upkeep.
 
-All of it runs in the worker's thread. What stands in the tables is others'.
+Everything runs in the worker's thread. Other modules read and write the tables.
 """
 
 import contextlib
@@ -22,16 +22,16 @@ from archer_ws.sessions.storage.sqlite.search_index import SearchIndex
 
 log = structlog.get_logger(__name__)
 
-#: Pages of the WAL file after which it is brought into the database, within a commit: damage in the WAL is not told of,
-#: so little shall live there.
+#: A commit checkpoints the WAL file if it has more pages than this. SQLite does not report damage in a WAL file, so it
+#: is kept small.
 _CHECKPOINT_PAGES = 500
-#: So long after the last write the rest is brought there, in seconds.
+#: How long after a write the rest of the WAL file is checkpointed, in seconds.
 CHECKPOINT_AFTER_S = 1.0
-#: How often a file that could not be written to or opened is tried again, in seconds.
+#: How often a file that could not be opened or written is tried again, in seconds.
 TRY_AGAIN_S = 1.0
-#: What the file may have beyond the limit: answers are kept even where no question is taken any more.
+#: How far the file may exceed its limit: completions are stored even if new questions are refused.
 RESERVE_BYTES = 64 * 1024 * 1024
-#: How long SQLite itself waits for another program's lock, in ms: one that looks into the file is soon done.
+#: How long SQLite waits for another program's lock, in ms, since a program that only reads is done soon.
 _BUSY_MS = 2000
 _CACHE_KIB = 16 * 1024
 
@@ -41,12 +41,12 @@ class FileSettings:
     """How a file is opened.
 
     Args:
-        bytes_max: what the file may take.
-        wait_s: how long another process that holds the folder is waited for.
-        reserve_bytes: what it may take beyond that, for answers.
+        bytes_max: the limit of the file's size, in bytes.
+        wait_s: how long to wait for another process to release the folder, in seconds.
+        reserve_bytes: how far completions may exceed the limit, in bytes.
         steps: the migrations.
-        factory: what the connection is.
-        clock: the monotonic time, in seconds.
+        factory: the class of the connection.
+        clock: a monotonic clock, in seconds.
     """
 
     bytes_max: int
@@ -58,7 +58,7 @@ class FileSettings:
 
 
 class OpenDatabase:
-    """The database of a folder (see worker.Database)."""
+    """The database in a folder (see worker.Database)."""
 
     def __init__(self, folder: Path, settings: FileSettings) -> None:
         self.folder = Folder(folder)
@@ -73,16 +73,17 @@ class OpenDatabase:
 
     @property
     def trouble(self) -> ArcherError | None:
-        """What keeps it from storing; from any thread."""
+        """Why it can't write at present; None if it can. May be read in any thread."""
         return self._trouble
 
     def open(self) -> None:
-        """Become the folder's holder, and open the file.
+        """Lock the folder, and open the file.
 
-        A disk that is full or can't be written to is no reason not to start: it is tried again.
+        If the disk is full or not writable, this succeeds, and opening is retried later: the server starts anyway.
 
         Raises:
-            StorageUnavailable: another process holds the folder, or its file is newer or another program's.
+            StorageUnavailable: another process has locked the folder, or the file is of a newer version or another
+                program.
         """
         try:
             self.folder.hold(self._settings.wait_s)
@@ -95,7 +96,7 @@ class OpenDatabase:
             raise
 
     def close(self) -> None:
-        """Finish what is to be forgotten, bring the WAL file into the database, and let go of both."""
+        """Finish pending deletions, checkpoint the WAL file, close the file and unlock the folder."""
         connection, self._connection = self._connection, None
         if connection is not None:
             with contextlib.suppress(sqlite3.Error):
@@ -111,7 +112,7 @@ class OpenDatabase:
         """The connection.
 
         Raises:
-            ArcherError: the file could not be opened, or not yet again.
+            ArcherError: the file can't be opened at present.
         """
         if self._connection is None:
             if self._clock() >= self._try_at:
@@ -121,7 +122,8 @@ class OpenDatabase:
         return self._connection
 
     def translated(self, error: Exception, *, writes: bool) -> ArcherError:
-        """Our error for whatever a job or a commit raised; one that others would meet too is remembered."""
+        """The ArcherError for what a job or a commit raised. An error that affects all requests is remembered as
+        `trouble`."""
         ours = failures.translated(error, self.folder.database)
         if error is ours:
             return ours
@@ -132,7 +134,7 @@ class OpenDatabase:
         return ours
 
     def stored(self) -> None:
-        """A transaction that wrote is on disk."""
+        """Note that a writing transaction is on disk."""
         if self._trouble is not None:
             log.info("store_works_again", file=str(self.folder.database))
             self._trouble = None
@@ -140,17 +142,17 @@ class OpenDatabase:
             self._checkpoint_at = self._clock() + CHECKPOINT_AFTER_S
 
     def forgotten(self) -> None:
-        """Something was deleted, within the transaction that runs: its text is to go from the file, too."""
+        """Note a deletion within its transaction, so that its text is also removed from the file (see Forgetting)."""
         self._forgetting.begin(self.connection)
 
     def next_upkeep(self) -> float | None:
-        """When something is due, by the clock."""
+        """When `upkeep` is due, in seconds of the clock."""
         if self._trouble is not None:
             return self._try_at
         return min((at for at in (self._checkpoint_at, self._forgetting.due_at) if at is not None), default=None)
 
     def upkeep(self) -> None:
-        """Do a bit of what is due."""
+        """Run one step of what is due."""
         now = self._clock()
         if self._trouble is not None:
             if now >= self._try_at:
@@ -166,7 +168,7 @@ class OpenDatabase:
             if failures.is_trouble(error):
                 self._in_trouble(error)
             else:
-                log.error("store_upkeep_failed", cause=str(error))  # noqa: TRY400 - it tells all
+                log.error("store_upkeep_failed", cause=str(error))  # noqa: TRY400 - the message says all
                 self._forgetting.give_up()
 
     def _in_trouble(self, error: Exception) -> None:
@@ -176,7 +178,7 @@ class OpenDatabase:
         self._try_at = self._clock() + TRY_AGAIN_S
 
     def _try_again(self) -> None:
-        """See whether it can be written to by now."""
+        """Check whether the file can be opened and written again."""
         self._try_at = self._clock() + TRY_AGAIN_S
         try:
             if self._connection is None:
@@ -185,7 +187,7 @@ class OpenDatabase:
             connection = self._connection
             assert connection is not None
             connection.execute("BEGIN IMMEDIATE")
-            # A blob as large as a few messages, so that the trouble does not end too early.
+            # As large as a few messages, so that the check does not succeed on a disk that is almost full.
             connection.execute("INSERT OR REPLACE INTO meta VALUES ('probe', zeroblob(32768))")
             connection.execute("UPDATE meta SET value = NULL WHERE name = 'probe'")
             connection.execute("COMMIT")
@@ -209,9 +211,9 @@ class OpenDatabase:
                 "conversations_damaged",
                 cause=str(damage),
                 kept_as=str(aside),
-                hint="This server begins with no conversations. Stop it and bring a backup back as "
-                f"{self.folder.database.name}, if there is one; sqlite3's .recover may read the damaged file. While "
-                "that is there, no uploaded file is removed because its time is over: it may belong to it.",
+                hint="This server starts without conversations. To restore a backup, stop it and copy the backup to "
+                f"{self.folder.database.name}; sqlite3's .recover may be able to read the damaged file. While the "
+                "damaged file exists, expired uploads are not deleted, since its messages may name them.",
             )
             self.folder.make_file()
             self._connection = self._opened()
@@ -234,13 +236,13 @@ class OpenDatabase:
         return connection
 
     def _prepare(self, connection: sqlite3.Connection) -> None:
-        # The order matters: without the timeout first, the journal's mode fails where another looks into the file.
+        # The order matters: without the timeout, setting the journal mode fails while another program reads the file.
         connection.execute(f"PRAGMA busy_timeout = {_BUSY_MS}")
         connection.execute("PRAGMA locking_mode = EXCLUSIVE")
         check_version(connection, self.folder.database, len(self._settings.steps))
-        # Before anything is written: a damaged file is kept as it is.
+        # Before anything is written, since a damaged file must stay as it is.
         wrong_index = self._check(connection)
-        # What was deleted can be given back to the disk. In a new file alone: it writes, and a disk may be full.
+        # Lets free pages be returned to the disk. Only for a new file, since it writes, and the disk may be full.
         if not connection.execute("PRAGMA page_count").fetchone()[0]:
             connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
         connection.execute("PRAGMA journal_mode = WAL").fetchall()
@@ -261,10 +263,11 @@ class OpenDatabase:
         self._forgetting.open(connection)
 
     def _check(self, connection: sqlite3.Connection) -> str:
-        """Look at the file's structure; what is wrong with the search index alone, which newer SQLite looks at, too.
+        """Check the file's structure. Returns the errors of the search index, which newer versions of SQLite check,
+        too.
 
         Raises:
-            Damaged: something else is wrong.
+            Damaged: there is an error outside of the search index.
         """
         found = [row[0] for row in connection.execute("PRAGMA quick_check(100)") if row[0] != "ok"]
         others = [line for line in found if INDEX not in line]

@@ -1,4 +1,4 @@
-"""The folder that conversations are kept in: its rights, its one holder, and what is put aside there."""
+"""The folder of the conversations: its permissions, the lock of its one process, and damaged files in it."""
 
 import contextlib
 import os
@@ -17,20 +17,20 @@ from archer_ws.core.exceptions import StorageUnavailable
 log = structlog.get_logger(__name__)
 
 DATABASE, LOCK = "archer.db", "archer.lock"
-#: How the names of damaged databases begin that were put aside.
+#: The beginning of the names of damaged databases that were set aside.
 _DAMAGED = f"{DATABASE}.damaged-"
-#: What SQLite keeps beside its file.
+#: The suffixes of SQLite's files.
 COMPANIONS = ("", "-wal", "-shm", "-journal")
-#: How often a folder that another process holds is tried, in seconds.
+#: How often to try to lock a folder that another process has locked, in seconds.
 _LOOK_AGAIN_S = 0.1
-#: Where Windows locks a byte: nobody can read what is locked, and the holder's number stands at the beginning.
+#: The offset of the locked byte on Windows. Locked bytes can't be read, and the process id is at the beginning.
 _LOCKED_BYTE = 1 << 30
 
 
 class Folder:
-    """The folder, held by this process from `hold` until `release`.
+    """The folder, locked by this process from `hold` to `release`.
 
-    The lock is the system's: it goes with the process that has it, however that ends.
+    The operating system releases the lock when the process ends, however it ends.
     """
 
     def __init__(self, path: Path) -> None:
@@ -39,11 +39,11 @@ class Folder:
         self._lock: IO[bytes] | None = None
 
     def hold(self, wait_s: float, wait: Callable[[float], None] = time.sleep) -> None:
-        """Make the folder where there is none, and become its holder; wait for another to let go of it.
+        """Create the folder if there is none, and lock it; wait up to `wait_s` seconds for another process.
 
         Raises:
-            StorageUnavailable: another process still holds it after `wait_s`.
-            OSError: it can't be made, or nothing can be made in it.
+            StorageUnavailable: another process still has the lock.
+            OSError: the folder can't be created, or a file in it.
         """
         self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
         lock = os.fdopen(os.open(self.path / LOCK, os.O_RDWR | os.O_CREAT, 0o600), "r+b", buffering=0)
@@ -58,14 +58,14 @@ class Folder:
                 is_told = True
             wait(_LOOK_AGAIN_S)
         self._lock = lock
-        # A full disk takes no number, and what is stored on it can be read all the same.
+        # Writing the process id fails on a full disk, whose conversations can still be read.
         with contextlib.suppress(OSError):
             lock.seek(0)
             lock.truncate()
             lock.write(f"{os.getpid()}\n".encode())
 
     def release(self) -> None:
-        """Let others have it."""
+        """Unlock the folder."""
         if self._lock is not None:
             with contextlib.suppress(OSError):
                 self._lock.truncate(0)
@@ -73,14 +73,14 @@ class Folder:
             self._lock = None
 
     def holder(self) -> int | None:
-        """The number of the process that holds it, as that one has left it there."""
+        """The id of the process that has locked the folder, as that process wrote it; None if unknown."""
         try:
             return int((self.path / LOCK).read_bytes()[:20])
         except (OSError, ValueError):
             return None
 
     def is_held(self) -> bool:
-        """Whether a process holds it, this one included."""
+        """Whether a process has locked the folder, including this one."""
         try:
             with (self.path / LOCK).open("r+b", buffering=0) as lock:
                 return not _try_to_lock(lock)
@@ -88,15 +88,15 @@ class Folder:
             return False
 
     def make_file(self) -> None:
-        """See that the database's file is there, and only its owner's."""
+        """Create the database's file, readable only by its owner, if there is none."""
         os.close(os.open(self.database, os.O_RDWR | os.O_CREAT, 0o600))
 
     def has_damaged(self) -> bool:
-        """Whether a damaged database was put aside here, and is still there."""
+        """Whether there is a damaged database that was set aside."""
         return any(self.path.glob(f"{_DAMAGED}*"))
 
     def put_aside(self) -> Path:
-        """Give a damaged database another name, with the date in it."""
+        """Rename a damaged database, and return its new path, which has the date."""
         aside = self.path / f"{_DAMAGED}{dated(utc_now())}"
         for companion in COMPANIONS:
             with contextlib.suppress(FileNotFoundError):
@@ -108,18 +108,18 @@ class Folder:
         whose = f"process {holder}" if holder is not None else "another process"
         return StorageUnavailable(
             f"the conversations in {self.path} are in use by {whose}",
-            hint="Stop that one, or give this server a folder of its own (ARCHER_DATA_DIR), or keep conversations in "
-            "memory (ARCHER_STORE=memory).",
+            hint="Stop that process, or use another folder (ARCHER_DATA_DIR), or keep conversations in memory "
+            "(ARCHER_STORE=memory).",
         )
 
 
 def dated(moment: datetime) -> str:
-    """A moment as it may stand in a file's name."""
+    """A moment in the form for file names."""
     return moment.strftime("%Y%m%d-%H%M%S-%f")
 
 
 def _try_to_lock(lock: IO[bytes]) -> bool:
-    """Whether the lock is ours now."""
+    """Try to lock the file; whether that succeeded."""
     if sys.platform == "win32":
         import msvcrt
 
@@ -132,7 +132,7 @@ def _try_to_lock(lock: IO[bytes]) -> bool:
     import fcntl
 
     try:
-        # Not lockf: that one would let a second database of this process in.
+        # Not lockf, which would allow a second database of the same process.
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
         return False

@@ -1,8 +1,8 @@
-"""Makes deletions real: what was deleted goes from the search index's old parts, the free pages and the WAL file.
+"""Removes deleted text from where SQLite leaves it: the search index's old segments, free pages, and the WAL file.
 
-SQLite overwrites what it deletes (PRAGMA secure_delete), but an index of words only notes that something is gone until
-its parts are joined, and the WAL file has pages as they were. Deletions of a while are done together, and a crash in
-between loses no deletion's end: `meta` has that it is due.
+SQLite overwrites what it deletes (PRAGMA secure_delete), but the index only marks entries as deleted until its segments
+are merged, and the WAL file has old pages. The deletions of a minute are processed together. A mark in the table `meta`
+makes sure that this is finished after a crash.
 """
 
 import sqlite3
@@ -11,19 +11,19 @@ from collections.abc import Callable
 from archer_ws.sessions.storage.sqlite.search_index import SearchIndex
 
 _PENDING = "forgetting"
-#: How long after a deletion it is done, and how long after the last time at the earliest, in seconds.
+#: The pause after a deletion, and the least pause after the previous run, in seconds.
 SOON_S, EVERY_S = 1.0, 60.0
-#: Pages of the index that are joined in one go, and free pages that are given back: some milliseconds, in which other
-#: requests wait.
+#: How many pages of the index are merged, and how many free pages are returned, in one step. A step takes some
+#: milliseconds, during which other requests wait.
 _MERGE_PAGES, _VACUUM_PAGES = 64, 256
 
 
 class Forgetting:
-    """What is still to be done for deletions.
+    """The pending work for deletions.
 
     Args:
-        index: the search index of the file.
-        clock: the monotonic time, in seconds.
+        index: the file's search index.
+        clock: a monotonic clock, in seconds.
     """
 
     def __init__(self, index: SearchIndex, clock: Callable[[], float]) -> None:
@@ -31,17 +31,17 @@ class Forgetting:
         self._index = index
         self._clock = clock
         self._last_end: float | None = None
-        #: None between two times; else whether the index is done.
+        #: None between two runs; within one, whether the index is finished.
         self._is_index_done: bool | None = None
         self._is_begun_anew = False
 
     def open(self, connection: sqlite3.Connection) -> None:
-        """See whether a deletion before this start was not finished."""
+        """Check whether work of an earlier process is pending."""
         if connection.execute("SELECT 1 FROM meta WHERE name = ?", (_PENDING,)).fetchone() is not None:
             self.due_at = self._clock()
 
     def begin(self, connection: sqlite3.Connection) -> None:
-        """Something is deleted, in the transaction that runs."""
+        """Note a deletion, within its transaction."""
         connection.execute("INSERT OR REPLACE INTO meta VALUES (?, 1)", (_PENDING,))
         self._is_begun_anew = True
         if self.due_at is None:
@@ -49,10 +49,10 @@ class Forgetting:
             self.due_at = earliest if self._last_end is None else max(earliest, self._last_end + EVERY_S)
 
     def step(self, connection: sqlite3.Connection) -> None:
-        """Do a bit of it; `due_at` tells whether there is more."""
+        """Run one step; afterwards `due_at` is None if nothing is left."""
         if self._is_index_done is None:
             self._is_begun_anew = False
-            # The first step takes all parts of the index together.
+            # A negative number makes FTS5 merge all segments into one, beginning with this call.
             self._is_index_done = self._index.merge(connection, -_MERGE_PAGES)
         elif not self._is_index_done:
             self._is_index_done = self._index.merge(connection, _MERGE_PAGES)
@@ -64,12 +64,12 @@ class Forgetting:
             self._end(connection)
 
     def finish(self, connection: sqlite3.Connection) -> None:
-        """Do all of it now."""
+        """Run all steps now."""
         while self.due_at is not None:
             self.step(connection)
 
     def give_up(self) -> None:
-        """It fails: not again before the next deletion or start."""
+        """Stop after a failure, until the next deletion or start."""
         self.due_at = self._is_index_done = None
 
     def _end(self, connection: sqlite3.Connection) -> None:
@@ -82,5 +82,5 @@ class Forgetting:
 
 
 def _gives_back(connection: sqlite3.Connection) -> bool:
-    """Whether free pages can be given back at all: a file that another program made may be of another kind."""
+    """Whether the file is in incremental auto_vacuum mode; a file that another program made may not be."""
     return bool(connection.execute("PRAGMA auto_vacuum").fetchone()[0] == 2)

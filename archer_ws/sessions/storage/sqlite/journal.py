@@ -1,4 +1,4 @@
-"""Streams in the file of the conversations (see storage/journal.py), on the same thread."""
+"""The journal of streams in the same file and thread as the conversations (see storage/journal.py)."""
 
 import sqlite3
 from collections.abc import Collection, Sequence
@@ -25,26 +25,26 @@ class SqliteJournal:
     """The journal of a store.
 
     Args:
-        worker: the store's.
-        accounts: its limits.
-        index: its search index.
+        worker: the store's thread.
+        accounts: the store's limits.
+        index: the store's search index.
     """
 
     def __init__(self, worker: Worker, accounts: Accounts, index: SearchIndex) -> None:
         self._worker = worker
         self._accounts = accounts
         self._index = index
-        #: The number of this process's first stream: those below are an earlier one's.
+        #: The number of this process's first stream: those with lower numbers belong to earlier processes.
         self._first: int | None = None
 
     def begin(self, connection: sqlite3.Connection, session: SessionRow, record: StreamRecord, after: str) -> None:
-        """A stream is accepted; within the transaction that stores its turn."""
+        """Insert a stream, within the transaction that stores its turn."""
         number = streams.begin(connection, session, record, after)
-        # It stays where the transaction comes to nothing: then the number is given again.
+        # Stays correct if the transaction is rolled back: then the number is used again.
         self._first = number if self._first is None else self._first
 
     async def put(self, parts: Sequence[LogPart], forgotten: Collection[StreamKey] = ()) -> None:
-        """Keep what is new of running streams, and forget others: all of it, or nothing."""
+        """Store the new parts of running streams, and delete the forgotten ones, in one transaction."""
 
         def job(connection: sqlite3.Connection) -> None:
             streams.put(connection, parts)
@@ -53,7 +53,7 @@ class SqliteJournal:
         await self._worker.run(job, writes=True)
 
     async def withdraw(self, key: StreamKey, request_id: str) -> None:
-        """Take out again what a refused request has stored."""
+        """Remove what a refused request has stored."""
 
         def job(connection: sqlite3.Connection) -> None:
             streams.withdraw(Transaction(connection, self._accounts, self._index), key, request_id)
@@ -61,12 +61,12 @@ class SqliteJournal:
         await self._worker.run(job, writes=True)
 
     async def load(self, key: StreamKey) -> list[LogPiece] | None:
-        """A stream's log without its end, in order; None where there is no such stream."""
+        """The pieces of a stream's log without its end, in order; None if there is no such stream."""
         return await self._worker.run(lambda connection: streams.load(connection, key), writes=False)
 
     async def recover(self, end_lost: EndLost, *, writes: bool = True) -> list[KeptStream | WaitingStream]:
-        """End what an earlier process left running, but for what waits, and give all of its streams; without `writes`,
-        as if that were done."""
+        """End the streams that earlier processes left running, except waiting ones, and return all of their streams.
+        With `writes=False` nothing is written, but the result is the same."""
 
         def job(connection: sqlite3.Connection) -> list[KeptStream | WaitingStream]:
             at = Transaction(connection, self._accounts, self._index)

@@ -1,4 +1,4 @@
-"""What is done with the messages of a session in an open file, each function within a transaction of its caller's."""
+"""Reads and writes the table of messages; each function runs within its caller's transaction."""
 
 import dataclasses
 import sqlite3
@@ -29,7 +29,7 @@ from archer_ws.sessions.storage.sqlite.transaction import Transaction
 from archer_ws.sessions.storage.values import StoredCompletion
 from archer_ws.sessions.storage.words import PREVIEW_MESSAGES, preview
 
-#: Messages of a history that are read in one go, at first and then.
+#: How many messages of a history are read at once: at first, and afterwards.
 _READ_FIRST, _READ_AT_ONCE = 32, 256
 _VISIBLE = "session_pk = ? AND hidden = 0"
 _INSERT = (
@@ -44,10 +44,10 @@ _NAME_FILE = "INSERT OR IGNORE INTO session_file (session_pk, file_id) VALUES (?
 def page(
     connection: sqlite3.Connection, session: SessionRow, before: str | None, limit: int | None
 ) -> list[StoredMessage]:
-    """The messages in order, up to (and without) `before`; with a limit the newest of them.
+    """The messages in order: those before the message `before`, or all; with a limit the newest of these.
 
     Raises:
-        InvalidParams: `before` is no message of the session.
+        InvalidParams: `before` is not a message of the session.
     """
     condition, values = _VISIBLE, [session.pk]
     if before is not None:
@@ -61,7 +61,7 @@ def page(
 
 
 def position_of(connection: sqlite3.Connection, session: SessionRow, message_id: str) -> int | None:
-    """Where the message stands."""
+    """The position of a message; None if there is none."""
     row = connection.execute(
         f"SELECT position FROM message WHERE {_VISIBLE} AND message_id = ?", (session.pk, message_id)
     ).fetchone()
@@ -69,10 +69,10 @@ def position_of(connection: sqlite3.Connection, session: SessionRow, message_id:
 
 
 def position_given(connection: sqlite3.Connection, session: SessionRow, message_id: str, field_name: str) -> int:
-    """Where the message stands that a client named in a field.
+    """The position of a message that a client named in a field.
 
     Raises:
-        InvalidParams: nowhere.
+        InvalidParams: there is no such message.
     """
     position = position_of(connection, session, message_id)
     if position is None:
@@ -83,9 +83,9 @@ def position_given(connection: sqlite3.Connection, session: SessionRow, message_
 def history(
     connection: sqlite3.Connection, session: SessionRow, position: int, turn_tokens: int, budget_tokens: int | None
 ) -> History:
-    """What goes before the turn that begins at a position (see history.fit_history).
+    """The history before the turn that begins at a position, cut to the budget (see history.fit_history).
 
-    Read from its end, as far as it can matter.
+    Read from its end, only as far as needed.
     """
     (role,) = connection.execute(
         f"SELECT role FROM message WHERE {_VISIBLE} AND position = ?", (session.pk, position)
@@ -112,7 +112,7 @@ def history(
 
 
 def _loop(connection: sqlite3.Connection, session: SessionRow) -> list[HistoryRow]:
-    """The end of the session with the tool loop that its last message belongs to; nothing where no native turn is."""
+    """The end of the session with the tool loop of its last message; empty if the session has no native turns."""
     if not connection.execute(
         "SELECT 1 FROM message WHERE session_pk = ? AND native IS NOT NULL LIMIT 1", (session.pk,)
     ).fetchone():
@@ -127,14 +127,14 @@ def _loop(connection: sqlite3.Connection, session: SessionRow) -> list[HistoryRo
             found.append(HistoryRow.of(row))
             yield found[-1].chat
 
-    # As far as it looks.
+    # Reads only as many rows as loop_length consumes.
     loop_length(newest_first())
     found.reverse()
     return found
 
 
 def _forget_native(at: Transaction, session: SessionRow) -> int:
-    """Keep no native turn that no provider sees again; what those took."""
+    """Remove the native turns of earlier tool loops, which are no longer needed; returns their size in bytes."""
     kept = {native.packed() for native in native_turns(_loop(at.connection, session)).values()}
     rows = at.connection.execute(
         "SELECT pk, native FROM message WHERE session_pk = ? AND native IS NOT NULL", (session.pk,)
@@ -151,7 +151,8 @@ def _forget_native(at: Transaction, session: SessionRow) -> int:
 def _tail(
     connection: sqlite3.Connection, session: SessionRow, position: int, room: int, *, whole_turn: bool
 ) -> list[HistoryRow]:
-    """The end of what stands before a position: all of it, or more than there is room for; with its last turn."""
+    """The messages before a position, read from the end: all of them, or just more than fit into `room` tokens. With
+    `whole_turn`, at least the last turn."""
     found: list[HistoryRow] = []
     rows = connection.execute(
         f"SELECT {HISTORY_COLUMNS} FROM message WHERE {_VISIBLE} AND position < ? ORDER BY position DESC",
@@ -169,7 +170,7 @@ def _tail(
 
 
 def _count(connection: sqlite3.Connection, session: SessionRow, position: int) -> int:
-    """How many messages stand before a position, without the turns that were refused."""
+    """The number of messages before a position, without refused turns."""
     if not session.refused_count:
         (count,) = connection.execute(
             f"SELECT count(*) FROM message WHERE {_VISIBLE} AND position < ?", (session.pk, position)
@@ -192,7 +193,7 @@ def begin_turn(
     stream_id: str,
     replace_from: str | None,
 ) -> tuple[int, list[StoredMessage]]:
-    """Store a turn in the place of `replace_from` and what follows it; where the turn begins, and its messages.
+    """Store a turn, replacing `replace_from` and what follows it. Returns the position of the turn, and its messages.
 
     Raises:
         InvalidParams, Conflict, StorageFull: see SessionStore.begin_turn.
@@ -221,8 +222,8 @@ def begin_turn(
 
 
 def withdraw(at: Transaction, session: SessionRow, stream_id: str, last_id: str) -> None:
-    """Take out the turn of a stream that ends with a message, unless something stands behind it, or it stands where
-    others were: those would not come back."""
+    """Remove a stream's turn, which ends with the message `last_id`, unless other messages follow it, or it replaced
+    others, which could not be restored."""
     position, message_id = _last(at.connection, session)
     if message_id != last_id:
         return
@@ -253,7 +254,7 @@ def append_completion(
     after: str,
     stream_id: str,
 ) -> list[str]:
-    """Store what a stream leaves behind message `after` (see SessionStore.append_completion)."""
+    """Store what a stream leaves after the message `after` (see SessionStore.append_completion)."""
     position = position_of(at.connection, session, after)
     left = left_by(completion)
     if position is None or not left:
@@ -292,7 +293,7 @@ def append(
     position: int,
     parent_id: str | None,
 ) -> None:
-    """Put new messages at free positions from that one on."""
+    """Insert new messages at `position` and the following ones, which must be free."""
     for place, message in enumerate(new, position):
         row = message.as_row(session.pk, place, parent_id)
         pk = at.connection.execute(_INSERT, row).lastrowid
@@ -304,17 +305,17 @@ def append(
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Counts:
-    """How many messages a session has more, or less."""
+    """A change of a session's counts."""
 
     messages: int = 0
     system: int = 0
     refused: int = 0
-    #: What they take, in bytes; the hidden ones go on taking it.
+    #: Their bytes. Hidden messages still count.
     size: int = 0
 
     @classmethod
     def of(cls, new: Sequence[NewMessage]) -> "Counts":
-        """Of messages that come."""
+        """The counts of new messages."""
         return cls(
             len(new),
             sum(1 for message in new if message.chat.role is MessageRole.SYSTEM),
@@ -323,14 +324,14 @@ class Counts:
         )
 
     def without(self, gone: "Counts") -> "Counts":
-        """With others taken away."""
+        """These counts minus others."""
         return Counts(
             self.messages - gone.messages, self.system - gone.system, self.refused - gone.refused, self.size - gone.size
         )
 
 
 def hide(at: Transaction, session: SessionRow, position: int) -> Counts:
-    """Take the messages from a position on out of every list and out of the index; how many those are."""
+    """Hide the messages from a position on, and remove them from the index. Returns their counts."""
     gone = at.connection.execute(
         f"SELECT pk, content, role, refused FROM message WHERE {_VISIBLE} AND position >= ?", (session.pk, position)
     ).fetchall()
@@ -342,7 +343,7 @@ def hide(at: Transaction, session: SessionRow, position: int) -> Counts:
 
 
 def named_files(connection: sqlite3.Connection, session: SessionRow | None) -> set[str]:
-    """The ids of the files that a session's messages name, or those of all sessions."""
+    """The ids of the files that messages name, of one session or of all."""
     condition, values = ("", ()) if session is None else (" WHERE session_pk = ?", (session.pk,))
     return {
         file_id for (file_id,) in connection.execute(f"SELECT DISTINCT file_id FROM session_file{condition}", values)
@@ -350,7 +351,7 @@ def named_files(connection: sqlite3.Connection, session: SessionRow | None) -> s
 
 
 def copy_all(at: Transaction, source: SessionRow, target: SessionRow, before: int | None) -> Counts:
-    """Copy a session's messages, up to a position, into a new one."""
+    """Copy a session's messages before a position, or all, to a new session."""
     columns = (
         "position, message_id, parent_id, role, stream_id, ordinal, after_id, status, refused, tokens, bytes, "
         "created_at, content, said, told, reasoning, native"
@@ -378,7 +379,7 @@ def copy_all(at: Transaction, source: SessionRow, target: SessionRow, before: in
 
 
 def count(at: Transaction, session: SessionRow, change: Counts) -> None:
-    """Have a session's row and its principal's tell of its messages as they are now."""
+    """Apply a change of counts to the rows of a session and its principal, and update the preview."""
     at.connection.execute(
         "UPDATE session SET message_count = message_count + ?, system_count = system_count + ?, "
         "refused_count = refused_count + ?, bytes = bytes + ?, preview = ? WHERE pk = ?",
@@ -406,7 +407,7 @@ def _preview(connection: sqlite3.Connection, session: SessionRow) -> str | None:
 
 
 def _last(connection: sqlite3.Connection, session: SessionRow) -> tuple[int, str | None]:
-    """Where the last message stands, and its id; 0 where there is none."""
+    """The position and id of the last message; position 0 if there is none."""
     row = connection.execute(
         f"SELECT position, message_id FROM message WHERE {_VISIBLE} ORDER BY position DESC LIMIT 1", (session.pk,)
     ).fetchone()
@@ -418,10 +419,10 @@ def _end(connection: sqlite3.Connection, session: SessionRow) -> int:
 
 
 def _asked_before(connection: sqlite3.Connection, session: SessionRow, position: int | None) -> int:
-    """Where the turn begins whose answer stands at a position.
+    """The position of the question of the completion at `position`.
 
     Raises:
-        InvalidParams: no answer stands there, or nothing was asked before it.
+        InvalidParams: there is no completion at `position`, or no question before it.
     """
     (role,) = connection.execute(
         f"SELECT role FROM message WHERE {_VISIBLE} AND position = ?", (session.pk, position)
@@ -439,7 +440,7 @@ def _asked_before(connection: sqlite3.Connection, session: SessionRow, position:
 def _check_ids(
     connection: sqlite3.Connection, session: SessionRow, turn: Sequence[ChatMessage], kept: int | None
 ) -> None:
-    """Refuse a message whose id is taken.
+    """Refuse a message whose id another message has.
 
     Raises:
         Conflict: with the path of the id.

@@ -1,4 +1,4 @@
-"""Brings a file to this version's tables: by number, each step in one transaction, with a copy before."""
+"""Migrates a file to this version's tables: step by step, each in one transaction, after making a copy."""
 
 import contextlib
 import os
@@ -16,16 +16,17 @@ from archer_ws.sessions.storage.sqlite.schema import APPLICATION_ID
 
 log = structlog.get_logger(__name__)
 
-#: How long the copy from before a migration is kept, in seconds: deleted conversations are still in it.
+#: How long the copy from before a migration is kept, in seconds. It is deleted because it may have deleted
+#: conversations.
 COPY_KEPT_S = 7 * 86_400.0
 
 
 def migrate(connection: sqlite3.Connection, file: Path, steps: Sequence[str]) -> None:
-    """Bring the file from the version that it has to the newest.
+    """Migrate the file to the newest version.
 
     Raises:
-        StorageUnavailable: the file is newer, or another program's.
-        sqlite3.Error: a step failed; the file is as it was before that one.
+        StorageUnavailable: the file is of a newer version, or of another program.
+        sqlite3.Error: a step failed, and was rolled back.
     """
     version = check_version(connection, file, len(steps))
     if version == len(steps):
@@ -39,7 +40,7 @@ def migrate(connection: sqlite3.Connection, file: Path, steps: Sequence[str]) ->
         try:
             for statement in statements_of(step):
                 connection.execute(statement)
-            # Pragmas take no parameters.
+            # Pragmas accept no parameters.
             connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
             connection.execute(f"PRAGMA user_version = {number}")
             connection.execute("COMMIT")
@@ -53,7 +54,7 @@ def check_version(connection: sqlite3.Connection, file: Path, newest: int) -> in
     """The file's version.
 
     Raises:
-        StorageUnavailable: it is newer, or the file is another program's.
+        StorageUnavailable: the file is of a newer version, or of another program.
     """
     (application,) = connection.execute("PRAGMA application_id").fetchone()
     (version,) = connection.execute("PRAGMA user_version").fetchone()
@@ -61,26 +62,26 @@ def check_version(connection: sqlite3.Connection, file: Path, newest: int) -> in
     if application != APPLICATION_ID and (tables or application or version):
         raise StorageUnavailable(
             f"{file} is a database of another program",
-            hint="Give conversations a folder of their own: ARCHER_DATA_DIR.",
+            hint="Set ARCHER_DATA_DIR to another folder.",
             retryable=False,
         )
     if version > newest:
         raise StorageUnavailable(
-            f"{file} was written by a newer version of this program: it has version {version}, this one knows {newest}",
-            hint="Install that version again, or keep conversations elsewhere (ARCHER_DATA_DIR).",
+            f"{file} was written by a newer version of this program ({version}; this one has {newest})",
+            hint="Install the newer version again, or set ARCHER_DATA_DIR to another folder.",
             retryable=False,
         )
     return int(version)
 
 
 def copy_to(connection: sqlite3.Connection, path: Path) -> None:
-    """Write what the database has to a new file of its owner's alone, and see that it is on disk.
+    """Write the database to a new file that only its owner can read, and sync it to disk.
 
     Raises:
-        FileExistsError: it is there already.
-        OSError, sqlite3.Error: it can't be written; nothing of it is left.
+        FileExistsError: the file exists.
+        OSError, sqlite3.Error: it can't be written; no file is left.
     """
-    # Made by us first, for its rights; SQLite takes an empty file as a new one.
+    # Created here for its permissions; SQLite accepts an empty file.
     os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
     try:
         connection.execute("VACUUM INTO ?", (str(path),))
@@ -92,7 +93,7 @@ def copy_to(connection: sqlite3.Connection, path: Path) -> None:
 
 
 def remove_old_copies(file: Path) -> None:
-    """Remove the copies of migrations that went well long ago."""
+    """Remove the copies of migrations that are older than COPY_KEPT_S."""
     for copy in file.parent.glob(f"{file.name}.version-*.bak"):
         with contextlib.suppress(OSError):
             if time.time() - copy.stat().st_mtime > COPY_KEPT_S:
@@ -100,7 +101,7 @@ def remove_old_copies(file: Path) -> None:
 
 
 def statements_of(script: str) -> list[str]:
-    """The statements of a script: `executescript` would commit before the first."""
+    """Split a script into statements, because `executescript` would commit the transaction first."""
     found, begun = [], ""
     for line in script.splitlines():
         begun += f"{line}\n"

@@ -1,4 +1,4 @@
-"""Rows as the values that they are, and values as rows. Pure, but for the types of sqlite3."""
+"""Converts rows to values, and values to rows. Pure."""
 
 import json
 from collections.abc import Mapping
@@ -19,9 +19,9 @@ from archer_ws.sessions.storage.cursors import microseconds, moment_of
 from archer_ws.sessions.storage.message import as_stored, completion_bytes, parts_bytes
 from archer_ws.sessions.storage.values import StoredCompletion
 
-#: What a message takes in the file beside its text, about, in bytes; and the factor of its text, with the index.
+#: The approximate overhead of a message in the file, in bytes, and the factor for its text, which includes the index.
 ROW_BYTES, TEXT_FACTOR = 512, 2
-#: What a session takes beside its title and metadata, likewise.
+#: The approximate overhead of a session, in bytes.
 SESSION_BYTES = 1024
 
 SESSION_COLUMNS = (
@@ -33,7 +33,7 @@ MESSAGE_COLUMNS = (
 )
 HISTORY_COLUMNS = "role, stream_id, refused, tokens, content, said, native"
 
-#: What `said` may have.
+#: The fields that the column `said` may have, with their defaults.
 _NOTHING_SAID: dict[str, Any] = {
     name: field.default for name, field in ChatMessage.model_fields.items() if name not in {"role", "content"}
 }
@@ -44,7 +44,7 @@ _JSON = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 
 
 class SessionRow(NamedTuple):
-    """A session as it is stored."""
+    """A row of the table of sessions."""
 
     pk: int
     principal_pk: int
@@ -77,7 +77,7 @@ class SessionRow(NamedTuple):
 
 
 class MessageRow(NamedTuple):
-    """A message as it is stored."""
+    """A row of the table of messages."""
 
     pk: int
     position: int
@@ -117,7 +117,7 @@ class HistoryRow:
 
     @classmethod
     def of(cls, row: tuple[str, str | None, int, int, str, str | None, bytes | None]) -> "HistoryRow":
-        """Of a row of HISTORY_COLUMNS."""
+        """Convert a row with HISTORY_COLUMNS."""
         role, stream_id, refused, tokens, content, said, native = row
         kept = None if native is None else NativeTurn.unpacked(native)
         return cls(_chat(role, content, said), stream_id or "", bool(refused), tokens, kept)
@@ -125,7 +125,7 @@ class HistoryRow:
 
 @dataclass(frozen=True, slots=True)
 class NewMessage:
-    """A message that is to be stored."""
+    """A message to be stored."""
 
     message_id: str
     chat: ChatMessage
@@ -133,23 +133,23 @@ class NewMessage:
     status: StreamStatus
     created_at: datetime
     completion: StoredCompletion | None = None
-    #: Of what a stream leaves: its place in that, and the message that all of it stands behind.
+    #: If a stream left it: its index among the stream's messages, and the id of the message that these follow.
     ordinal: int | None = None
     after_id: str | None = None
 
     @property
     def bytes(self) -> int:
-        """What it takes in the file, about."""
+        """The approximate bytes that it takes in the file."""
         size = TEXT_FACTOR * self.chat.text_bytes + ROW_BYTES + parts_bytes(self.chat)
         return size + completion_bytes(self.completion) if self.completion else size
 
     @property
     def is_refused(self) -> bool:
-        """Whether it is an answer that the model declined to give."""
+        """Whether it is a refusal of the model."""
         return self.completion is not None and self.completion.refusal is not None
 
     def as_row(self, session_pk: int, position: int, parent_id: str | None) -> dict[str, Any]:
-        """The columns of the table of messages."""
+        """The message as a row of the table of messages."""
         completion = self.completion
         return {
             "session_pk": session_pk,
@@ -174,17 +174,17 @@ class NewMessage:
 
 
 def metadata_text(metadata: dict[str, Any] | None) -> str | None:
-    """A session's metadata as it is stored."""
+    """A session's metadata as JSON."""
     return None if metadata is None else _JSON.encode(metadata)
 
 
 def described_bytes(title: str | None, metadata: str | None) -> int:
-    """What a session takes beside its messages, about."""
+    """The approximate bytes of a session without its messages."""
     return SESSION_BYTES + sum(len(text.encode()) for text in (title or "", metadata or ""))
 
 
 def _said(chat: ChatMessage) -> str | None:
-    """What a provider gets of a message beside role and text; None where there is nothing."""
+    """The JSON of what a provider gets of a message besides role and text; None if there is nothing."""
     said: dict[str, Any] = {"name": chat.name, "call_id": chat.call_id, "status": chat.status}
     if chat.tool_calls:
         said["tool_calls"] = [[call.call_id, call.name, call.arguments] for call in chat.tool_calls]
@@ -194,7 +194,7 @@ def _said(chat: ChatMessage) -> str | None:
 
 
 def _chat(role: str, content: str, said: str | None) -> ChatMessage:
-    # All of it was validated before it was stored; a copy takes a fraction of the time of making one.
+    # Everything was validated before it was stored, and copying is many times faster than constructing.
     if said is None:
         return _SAID_PLAINLY.model_copy(update={"role": _ROLES[role], "content": content})
     fields: dict[str, Any] = {**_NOTHING_SAID, **json.loads(said)}

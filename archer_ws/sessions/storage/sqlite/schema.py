@@ -1,13 +1,14 @@
-"""The tables, by the number of the step that made them. Pure text; migrations.py applies it.
+"""The tables, by the number of the migration that creates them. Pure text; migrations.py applies it.
 
-Numbers are inside (`pk`), ids outside. Times are microseconds since 1970. A step that is released never changes: what
-comes later is a new one; nor do its comments, which SQLite keeps.
+`pk` is a number for internal use; the ids are those of clients. Times are microseconds since 1970. A released step
+never changes, and neither do its comments, which SQLite stores: later changes are further steps.
 
-`stream.waiting` has more than its comment says: whatever is needed to go on with a stream (journal.LogPart.loop), from
-the first time that is told until it has ended. `message.ordinal` is the place of a message in what its stream left.
+Two comments are out of date. `stream.waiting` has everything that a restart needs to go on with the stream
+(journal.LogPart.loop), from the first write of it until the end. `message.ordinal` is the index of a message among
+those that its stream left.
 """
 
-#: "Arch" (https://sqlite.org/pragma.html#pragma_application_id): tells our file from another program's.
+#: "Arch" (https://sqlite.org/pragma.html#pragma_application_id): distinguishes this file from other programs'.
 APPLICATION_ID = 0x41726368
 
 _CONVERSATIONS = """
@@ -124,11 +125,11 @@ CREATE TABLE chunk (
 );
 """
 
-#: What leads from one version (PRAGMA user_version) to the next, from an empty file on.
+#: The migrations from each version (PRAGMA user_version) to the next; version 0 is an empty file.
 STEPS: tuple[str, ...] = (_CONVERSATIONS,)
 
-#: Without the text itself: words.indexed makes what is indexed, and what is taken out must be the same. Whoever changes
-#: that function adds a step that has the index built anew.
+#: A contentless index: removing a text needs exactly the text that was added, as words.indexed makes it. So a change of
+#: that function needs a migration that rebuilds the index.
 INDEX = "message_words"
 SEARCH_INDEX = (
     f"CREATE VIRTUAL TABLE {INDEX} USING fts5(text, content = '', tokenize = \"unicode61 remove_diacritics 2\")"

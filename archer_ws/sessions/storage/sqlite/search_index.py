@@ -1,6 +1,6 @@
-"""The index of words: FTS5 where SQLite has it, else every message is looked at.
+"""The search index: FTS5 if SQLite has it; otherwise a search scans all messages.
 
-A damaged index costs no conversation: it is left alone from then on, and built anew at the next start.
+A damaged index does not affect conversations: it is not used any more, and rebuilt at the next start.
 """
 
 import sqlite3
@@ -15,25 +15,25 @@ from archer_ws.sessions.storage.words import QUERY_WORDS_MAX, indexed, terms_of,
 
 log = structlog.get_logger(__name__)
 
-#: Under this name `meta` says that the index is not whole.
+#: The entry in the table `meta` that marks the index as incomplete.
 _STALE = "index_stale"
-#: Messages that are put into a new index in one transaction.
+#: How many messages are added to a new index in one transaction.
 _BUILD_MESSAGES = 1000
 
 
 class SearchIndex:
-    """The index of one open file."""
+    """The search index of an open file."""
 
     def __init__(self) -> None:
         self._is_there = False
 
     def is_damaged(self, connection: sqlite3.Connection, cause: str) -> None:
-        """What a check of the file found wrong with it alone."""
-        log.error("search_index_damaged", cause=cause, hint="It is built anew.")
+        """Mark the index for a rebuild, after a check of the file found errors in it."""
+        log.error("search_index_damaged", cause=cause, hint="It is rebuilt now.")
         self._mark(connection)
 
     def open(self, connection: sqlite3.Connection) -> None:
-        """See that it is there and whole, and build it where it is not."""
+        """Check that the index exists and is complete; rebuild it if not."""
         self._is_there = True
         is_stale = connection.execute("SELECT 1 FROM meta WHERE name = ?", (_STALE,)).fetchone() is not None
         try:
@@ -42,7 +42,7 @@ class SearchIndex:
         except (sqlite3.Error, MemoryError) as error:
             if failures.is_trouble(error):
                 raise
-            # This SQLite lacks FTS5: what it stores is not in an index that another one made.
+            # This SQLite lacks FTS5, so new messages would be missing in an index that another one has built.
             log.warning("search_without_index", cause=str(error))
             self._is_there = False
             self._mark(connection)
@@ -56,29 +56,29 @@ class SearchIndex:
         except (sqlite3.Error, MemoryError) as error:
             if not _is_damage(error):
                 raise
-            log.error(  # noqa: TRY400 - it tells all
-                "search_index_damaged", cause=str(error), hint="It is built anew."
+            log.error(  # noqa: TRY400 - the message says all
+                "search_index_damaged", cause=str(error), hint="It is rebuilt now."
             )
             return False
         return True
 
     def add(self, connection: sqlite3.Connection, pk: int, text: str) -> None:
-        """Take a message's text in."""
+        """Add a message's text."""
         if self._is_there and text:
             self._change(connection, "INSERT INTO message_words(rowid, text) VALUES (?, ?)", pk, text)
 
     def remove(self, connection: sqlite3.Connection, pk: int, text: str) -> None:
-        """Take it out: the same text that was taken in."""
+        """Remove a message's text, which must be the text that was added."""
         if self._is_there and text:
             self._change(
                 connection, "INSERT INTO message_words(message_words, rowid, text) VALUES ('delete', ?, ?)", pk, text
             )
 
     def merge(self, connection: sqlite3.Connection, pages: int) -> bool:
-        """Go on with joining the index's parts, so that nothing is left of what was taken out; whether that is done.
+        """Merge the index's segments, so that nothing of removed text is left. Returns whether that is finished.
 
         Args:
-            pages: how much of it at once, about; negative at the beginning.
+            pages: about how many pages to merge; negative in the first call.
         """
         if not self._is_there:
             return True
@@ -96,7 +96,7 @@ class SearchIndex:
     def found(
         self, connection: sqlite3.Connection, principal_pk: int, query: str, before: int, limit: int
     ) -> Iterable[tuple[int, str, str, str, str, int]]:
-        """Of what was found: pk, session, id, role, text and time of each message, the last stored first.
+        """The found messages, the last stored first: pk, session id, message id, role, text and time of each.
 
         Raises:
             InvalidParams: the query is blank.
@@ -106,7 +106,8 @@ class SearchIndex:
         terms = terms_of(query)
         columns = "m.pk, s.session_id, m.message_id, m.role, m.content, m.created_at"
         if self._is_there and terms:
-            # A beginning costs as much as all words that begin so: none but the word that is being typed.
+            # A prefix costs as much as all words with this prefix, so only the last word, which may be incomplete, is
+            # one.
             match = " AND ".join(f'"{" ".join(term)}"' for term in terms) + " *"
             try:
                 return connection.execute(
@@ -133,15 +134,15 @@ class SearchIndex:
         except (sqlite3.Error, MemoryError) as error:
             if not _is_damage(error):
                 raise
-            # It may have undone the whole transaction: then what else belongs to that has to be done again.
+            # The error may have rolled back the transaction; then all of it has to run again.
             is_undone = not connection.in_transaction
             self._leave(connection, error)
             if is_undone:
                 raise
 
     def _leave(self, connection: sqlite3.Connection, error: Exception) -> None:
-        """Use it no more, until the next start."""
-        log.error("search_index_damaged", cause=str(error), hint="It is built anew at the next start.")
+        """Stop using the index until the next start."""
+        log.error("search_index_damaged", cause=str(error), hint="It is rebuilt at the next start.")
         self._is_there = False
         self._mark(connection)
 
@@ -169,12 +170,12 @@ class SearchIndex:
 
 
 def _is_damage(error: Exception) -> bool:
-    """Whether it is the index that is wrong: what FTS5 reads of noise may be called anything, or be a huge size."""
+    """Whether the index is damaged: FTS5 may raise any error, or MemoryError, for random bytes."""
     return not failures.is_trouble(error) and "no such module" not in str(error)
 
 
 def _drop(connection: sqlite3.Connection) -> None:
-    """Remove the index, also one so damaged that its module does not know it any more."""
+    """Remove the index, even if it is so damaged that FTS5 can't open it."""
     try:
         connection.execute(f"DROP TABLE IF EXISTS {INDEX}")
     except (sqlite3.Error, MemoryError) as error:
@@ -184,17 +185,18 @@ def _drop(connection: sqlite3.Connection) -> None:
         try:
             connection.execute("DELETE FROM sqlite_master WHERE name = ?", (INDEX,))
         finally:
-            # It reads the schema anew, too (https://sqlite.org/pragma.html#pragma_writable_schema).
+            # Also reloads the schema (https://sqlite.org/pragma.html#pragma_writable_schema).
             connection.execute("PRAGMA writable_schema = RESET")
         for part in ("data", "idx", "docsize", "config"):
             connection.execute(f"DROP TABLE IF EXISTS {INDEX}_{part}")
 
 
 def _looked_at(query: str, *, has_words: bool) -> tuple[str, list[str]]:
-    """Conditions that every message is looked at by, and their values; without accents and other scripts' cases."""
+    """SQL conditions for a scan of all messages, and their values. Unlike the index, a scan does not ignore accents,
+    and ignores case only for ASCII."""
     if not has_words:
         return "AND instr(m.content, ?)", [query.strip()]
-    # LIKE's pattern ends at a zero.
+    # A pattern of LIKE ends at a NUL character.
     words = [word for word in query.replace("\x00", " ").split()[:QUERY_WORDS_MAX] if words_of(word)]
     patterns = [f"%{''.join(f'!{sign}' if sign in '%_!' else sign for sign in word)}%" for word in words]
     return " ".join("AND m.content LIKE ? ESCAPE '!'" for _ in patterns), patterns

@@ -1,4 +1,4 @@
-"""What is done with sessions in an open file, each function within a transaction of its caller's."""
+"""Reads and writes the table of sessions; each function runs within its caller's transaction."""
 
 import sqlite3
 from collections.abc import Sequence
@@ -15,16 +15,16 @@ from archer_ws.sessions.storage.sqlite.rows import SESSION_COLUMNS, SessionRow, 
 from archer_ws.sessions.storage.sqlite.transaction import Transaction
 from archer_ws.sessions.storage.values import SessionOrder
 
-#: The greatest number that SQLite has.
+#: SQLite's largest integer.
 NUMBER_MAX = 2**63 - 1
-#: Sessions that are deleted in one transaction, of those that are all to go.
+#: How many sessions `delete_all` deletes in one transaction.
 DELETED_AT_ONCE = 100
 
 _OF_PRINCIPAL = "principal_pk = (SELECT pk FROM principal WHERE name = ?)"
 
 
 def find(connection: sqlite3.Connection, principal: str, session_id: str) -> SessionRow | None:
-    """The session, where there is one."""
+    """The session; None if there is none."""
     row = connection.execute(
         f"SELECT {SESSION_COLUMNS} FROM session WHERE {_OF_PRINCIPAL} AND session_id = ?", (principal, session_id)
     ).fetchone()
@@ -35,7 +35,7 @@ def get(connection: sqlite3.Connection, principal: str, session_id: str) -> Sess
     """The session.
 
     Raises:
-        SessionNotFound: there is none.
+        SessionNotFound: there is no such session.
     """
     row = find(connection, principal, session_id)
     if row is None:
@@ -50,7 +50,7 @@ def create(
     title: str | None,
     metadata: dict[str, Any] | None,
 ) -> SessionRow:
-    """A new session.
+    """Insert a new session.
 
     Raises:
         Overloaded, StorageFull: there is no room for it.
@@ -80,10 +80,10 @@ def page(
     order: SessionOrder,
     archived: bool | None,
 ) -> SessionPage:
-    """Sessions, newest first; no more than PAGE_BYTES_MAX of them, but one at least.
+    """A page of sessions, newest first, of at most PAGE_BYTES_MAX, but at least one session.
 
     Raises:
-        InvalidParams: the cursor is none of ours, or of another order.
+        InvalidParams: the cursor is not valid, or belongs to another order.
     """
     conditions, values = [_OF_PRINCIPAL], [principal]  # type: list[str], list[Any]
     if archived is not None:
@@ -124,12 +124,12 @@ def update(
     archived: bool | None,
     version: int | None,
 ) -> Session:
-    """The session with what is not None changed.
+    """Change what is not None, and return the session.
 
     Raises:
-        SessionNotFound: there is none.
+        SessionNotFound: there is no such session.
         Conflict: it has another version.
-        StorageFull: there is no room for it.
+        StorageFull: there is no room for the change.
     """
     row = get(at.connection, principal, session_id)
     check_version(version, row.version)
@@ -154,7 +154,7 @@ def update(
 
 
 def delete(at: Transaction, rows: Sequence[SessionRow]) -> None:
-    """Delete these sessions, their messages and what is indexed of them."""
+    """Delete these sessions, their messages, and their entries in the search index."""
     for row in rows:
         visible = at.connection.execute(
             "SELECT pk, content FROM message WHERE session_pk = ? AND hidden = 0", (row.pk,)
@@ -166,7 +166,7 @@ def delete(at: Transaction, rows: Sequence[SessionRow]) -> None:
 
 
 def first_of(connection: sqlite3.Connection, principal: str, after: int, limit: int) -> list[SessionRow]:
-    """The principal's first sessions behind the one of that number, the oldest first."""
+    """The principal's sessions with numbers above `after`, oldest first, at most `limit`."""
     rows = connection.execute(
         f"SELECT {SESSION_COLUMNS} FROM session WHERE {_OF_PRINCIPAL} AND pk > ? ORDER BY pk LIMIT ?",
         (principal, after, limit),
@@ -175,12 +175,12 @@ def first_of(connection: sqlite3.Connection, principal: str, after: int, limit: 
 
 
 def principals(connection: sqlite3.Connection) -> list[str]:
-    """All who have sessions, sorted."""
+    """All principals that have sessions, sorted."""
     return [name for (name,) in connection.execute("SELECT name FROM principal WHERE sessions > 0 ORDER BY name")]
 
 
 def date(connection: sqlite3.Connection, row: SessionRow, exported: ExportedSession) -> None:
-    """Give an imported session the times, the version and the state that it had."""
+    """Set the times, the version and `archived` of an imported session."""
     connection.execute(
         "UPDATE session SET created_at = ?, updated_at = ?, version = ?, archived = ? WHERE pk = ?",
         (

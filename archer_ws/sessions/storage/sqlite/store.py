@@ -1,7 +1,7 @@
-"""Conversations in one SQLite file (see storage/store.py for what a store is).
+"""The conversation store in an SQLite file (see storage/store.py).
 
-It owns the thread and what each call does there; how the file is opened and kept is database.py's, what stands in the
-tables sessions.py's and messages.py's.
+It owns the thread, and defines what each call does there. database.py opens the file; sessions.py and messages.py read
+and write the tables.
 """
 
 import asyncio
@@ -33,10 +33,10 @@ from archer_ws.sessions.storage.words import snippet
 
 
 class SqliteStore:
-    """Conversations in `archer.db` of a folder, which this process alone may use.
+    """Conversations in the file `archer.db` of a folder, which only one process may use at a time.
 
     Args:
-        folder: made where there is none.
+        folder: created if there is none.
         settings: how the file is opened.
         accounts: the limits.
     """
@@ -46,27 +46,27 @@ class SqliteStore:
         self._accounts = accounts
         self._index = self._database.index
         self._worker = Worker(self._database)
-        #: Its streams.
+        #: The store of streams.
         self.journal = SqliteJournal(self._worker, accounts, self._index)
 
     @property
     def trouble(self) -> ArcherError | None:
-        """What keeps it from storing: no room, no rights, a disk that fails."""
+        """Why it can't write at present: a full disk, missing permissions, a disk error. None if it can."""
         return self._database.trouble
 
     @property
     def place(self) -> Mapping[str, str]:
-        """In which file."""
+        """The file, and how to change that."""
         file = self._database.folder.database
-        return {"place": str(file), "hint": "ARCHER_DATA_DIR puts them elsewhere, ARCHER_STORE=memory nowhere."}
+        return {"place": str(file), "hint": "ARCHER_DATA_DIR names another folder; ARCHER_STORE=memory stores no file."}
 
     @property
     def is_whole(self) -> bool:
-        """Whether no damaged file lies beside this one, with conversations of its own."""
+        """Whether there is no damaged file beside this one, which has further conversations."""
         return not self._database.folder.has_damaged()
 
     def open_now(self) -> None:
-        """`open` for who has no event loop.
+        """`open`, for callers without an event loop.
 
         Raises:
             StorageUnavailable: as `open`.
@@ -74,21 +74,21 @@ class SqliteStore:
         self._worker.start()
 
     async def open(self) -> None:
-        """Begin with the folder's file, unless that is done; wait for another process to let go of it.
+        """Lock the folder and open its file, unless that is done; waits for another process to unlock it.
 
         Raises:
-            StorageUnavailable: another process keeps the folder, or its file is newer or another program's.
+            StorageUnavailable: another process has the lock, or the file is of a newer version or another program.
         """
         await asyncio.to_thread(self._worker.start)
 
     async def aclose(self) -> None:
-        """Finish what was asked for, and let go of the folder."""
+        """Run all waiting requests, close the file and unlock the folder."""
         await asyncio.to_thread(self._worker.stop)
 
     async def create(
         self, principal: str, session_id: str | None, title: str | None, metadata: dict[str, Any] | None
     ) -> tuple[Session, bool]:
-        """The session, and whether it is new."""
+        """Create a session. Returns it, and whether it is new."""
 
         def job(connection: sqlite3.Connection) -> tuple[Session, bool]:
             found = None if session_id is None else sessions.find(connection, principal, session_id)
@@ -106,7 +106,7 @@ class SqliteStore:
     async def messages(
         self, principal: str, session_id: str, before: str | None = None, limit: int | None = None
     ) -> list[StoredMessage]:
-        """The messages in order, up to (and without) `before`; with a limit the newest of them."""
+        """The messages in order: those before the message `before`, or all; with a limit the newest of these."""
         return await self._read(
             lambda connection: stored.page(connection, sessions.get(connection, principal, session_id), before, limit)
         )
@@ -114,7 +114,7 @@ class SqliteStore:
     async def detail(
         self, principal: str, session_id: str, before: str | None, limit: int
     ) -> tuple[Session, list[StoredMessage]]:
-        """`get` and `messages` of one moment."""
+        """`get` and `messages` in one transaction."""
 
         def job(connection: sqlite3.Connection) -> tuple[Session, list[StoredMessage]]:
             session = sessions.get(connection, principal, session_id)
@@ -125,7 +125,7 @@ class SqliteStore:
     async def history(
         self, principal: str, session_id: str, *, before: str, turn_tokens: int, budget_tokens: int | None
     ) -> History:
-        """What goes before the turn that begins with message `before`."""
+        """The history before the turn that begins with message `before`, cut to the budget."""
 
         def job(connection: sqlite3.Connection) -> History:
             session = sessions.get(connection, principal, session_id)
@@ -145,13 +145,13 @@ class SqliteStore:
         order: SessionOrder = "created",
         archived: bool | None = None,
     ) -> SessionPage:
-        """Sessions, newest first."""
+        """A page of sessions, newest first."""
         return await self._read(
             lambda connection: sessions.page(connection, principal, limit, cursor, order=order, archived=archived)
         )
 
     async def search(self, principal: str, query: str, limit: int, cursor: str | None) -> SearchPage:
-        """The messages that have all words of the query, the last stored first."""
+        """The messages that contain all words of the query, the last stored first."""
         before = sessions.NUMBER_MAX if cursor is None else min(ordinal_of(cursor), sessions.NUMBER_MAX)
 
         def job(connection: sqlite3.Connection) -> SearchPage:
@@ -183,7 +183,7 @@ class SqliteStore:
         archived: bool | None = None,
         version: int | None = None,
     ) -> Session:
-        """The session with what is not None changed."""
+        """Change what is not None, and return the session."""
         return await self._write(
             lambda connection: sessions.update(
                 self._at(connection),
@@ -197,13 +197,13 @@ class SqliteStore:
         )
 
     async def delete(self, principal: str, session_id: str) -> None:
-        """Forget the session and its messages."""
+        """Delete the session and its messages."""
         await self._write(
             lambda connection: self._delete(connection, [sessions.get(connection, principal, session_id)])
         )
 
     async def delete_all(self, principal: str) -> int:
-        """Forget all of a principal's sessions, and tell how many there were."""
+        """Delete all of a principal's sessions, and return their number."""
 
         def job(connection: sqlite3.Connection) -> int:
             rows = sessions.first_of(connection, principal, 0, sessions.DELETED_AT_ONCE)
@@ -216,7 +216,7 @@ class SqliteStore:
         return deleted
 
     async def named_files(self, principal: str | None = None, session_id: str | None = None) -> set[str]:
-        """The ids of the files that stored messages name: those of one session, or of all of all principals."""
+        """The ids of the files that stored messages name: of one session, or of all sessions of all principals."""
 
         def job(connection: sqlite3.Connection) -> set[str]:
             if principal is None or session_id is None:
@@ -228,7 +228,7 @@ class SqliteStore:
     async def fork(
         self, principal: str, session_id: str, *, before: str | None = None, new_session_id: str | None = None
     ) -> Session:
-        """A new session with the messages of this one, up to (and without) `before`; they keep their ids."""
+        """Create a session with copies of this one's messages: of those before the message `before`, or of all."""
 
         def job(connection: sqlite3.Connection) -> Session:
             source = sessions.get(connection, principal, session_id)
@@ -259,8 +259,8 @@ class SqliteStore:
         budget_tokens: int | None = None,
         record: StreamRecord | None = None,
     ) -> StoredTurn:
-        """Store a turn's messages in the place of `replace_from` and what follows it, and take the history before
-        them."""
+        """Store a turn's messages, and read the history before them. With `replace_from`, that message and all that
+        follow it are replaced."""
 
         def job(connection: sqlite3.Connection) -> StoredTurn:
             session = sessions.get(connection, principal, session_id)
@@ -290,7 +290,7 @@ class SqliteStore:
         stream_id: str,
         end: LogEnd | None = None,
     ) -> list[str]:
-        """Store what a stream leaves behind its turn's last message, unless that message is gone by now."""
+        """Store what a stream leaves after its turn's last message; does nothing if that message was deleted."""
 
         def job(connection: sqlite3.Connection) -> list[str]:
             session = sessions.get(connection, principal, session_id)
@@ -304,11 +304,11 @@ class SqliteStore:
         return await self._write(job)
 
     async def principals(self) -> list[str]:
-        """All who have sessions, sorted."""
+        """All principals that have sessions, sorted."""
         return await self._read(sessions.principals)
 
     async def export(self, principal: str) -> AsyncIterator[ExportedSession]:
-        """All of a principal's conversations, the oldest first."""
+        """All of a principal's conversations, oldest first."""
         last = 0
 
         def job(connection: sqlite3.Connection) -> tuple[int, ExportedSession] | None:
@@ -324,7 +324,7 @@ class SqliteStore:
             yield exported
 
     async def import_session(self, principal: str, exported: ExportedSession) -> Session:
-        """Store a conversation as it was exported."""
+        """Store an exported conversation."""
         check_exported(exported)
 
         def job(connection: sqlite3.Connection) -> Session:
@@ -344,7 +344,7 @@ class SqliteStore:
         return await self._write(job)
 
     async def backup(self, path: Path) -> None:
-        """Write all that is stored to a new file, while everything goes on."""
+        """Write everything that is stored to a new file, while the store is in use."""
 
         def job(connection: sqlite3.Connection) -> None:
             try:
@@ -352,7 +352,7 @@ class SqliteStore:
             except FileExistsError:
                 raise InvalidParams(
                     f"path: {path} exists",
-                    hint="Name a file that is not there yet.",
+                    hint="Name a file that does not exist.",
                     errors=[FieldError(path="path", message="exists")],
                 ) from None
             except (OSError, sqlite3.Error) as error:
@@ -360,11 +360,11 @@ class SqliteStore:
                     f"the backup {path} can't be written: {os.strerror(error.errno or 0)}"
                     if isinstance(error, OSError)
                     else f"the backup {path} can't be written: {error}",
-                    hint="See whether its folder is there, can be written to and has room.",
+                    hint="Check that its folder exists, is writable and has room.",
                     retryable=False,
                 ) from error
 
-        # It writes nothing to the store's own file, and can't be done within a transaction.
+        # VACUUM INTO does not write to the store's own file, and must not run within a transaction.
         await self._read(job)
 
     def _at(self, connection: sqlite3.Connection) -> Transaction:

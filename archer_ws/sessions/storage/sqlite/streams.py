@@ -1,4 +1,4 @@
-"""What is done with streams and their logs in an open file, each function within a transaction of its caller's."""
+"""Reads and writes the tables of streams and their logs; each function runs within its caller's transaction."""
 
 import sqlite3
 from collections.abc import Collection, Sequence
@@ -30,15 +30,15 @@ _RECORD = (
     "stream.created_at, status, after_id, waiting, ended_at, ended FROM stream "
     "JOIN principal ON principal.pk = stream.principal_pk JOIN session ON session.pk = stream.session_pk "
 )
-#: How long a stream is kept that ended before this process began, whatever a clock says, in microseconds: a day. They
-#: are kept as those that ended at the start are; this only bounds what restarts in a row would keep for ever.
+#: How long the rows of ended streams are kept over restarts, in microseconds: a day. After a restart, a stream is
+#: retained as if it had ended at the start; without this limit, repeated restarts would retain it for ever.
 _KEPT_US = 24 * 3600 * 1_000_000
 
 
 def begin(connection: sqlite3.Connection, session: SessionRow, record: StreamRecord, after: str) -> int:
-    """A stream is accepted, for the turn that ends with the message `after`; its number.
+    """Insert a stream for the turn that ends with the message `after`, and return its number.
 
-    Another of its id is no longer known by now: it goes.
+    An older stream with its id, which has been forgotten by now, is deleted.
     """
     forget(connection, [(record.principal, record.stream_id)])
     made = connection.execute(
@@ -54,8 +54,8 @@ def begin(connection: sqlite3.Connection, session: SessionRow, record: StreamRec
 
 
 def put(connection: sqlite3.Connection, parts: Sequence[LogPart]) -> None:
-    """Keep what is new of running streams, and their ends where those are told."""
-    # In one statement that looks each stream up by itself: of many streams there is a little each.
+    """Store the new parts of running streams, and the ends among them."""
+    # One statement that looks up each stream by itself: there are many streams with little text each.
     connection.executemany(
         "INSERT OR REPLACE INTO chunk (stream_pk, first_seq, last_seq, kind, ends, text) "
         f"SELECT pk, ?, ?, ?, ?, ? FROM stream WHERE {_OF_KEY} AND ended IS NULL",
@@ -76,7 +76,7 @@ def put(connection: sqlite3.Connection, parts: Sequence[LogPart]) -> None:
 
 
 def end(connection: sqlite3.Connection, key: StreamKey, its_end: LogEnd, message_ids: Sequence[str]) -> None:
-    """A stream has ended, and has left these messages."""
+    """Store a stream's end, with the ids of the messages that it left."""
     principal, stream_id = key
     row = connection.execute(
         f"SELECT pk FROM stream WHERE {_OF_KEY} AND ended IS NULL", (stream_id, principal)
@@ -111,7 +111,7 @@ def forget(connection: sqlite3.Connection, keys: Collection[StreamKey]) -> None:
 
 
 def withdraw(at: Transaction, key: StreamKey, request_id: str) -> None:
-    """Take out the stream of a request that was refused, and its turn (see messages.withdraw)."""
+    """Remove the stream of a refused request, and its turn (see messages.withdraw)."""
     principal, stream_id = key
     row = at.connection.execute(
         "SELECT stream.pk, session.session_id, after_id FROM stream JOIN session ON session.pk = stream.session_pk "
@@ -126,7 +126,7 @@ def withdraw(at: Transaction, key: StreamKey, request_id: str) -> None:
 
 
 def load(connection: sqlite3.Connection, key: StreamKey) -> list[LogPiece] | None:
-    """A stream's log without its end; None where there is no such stream."""
+    """The pieces of a stream's log without its end; None if there is no such stream."""
     principal, stream_id = key
     row = connection.execute(f"SELECT pk FROM stream WHERE {_OF_KEY}", (stream_id, principal)).fetchone()
     return None if row is None else _pieces(connection, row[0])
@@ -142,8 +142,8 @@ def _pieces(connection: sqlite3.Connection, pk: int) -> list[LogPiece]:
 def recover(
     at: Transaction, end_lost: EndLost, *, before: int | None, now: datetime, writes: bool
 ) -> list[KeptStream | WaitingStream]:
-    """End what runs no more, of the streams with numbers below `before` (all, by default), and give these streams;
-    without `writes`, as if that were done."""
+    """End the unfinished streams with numbers below `before` (by default all), and return all with such numbers. With
+    `writes=False` nothing is written, but the result is the same."""
     connection = at.connection
     if writes:
         connection.execute("DELETE FROM stream WHERE ended_at < ?", (microseconds(now) - _KEPT_US,))
@@ -161,7 +161,7 @@ def _kept(at: Transaction, end_lost: EndLost, row: tuple[Any, ...], *, writes: b
     pieces = _pieces(at.connection, pk)
     lost = end_lost(record, pieces, loop)
     if lost is None:
-        # Its row goes on, as if this process had begun it.
+        # Its row stays as it is, and this process goes on with it.
         return WaitingStream(record, pieces, loop)
     completion, its_end = lost
     session = sessions.get(at.connection, record.principal, record.session_id)

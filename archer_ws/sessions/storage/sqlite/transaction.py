@@ -1,4 +1,4 @@
-"""What a transaction that writes works with."""
+"""What a writing transaction uses."""
 
 import sqlite3
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from archer_ws.sessions.storage.sqlite.search_index import SearchIndex
 
 @dataclass(frozen=True, slots=True)
 class Transaction:
-    """An open transaction: its connection, the limits, and the index that goes along with the messages."""
+    """An open transaction: its connection, the limits, and the search index."""
 
     connection: sqlite3.Connection
     accounts: Accounts

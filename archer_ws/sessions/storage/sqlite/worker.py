@@ -1,12 +1,14 @@
-"""The one thread that has the one connection: it takes requests from any event loop, and answers them in groups.
+"""The thread with the only connection: it accepts requests from any event loop, and runs them in groups.
 
-Requests that wait are done in one transaction: one fsync keeps them all. What one of them refuses undoes nothing of
-another: mostly it has written nothing by then; where it has, the transaction is undone and each is done by itself. (A
-savepoint for each would have the index of words written to its pages each time.) Who asked is told when they are on
-disk. Requests that only read do not wait for that. What a request does is not known here.
+All waiting requests that write run in one transaction, so that one fsync is enough for them. A request that fails does
+not affect the others: usually it has written nothing yet; if it has, the transaction is rolled back, and each request
+runs in a transaction of its own. (Savepoints would have the search index flush its pages for each request.) The
+callers are notified when the transaction is on disk. Requests that only read do not wait for that. This module does not
+know what a request does.
 
-One connection alone has two reasons: SQLite before 3.51.3 can corrupt a WAL file where two commit and checkpoint at the
-same moment (https://sqlite.org/wal.html#walresetbug), and an exclusive lock keeps other processes away.
+There is only one connection for two reasons: SQLite before 3.51.3 can corrupt a WAL file if two connections commit and
+checkpoint at the same moment (https://sqlite.org/wal.html#walresetbug), and an exclusive lock keeps other processes
+out.
 """
 
 import asyncio
@@ -29,18 +31,18 @@ log = structlog.get_logger(__name__)
 T = TypeVar("T")
 Job = Callable[[sqlite3.Connection], T]
 
-#: A group is committed after so many requests or so long, whatever else waits, in seconds.
+#: A group is committed after so many requests, or so many seconds, even if more requests wait.
 GROUP_MAX, GROUP_S = 256, 0.02
 
 
 class Database(Protocol):
-    """What the thread works on; all of it is called in the thread alone."""
+    """The database that the thread works on. All methods are called in the thread."""
 
     def open(self) -> None:
-        """Make it ready.
+        """Open it.
 
         Raises:
-            ArcherError: it can't be, and will not be by itself.
+            ArcherError: it can't be opened, and a retry would not help.
         """
 
     @property
@@ -48,23 +50,23 @@ class Database(Protocol):
         """The connection.
 
         Raises:
-            ArcherError: there is none at present.
+            ArcherError: it is not open at present.
         """
 
     def close(self) -> None:
-        """Let go of it."""
+        """Close it."""
 
     def translated(self, error: Exception, *, writes: bool) -> ArcherError:
-        """Our error for whatever a job or a commit raised."""
+        """The ArcherError for what a job or a commit raised."""
 
     def stored(self) -> None:
-        """A transaction that wrote is on disk."""
+        """Called when a writing transaction is on disk."""
 
     def next_upkeep(self) -> float | None:
-        """When `upkeep` wants to be called, by the monotonic clock; None where there is nothing to do."""
+        """When to call `upkeep` (monotonic seconds); None if there is nothing to do."""
 
     def upkeep(self) -> None:
-        """Do a bit of what is due; never raises for the file's troubles."""
+        """Run one step of what is due. Never raises because of errors of the file."""
 
 
 @dataclass(slots=True)
@@ -78,10 +80,10 @@ class _Request:
 
 
 class Worker:
-    """The thread, from `start` until `stop`.
+    """The thread, from `start` to `stop`.
 
     Args:
-        database: what it works on.
+        database: the database that it works on.
     """
 
     def __init__(self, database: Database) -> None:
@@ -92,7 +94,7 @@ class Worker:
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
-        """Open the database in a new thread, and wait for that, whatever thread this is. Nothing where it runs.
+        """Open the database in a new thread, and wait until it is open. Does nothing if the thread runs. Blocks.
 
         Raises:
             ArcherError: it can't be opened.
@@ -101,7 +103,7 @@ class Worker:
             if self._thread is not None:
                 return
             opened: queue.SimpleQueue[BaseException | None] = queue.SimpleQueue()
-            # A daemon: a disk that hangs shall not keep the process from its end.
+            # A daemon thread: a disk that hangs must not prevent the process from ending.
             thread = threading.Thread(target=self._run, args=(opened,), name="conversations", daemon=True)
             thread.start()
             if (failure := opened.get()) is not None:
@@ -110,7 +112,7 @@ class Worker:
             self._thread = thread
 
     def stop(self) -> None:
-        """Finish what was asked for, close the database and wait for the thread's end."""
+        """Run all waiting requests, close the database, and wait until the thread has ended. Blocks."""
         with self._lock:
             thread, self._thread = self._thread, None
             if thread is None:
@@ -119,12 +121,12 @@ class Worker:
         thread.join()
 
     async def run(self, job: Job[T], *, writes: bool) -> T:
-        """What the job makes of the connection; once it is on disk, where it writes.
+        """Run a job with the connection, and return its result; if it writes, once that is on disk.
 
-        A job may be run again after what it did was undone. Cancelled, it is left out where it has not begun.
+        A job may run again after it was rolled back. If the caller is cancelled before the job begins, it does not run.
 
         Raises:
-            ArcherError: the job's own, or what SQLite's means.
+            ArcherError: the job raised it, or it was converted from an error of SQLite.
         """
         loop = asyncio.get_running_loop()
         request = _Request(job, writes, loop.create_future(), loop)
@@ -138,7 +140,7 @@ class Worker:
     def _run(self, opened: "queue.SimpleQueue[BaseException | None]") -> None:
         try:
             self._database.open()
-        except BaseException as failure:  # noqa: BLE001 - it belongs to whoever started us
+        except BaseException as failure:  # noqa: BLE001 - raised in the thread that called start
             opened.put(failure)
             return
         opened.put(None)
@@ -150,7 +152,7 @@ class Worker:
             self._database.close()
 
     def _take(self) -> bool:
-        """Wait for requests or for what is due, and take all that are there; False at the end."""
+        """Wait for requests, or until upkeep is due, and take all requests that wait; False after `stop`."""
         is_open = True
         due = self._database.next_upkeep()
         try:
@@ -183,13 +185,13 @@ class Worker:
     def _read(self, request: _Request) -> None:
         try:
             request.result = request.job(self._database.connection)
-        except Exception as error:  # noqa: BLE001 - it belongs to whoever asked
+        except Exception as error:  # noqa: BLE001 - raised in the caller's task
             request.error = self._database.translated(error, writes=False)
             if not isinstance(error, ArcherError):
                 request.error.__cause__ = error
 
     def _write(self, requests: Sequence[_Request]) -> int:
-        """Do the first of these in one transaction, and tell how many those are."""
+        """Run the first of these requests in one transaction, and return their number."""
         if len(requests) == 1:
             self._write_alone(requests[0])
             return 1
@@ -204,8 +206,8 @@ class Worker:
                 if time.monotonic() > until:
                     break
             connection.execute("COMMIT")
-        except Exception:  # noqa: BLE001 - whatever it is, it comes again or not
-            # It may be undone as a whole, and tells nothing of who met it: each by itself.
+        except Exception:  # noqa: BLE001 - a persistent error is raised again below
+            # The error does not say which request caused it, so each one runs by itself.
             self._roll_back()
             done = max(1, done)
             for request in requests[:done]:
@@ -221,7 +223,7 @@ class Worker:
             connection.execute("BEGIN IMMEDIATE")
             request.result = request.job(connection)
             connection.execute("COMMIT")
-        except Exception as error:  # noqa: BLE001 - it belongs to whoever asked
+        except Exception as error:  # noqa: BLE001 - raised in the caller's task
             self._roll_back()
             request.error = self._database.translated(error, writes=True)
             if not isinstance(error, ArcherError):
@@ -230,20 +232,20 @@ class Worker:
             self._database.stored()
 
     def _roll_back(self) -> None:
-        """Undo what is left of a transaction; SQLite has done it already after some errors."""
+        """Roll back, unless SQLite has already done so, as it does after some errors."""
         try:
             connection = self._database.connection
         except ArcherError:
-            return  # It can't be opened: nothing was begun.
+            return  # The database is not open, so no transaction was begun.
         try:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
         except sqlite3.Error as error:
-            log.error("rollback_failed", cause=str(error))  # noqa: TRY400 - the first error is told
+            log.error("rollback_failed", cause=str(error))  # noqa: TRY400 - the first error is reported
 
 
 def _write_in_group(connection: sqlite3.Connection, request: _Request) -> None:
-    """Do it; one that is refused in the midst of what it writes fails the group, as a defect does."""
+    """Run a request in the group's transaction. If it fails after it has written something, the whole group fails."""
     before = connection.total_changes
     try:
         request.result = request.job(connection)
@@ -254,7 +256,7 @@ def _write_in_group(connection: sqlite3.Connection, request: _Request) -> None:
 
 
 def _tell(requests: Sequence[_Request]) -> None:
-    """Give those who asked what came of it, each loop in one go."""
+    """Pass the results to the callers, with one call for each event loop."""
     by_loop: dict[asyncio.AbstractEventLoop, list[_Request]] = {}
     for request in requests:
         by_loop.setdefault(request.loop, []).append(request)
@@ -262,7 +264,7 @@ def _tell(requests: Sequence[_Request]) -> None:
         try:
             loop.call_soon_threadsafe(_settle, theirs)
         except RuntimeError:
-            # The loop is closed: nobody waits there.
+            # The event loop is closed: nobody waits there.
             log.debug("nobody_waits", requests=len(theirs))
 
 
