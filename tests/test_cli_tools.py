@@ -86,7 +86,7 @@ def test_a_file_offers_its_own_public_functions_or_those_that_it_lists(
         ("TOOLS = []", "has no functions"),
         ("TOOLS = [1]", "is no list of functions"),
         ("TOOLS = 'look'", "is no list of functions"),
-        ("def look(*cities: str) -> str: ...", "*cities: str of look can't be given by name"),
+        ("def look(*cities: str) -> str: ...", "*cities: str of look can't be passed by name"),
         ("def look() -> str: ...\nTOOLS = [look, look]", "has two tools with the name look"),
     ],
 )

@@ -93,7 +93,7 @@ async def test_a_refused_request_is_raised_where_it_is_read_and_harms_no_other(a
             with pytest.raises(Refused) as caught:
                 await text_of(refused)
             assert caught.value.kind == "invalid_params"
-        with pytest.raises(ClientError, match="the server takes 1048576"):
+        with pytest.raises(ClientError, match="the server's limit is 1048576"):
             await text_of(too_large)
         assert await text_of(good) == "Blue"
 

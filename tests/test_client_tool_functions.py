@@ -206,13 +206,13 @@ def _undescribed(city: Callable[[], str]) -> None: ...
 @pytest.mark.parametrize(
     ("function", "told"),
     [
-        (_varied, "*cities: str of _varied can't be given by name"),
-        (_positional, "city: str of _positional can't be given by name"),
-        (_unknown, "what _unknown takes can't be found out: name 'Nowhere' is not defined"),
+        (_varied, "*cities: str of _varied can't be passed by name"),
+        (_positional, "city: str of _positional can't be passed by name"),
+        (_unknown, "the parameters of _unknown can't be read: name 'Nowhere' is not defined"),
         (_unchecked, "event of _unchecked has a type that can't be checked"),
-        (_undescribed, "what _undescribed takes can't be described"),
+        (_undescribed, "the parameters of _undescribed have no JSON Schema"),
         (lambda: None, "'<lambda>' can't be the name of a tool"),
-        (print, "can't be given by name"),
+        (print, "can't be passed by name"),
     ],
 )
 def test_what_can_not_be_a_tool_is_told_before_anything_is_asked(function: Callable[..., Any], told: str) -> None:

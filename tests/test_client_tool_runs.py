@@ -281,7 +281,7 @@ async def endless() -> str:
         (silent, "{}", "KeyError"),
         (leaving, "{}", "3"),
         (given_up, "{}", "CancelledError"),
-        (odd, "{}", "what it gave can't be said as JSON"),
+        (odd, "{}", "the return value can't be written as JSON"),
         (endless, "{}", "did not come to an end within 0.01 s"),
         (get_weather, "{}", "The arguments do not fit get_weather.\ncity: Field required"),
         (get_weather, '{"city": ["Oslo"]}', "city: Input should be a valid string"),
@@ -730,7 +730,7 @@ async def test_resumed_without_functions_open_calls_are_only_shown(server: Waiti
 
 async def test_functions_are_no_help_to_a_stream_that_is_read_from_its_midst(server: WaitingServer) -> None:
     async with impatient(server.url) as archer:
-        with pytest.raises(ValueError, match="leave it out"):
+        with pytest.raises(ValueError, match="leave out `after`"):
             archer.resume("sky", 3, tools=[get_weather])
 
 

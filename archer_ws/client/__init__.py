@@ -4,12 +4,15 @@
         async for delta in archer.chat("Why is the sky blue?"):
             print(delta, end="", flush=True)
 
-It knows the protocol's messages and nothing else of the server. `archer` is what is called, `stream` one answer
-(`so_far`: what it has told, `unread`: what of it waits to be read, `fold`: its messages), `conversations` those that
-the server keeps, `watching` how they change. `tools` are functions that a model may call, `running` which calls run,
-`call_run` one of them, `calling` and `results` how functions are called and what they give. `link` is the connection
-and its mending, `requests` what waits on it, `asking` one request, `dialling` one attempt to connect, `frames` and
-`events` the wire's form, `errors` what can go wrong.
+It depends on the protocol's messages and on nothing else of the server.
+
+- What a program calls: `archer` (the client), `stream` (one stream), `conversations` (those that the server stores),
+  `watching` (one watch of their changes), `tools` (functions that a model may call), `uploads`, `errors`.
+- Of a stream: `so_far` (its state), `unread` (events not read yet), `fold` (events to messages).
+- Of tool calls: `running` (all calls that run here), `call_run` (one of them), `calling` (calling a function),
+  `results` (its return value as a tool result).
+- Of the connection: `link` (opens and reopens it), `requests` (those without a response), `watches`, `asking` (one
+  request), `dialling` (one attempt to connect), `backoff`, `frames` and `events` (the messages on the wire).
 """
 
 from archer_ws.client.archer import Archer, connect

@@ -1,4 +1,4 @@
-"""What a program calls: a server, its chats, its sessions."""
+"""The client: connects to a server, sends chats, and calls the other methods."""
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
@@ -24,7 +24,7 @@ from archer_ws.llm_gateway.types import ChatMessage
 from archer_ws.rpc.messages import PROTOCOL_VERSION, InitializeParams, ModelListResult, PeerInfo
 from archer_ws.sessions.models import StreamInfo, StreamPage
 
-#: How long what waits may be without a connection, in seconds.
+#: How long requests and streams wait without a connection before they fail, in seconds.
 GIVE_UP_AFTER_S = 60.0
 
 Messages = str | Sequence[ChatMessage | Mapping[str, Any]]
@@ -49,23 +49,23 @@ def connect(
 ) -> "Archer":
     """A client of the server at `url`; use it as an async context manager.
 
-    Entering it connects: a server that is not there is told at once. From then on a lost connection is mended, and
-    streams and requests go on where they were.
+    Entering it connects; if there is no server, that raises at once. From then on the client reconnects after a loss,
+    and streams and requests go on where they were.
 
     Args:
         url: `http(s)://` or `ws(s)://`, with the path prefix that a proxy may add.
         token: the credential, where the server needs one; it is sent within the connection, never in the URL.
-        client_name: who we are, for the server's log.
-        client_version: which release of it.
-        coalesce_ms: how long the server may gather a stream's text, in milliseconds; 0 sends all at once.
+        client_name: the program's name, for the server's log.
+        client_version: the program's version.
+        coalesce_ms: how long the server may gather a stream's text, in milliseconds; 0 sends it at once.
         give_up_after_s: how long streams and requests wait while there is no connection, in seconds.
         backoff: how long to wait between attempts to connect; by default up to 0.5 s, doubling up to 20 s.
         on_connection: called with "connected" and "lost"; it must not block or raise.
-        tools: what models may call in all chats that name no tools of their own.
-        approve: who is asked where a call needs approval, as in `Archer.chat`.
+        tools: the tools of all chats that name no others.
+        approve: asked where a call needs approval, as in `Archer.chat`.
 
     Raises:
-        ClientError: the URL, the token or another value can't be used. On entering: Unreachable, NotArcher, Refused
+        ClientError: the URL, the token or another value is invalid. On entering: Unreachable, NotArcher, Refused
             (a wrong token), ClosedByServer.
     """
     try:
@@ -76,9 +76,9 @@ def connect(
             coalesce_ms=coalesce_ms,
         )
     except ValidationError as error:
-        # Its own words would show the token.
+        # The error's own message would contain the token.
         fields = ", ".join(".".join(map(str, each["loc"])) for each in error.errors())
-        raise ClientError(f"what was given for {fields} can't be used") from None
+        raise ClientError(f"the value of {fields} is invalid") from None
     address = Address(url)
     link = Link(address, hello, backoff or Backoff(), give_up_after_s, on_connection)
     return Archer(link, Uploads(address, token, give_up_after_s), tools, approve)
@@ -87,9 +87,9 @@ def connect(
 class Archer:
     """A connected client; made by `connect`.
 
-    Every method that waits raises Refused for the server's errors, and Unreachable, ClosedByServer or NotArcher where
-    there is no connection any more. Leaving the client's block leaves its streams to their `on_disconnect`, and breaks
-    off the calls that it runs.
+    Every async method raises Refused for the server's errors, and Unreachable, ClosedByServer or NotArcher where the
+    connection is lost for good. Leaving the client's block cancels the tool calls that run here; its streams go on or
+    end at the server, as their `on_disconnect` says.
     """
 
     def __init__(self, link: Link, uploads: Uploads, tools: Tools = (), approve: Approve | None = None) -> None:
@@ -98,7 +98,7 @@ class Archer:
         self._running = Running(link, uploads)
         self._declarations, self._tools = offer(tools)
         self._approve = approve
-        #: Of requests whose files are on their way.
+        #: The tasks that upload the files of requests.
         self._preparing: set[asyncio.Task[None]] = set()
         self.sessions = Sessions(link)
 
@@ -143,46 +143,46 @@ class Archer:
         files: Sequence[Source] = (),
         on_upload: OnProgress | None = None,
     ) -> ChatStream:
-        """Ask for an answer; it begins now, and is read with `async for`.
+        """Send a chat; the stream begins now, and is read with `async for`.
 
-        Pictures and documents are uploaded first, beside the socket; so is what stands in the messages as base64 and
-        is too large for it. An answer that is cancelled before is never asked for.
+        Pictures and documents are uploaded first, over HTTP, and so is base64 data in the messages that is too large
+        for the socket. If the stream is cancelled before that is done, its request is never sent.
 
         Args:
             messages: the user's text, or a list of messages (models, or plain dicts of the same fields); with
-                `session_id` the new turn only. A result of a call is a message with the role `tool`.
-            model: also as `provider/model`.
-            provider: by default the server's.
-            session_id: the conversation it belongs to.
-            stream_id: the answer's id, which makes repeating the request harmless; minted where not given.
+                `session_id` the new turn only. A tool result is a message with the role `tool`.
+            model: the model's name, also as `provider/model`; by default the server's.
+            provider: the provider's name; by default the server's.
+            session_id: the conversation that the stream belongs to.
+            stream_id: the stream's id, which makes repeating the request harmless; a new one by default.
             temperature: 0 to 2.
-            max_tokens: the most tokens of the answer.
+            max_tokens: the limit of tokens of a completion.
             top_p: nucleus sampling, above 0 to 1.
             stop: texts at which the model stops.
-            seed: for the same answer again, where the provider can.
-            replace_from: the message of the session from which on to replace all.
-            on_disconnect: what becomes of it when nobody holds it any more; `continue` by default. `cancel` ends it
-                when the connection is lost, too.
-            on_busy: what to do when the session is answering already; `reject` by default.
+            seed: for the same completion again, where the provider supports that.
+            replace_from: a message id of the session: this message and all later ones are replaced.
+            on_disconnect: `continue` (the default): the stream runs on when the connection is lost and when no client
+                reads it any more; `cancel`: it ends.
+            on_busy: what to do if the session has a running stream already; `reject` by default.
             instructions: put before the whole conversation for this request, and never stored.
-            tools: what the model may call, in place of the connection's. Functions (see `Tool`) are run here within the
-                stream, which waits for their results and goes on. Of a declaration (a dict with name, description and
-                a JSON Schema of the arguments) you run the calls: where no tool is a function the stream ends with them
-                (its `tool_calls`), and their results go with the next request; elsewhere they are answered with
+            tools: the tools that the model may call, instead of the client's. Functions (see `Tool`) run here, within
+                the stream, which waits for their results. The calls of a declaration (a dict with name, description
+                and a JSON Schema of the arguments) are yours to run: if no tool is a function, the stream ends with
+                them (its `tool_calls`), and their results go into the next request; otherwise send each result with
                 `answer`.
             tool_choice: whether it must call: auto (by default), none, required, or one tool by its name.
             parallel_tool_calls: whether it may make several calls at once.
-            on_tool_call: whether a call ends the stream, or it waits for the result; by default it waits where a tool
-                is a function.
-            max_steps: where it waits, the most answers of the model; 16 by default.
-            tool_timeout_s: where it waits, how long the calls of a step may take together; 600 s by default.
-            approve: who is asked, once, where a call needs approval: a function that is given the call and says whether
-                it may run, or `(False, why not)`. One that is not async is called in a thread. Without one, a call
-                waits until it is approved by `Archer.approve`, here or elsewhere.
-            response_format: the form of the answer, `{"type": "json_object"}` or `json_schema` with a schema; the
-                stream's `format_valid` tells whether the answer has it.
-            reasoning_effort: how much the model thinks, from `none` to `max`; the `Started` event tells what became of
-                it with this model.
+            on_tool_call: `end`: a call ends the stream; `wait`: the stream waits for its result. The default is `wait`
+                where a tool is a function.
+            max_steps: with `wait`, the limit of steps; 16 by default.
+            tool_timeout_s: with `wait`, how long the calls of a step may take together; 600 s by default.
+            approve: asked once for each call that needs approval: a function that gets the call and returns True,
+                False, or `(False, reason)`. One that is not async runs in a thread. Without it, the call waits until
+                `Archer.approve` approves it, here or in another client.
+            response_format: `{"type": "json_object"}`, or `json_schema` with a schema; the stream's `format_valid` says
+                whether the text follows it.
+            reasoning_effort: how much the model thinks, from `none` to `max`; the `Started` event has the effort that
+                was applied.
             images: pictures for the last message: paths, bytes, or files opened for reading bytes.
             files: documents for it, likewise.
             on_upload: called for each piece of a file that was sent; it must not block or raise.
@@ -230,11 +230,11 @@ class Archer:
     async def upload(
         self, source: Source, *, media_type: str | None = None, on_progress: OnProgress | None = None
     ) -> UploadedFile:
-        """Send a picture or a document, for parts of messages to name it by its `file_id`.
+        """Upload a picture or a document. Parts of messages then name it by its `file_id`.
 
         Args:
             source: a path, bytes, or a file opened for reading bytes.
-            media_type: what it is; by its name where not given, and where it has none by its first bytes.
+            media_type: its media type; by default guessed from the name, or else from the first bytes.
             on_progress: called for each piece; it must not block or raise.
 
         Raises:
@@ -245,36 +245,35 @@ class Archer:
     def resume(
         self, stream_id: str, after: int = 0, *, tools: Tools | None = None, approve: Approve | None = None
     ) -> ChatStream:
-        """A stream that is there already, from the event behind `after` (a `last_seq`) on.
+        """Read a stream that exists already, from the event after `after` (a `last_seq`) on.
 
         Args:
-            stream_id: which.
-            after: the last event that is not wanted; 0 for all of it.
-            tools: functions, which take over the calls that are still open; by default the connection's. Calls for
-                which there is none are only shown. Of a stream that is read from `after` on, a call that was told
-                before is not known.
-            approve: who is asked where a call needs approval; by default the connection's.
+            stream_id: the stream's id.
+            after: the number of the last event to leave out; 0 for all events.
+            tools: functions, which run the calls that are still open; by default the client's. Calls without a function
+                are only events. With `after`, calls before that event are unknown here.
+            approve: asked where a call needs approval; by default the client's.
 
         Raises:
             ValueError: a stream of that id is open on this client; or tools are given with `after`.
             ClientError: a function can't be a tool.
         """
         if tools and after:
-            raise ValueError("calls are open since before `after`, perhaps: leave it out, or the tools")
+            raise ValueError("calls before `after` may be open: leave out `after`, or the tools")
         handlers = self._tools if tools is None else offer(tools)[1]
         return self._open(ChatStream(self._link, stream_id, None, after, self._calls(handlers, approve)))
 
     async def approve(self, stream_id: str, call_id: str, approved: bool, reason: str | None = None) -> str:
-        """Say whether a call that needs approval may run, by whoever has its function.
+        """Approve or deny a call that needs approval; any client may have its function.
 
         Args:
-            stream_id: which stream,
-            call_id: and which of its calls.
-            approved: False settles it: the model is told so.
-            reason: why not; the model is told.
+            stream_id: the stream's id.
+            call_id: the call's id.
+            approved: False: the call does not run, and the model is told so.
+            reason: the reason of a denial, for the model.
 
         Returns:
-            What the server says: accepted, already_answered, already_ended or not_found; a newer one may say others.
+            The outcome: accepted, already_answered, already_ended or not_found; a newer server may have others.
         """
         params = {"stream_id": stream_id, "call_id": call_id, "approved": approved, "reason": reason}
         return outcome_of(await self._link.request("tool/approve", without_none(params)))
@@ -286,23 +285,23 @@ class Archer:
         content: str | Sequence[Mapping[str, Any]],
         status: Literal["ok", "error", "denied"] = "ok",
     ) -> str:
-        """Answer a call that a stream waits for, and that no client has claimed.
+        """Send the tool result of a call that a stream waits for, and that no client has claimed.
 
         Args:
-            stream_id: which stream,
-            call_id: and which of its calls.
-            content: what the model is told: a text, or parts.
-            status: how it ended.
+            stream_id: the stream's id.
+            call_id: the call's id.
+            content: the result for the model: a text, or parts.
+            status: how the call ended.
 
         Returns:
-            What the server says: accepted, taken (another client runs it), needs_approval, already_answered,
-            already_ended or not_found; a newer one may say others.
+            The outcome: accepted, taken (another client runs the call), needs_approval, already_answered, already_ended
+            or not_found; a newer server may have others.
         """
         params = {"stream_id": stream_id, "call_id": call_id, "content": content, "status": status}
         return outcome_of(await self._link.request("tool/result", params))
 
     async def streams(self, *, session_id: str | None = None, active: bool = False) -> list[StreamInfo]:
-        """The streams that run or are still kept, the last accepted first; asked for page by page."""
+        """All running streams and those whose logs the server still has, the last accepted first."""
         params: dict[str, Any] = without_none({"session_id": session_id, "active": active, "limit": _PAGE})
         streams: list[StreamInfo] = []
         while True:
@@ -313,11 +312,11 @@ class Archer:
             params["cursor"] = page.next_cursor
 
     async def models(self, provider: str | None = None) -> ModelListResult:
-        """The models that can be named, the default, and the providers that could not be asked."""
+        """The available models, the default one, and the providers whose models could not be listed."""
         return await ask(self._link, "model/list", without_none({"provider": provider}), ModelListResult)
 
     async def ping(self) -> None:
-        """Return when the server has answered."""
+        """Return once the server has responded."""
         await self._link.request("ping", {})
 
     def _open(self, stream: ChatStream) -> ChatStream:
@@ -328,7 +327,7 @@ class Archer:
         return StreamCalls(self._running, handlers, approve or self._approve) if handlers else None
 
 
-#: The most items that a page may have (protocol section 10).
+#: The limit of items in a page (protocol section 10).
 _PAGE = 200
 
 

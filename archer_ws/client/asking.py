@@ -1,4 +1,4 @@
-"""One request and its answer: what is sent of what was given, and the answer read as a model."""
+"""One request and its response: the params that are sent, and the result read as a model."""
 
 import secrets
 from collections.abc import Mapping
@@ -13,38 +13,39 @@ _Result = TypeVar("_Result", bound=BaseModel)
 
 
 async def ask(link: Link, method: str, params: Mapping[str, Any], result: type[_Result]) -> _Result:
-    """A method's result.
+    """Call a method and read its result as a model.
 
     Raises:
-        ClientError: it was refused, or could not be made.
+        ClientError: the server refused the request, or it could not be sent.
     """
-    answer = await link.request(method, params)
+    response = await link.request(method, params)
     try:
-        # What a newer server adds, such as parts of a message, is kept: in the model's `model_extra`.
-        return result.model_validate(answer, extra="allow")
+        # Fields that a newer server adds are retained, in the model's `model_extra`.
+        return result.model_validate(response, extra="allow")
     except ValidationError:
         raise NotArcher(
-            f"the server's answer to {method} is not of archer.v1", "Is it an Archer server of this age?"
+            f"the server's response to {method} does not follow archer.v1",
+            "Check that it is an Archer server of this version.",
         ) from None
 
 
 def outcome_of(result: Any) -> str:
-    """What became of what was said, by the server's word; one of a newer server as it came."""
+    """The `outcome` of a result; one that only a newer server knows is returned unchanged."""
     return str(result.get("outcome", "")) if isinstance(result, dict) else ""
 
 
 def plain(value: BaseModel | Mapping[str, Any]) -> dict[str, Any]:
-    """A model, or a dict of the same fields, as it is sent."""
+    """A model, or a dict of the same fields, as the JSON object to send."""
     return (
         value.model_dump(mode="json", by_alias=True, exclude_none=True) if isinstance(value, BaseModel) else dict(value)
     )
 
 
 def without_none(params: Mapping[str, Any]) -> dict[str, Any]:
-    """What was given; the server has its own defaults for the rest."""
+    """The params that are not None; the server has defaults for the others."""
     return {name: value for name, value in params.items() if value is not None}
 
 
 def new_id(prefix: str) -> str:
-    """An id that nobody else has."""
+    """A new random id, such as `str_…`."""
     return f"{prefix}_{secrets.token_urlsafe(15)}"

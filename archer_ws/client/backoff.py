@@ -1,4 +1,4 @@
-"""How long to wait before connecting again."""
+"""How long to wait between attempts to connect."""
 
 import random
 from collections.abc import Callable
@@ -10,7 +10,7 @@ class Backoff:
     Args:
         first_s: the first ceiling, in seconds.
         cap_s: the highest ceiling, in seconds.
-        chance: a number from 0 to 1, anew each time.
+        chance: returns a new random number from 0 to 1 at each call.
     """
 
     def __init__(self, first_s: float = 0.5, cap_s: float = 20.0, chance: Callable[[], float] = random.random) -> None:
@@ -20,11 +20,11 @@ class Backoff:
         self._ceiling_s = first_s
 
     def next_s(self) -> float:
-        """How long to wait now, in seconds."""
+        """How long to wait before the next attempt, in seconds; doubles the ceiling."""
         ceiling_s = self._ceiling_s
         self._ceiling_s = min(2 * ceiling_s, self._cap_s)
         return self._chance() * ceiling_s
 
     def reset(self) -> None:
-        """Begin from the first ceiling: a request succeeded."""
+        """Start again from the first ceiling, because a request succeeded."""
         self._ceiling_s = self._first_s

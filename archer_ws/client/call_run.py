@@ -1,8 +1,8 @@
-"""One call that is run here: approval, claim, run, answer (protocol section 23).
+"""One tool call that runs here: approval, claim, run, result (protocol section 23).
 
-Owns the order of these, and what is remembered of them so that nothing is done twice: what a person said, the claim,
-the answer. What is said to the server is harmless to repeat, and the link repeats it. What a function takes and gives
-is for tools.py and results.py.
+Owns the order of these steps, and remembers the approval, the claim and the result, so that no step is done twice. The
+requests to the server are harmless to repeat, and the link repeats them after a loss. A function's arguments are read
+in tools.py, its return value is converted in results.py.
 """
 
 import asyncio
@@ -15,37 +15,38 @@ from archer_ws.client.calling import called
 from archer_ws.client.errors import ClientClosed, ClientError, ClosedByServer, NotArcher, Refused, Unreachable
 from archer_ws.client.events import ToolCall, ToolUpdate
 from archer_ws.client.link import Link
-from archer_ws.client.requests import Call
+from archer_ws.client.requests import Request
 from archer_ws.client.results import content_of
 from archer_ws.client.tools import Tool, WrongArguments
 from archer_ws.client.uploads import Uploads
 
 _log = logging.getLogger(__name__)
 
-#: Whether a call may run; and why not, which the model is told.
+#: Whether a call may run, and where it may not, the reason that is sent to the model.
 Approval: TypeAlias = bool | tuple[bool, str | None]
 Approve: TypeAlias = Callable[[ToolCall], Approval | Awaitable[Approval]]
 
-#: How long is waited before something is said again that could not be taken, where the server does not say.
+#: How long to wait before a refused request is repeated, where the server names no time, in milliseconds.
 _RETRY_MS = 1000
-#: The longest reason that the server takes, in characters.
+#: The limit of a denial's reason, in characters.
 _REASON_CHARS_MAX = 10_000
-#: There is no connection, and so nothing was said.
-_UNSAID = (Unreachable, ClosedByServer, NotArcher, ClientClosed)
-#: Outcomes behind which nothing is left to be done; others, and those of newer servers, may still lead on.
+#: There is no connection, so the request was not sent.
+_UNSENT = (Unreachable, ClosedByServer, NotArcher, ClientClosed)
+#: Outcomes after which there is nothing left to do. After others, and those of newer servers, the call may go on.
 _OVER = frozenset({"already_answered", "already_ended", "not_found"})
 
 
 class CallRun:
-    """One call's way to its answer. Where the connection is given up it stops, and goes on from there with the next.
+    """One tool call, from its event to its result. It stops where the client gives up the connection, and goes on from
+    that step with the next one.
 
     Args:
-        call: what the model asked for.
+        call: the model's call.
         tool: the function.
-        approve: who is asked where somebody must agree; None: whoever approves over the wire.
-        link: what carries what is said of it.
-        uploads: what carries the files that it gives.
-        break_off: cancels a task, and has closing wait for its end.
+        approve: asked where a person must agree; None: the call waits for a `tool/approve` from any client.
+        link: sends the requests.
+        uploads: sends the files of the result.
+        break_off: cancels a task, and has the closing of the client wait for its end.
     """
 
     def __init__(
@@ -66,32 +67,38 @@ class CallRun:
         self._break_off = break_off
         self._told: dict[str, Any] = {"stream_id": call.stream_id, "call_id": call.call_id}
         self._claim = new_id("claim")
-        #: Approved by whoever; and what was answered here, once somebody was asked.
+        #: Set once the call is approved, here or elsewhere. `_verdict`: what the person asked here decided.
         self._approved = asyncio.Event()
         self._verdict: tuple[bool, str | None] | None = None
-        #: Set when another's claim has lapsed.
+        #: Set when another client's claim has expired.
         self._reopened = asyncio.Event()
         self._is_in_tool = False
-        self._answer: dict[str, Any] | None = None
+        self._result: dict[str, Any] | None = None
         self._is_finished = False
         self._task: asyncio.Task[None] | None = None
 
     def go_on(self) -> None:
-        """Begin; on a further connection, go on where the last one was given up, or hold what runs there as well."""
+        """Begin. On a later connection: renew the claim of a running function, or go on with the step that was left."""
         if self._is_in_tool:
             params = {**self._told, "claim": self._claim}
-            self._link.put(Call("tool/claim", params, self._claimed_again, lambda _: None, is_of_connection=True))
+            self._link.put(Request("tool/claim", params, self._claimed_again, lambda _: None, is_of_connection=True))
         elif not self._is_finished and (self._task is None or self._task.done()):
             self._task = asyncio.create_task(self._go(), name=f"archer-call {self._call.call_id}")
 
     def settle(self) -> None:
-        """It is answered, or nobody waits for it."""
+        """The call has its result, or its stream has ended: cancel the function."""
         self._is_finished = True
         if self._task is not None:
             self._break_off(self._task)
 
+    @property
+    def text(self) -> str | None:
+        """The text of the tool result that was sent; None before there is one, and where it consists of parts."""
+        content = None if self._result is None else self._result["content"]
+        return content if isinstance(content, str) else None
+
     def updated(self, update: ToolUpdate) -> None:
-        """The call has moved."""
+        """The call's state has changed."""
         if update.approved:
             self._approved.set()
         if update.state == "pending":
@@ -102,7 +109,7 @@ class CallRun:
             return
         match outcome_of(result):
             case "taken":
-                # The claim lapsed meanwhile, and another runs it; should that one be lost, it is open once more.
+                # The claim expired meanwhile, and another client runs the call. If that one is lost, it is open again.
                 self._break_off(self._task)
                 self._is_in_tool, self._task = False, None
                 self._approved.set()
@@ -112,21 +119,21 @@ class CallRun:
 
     async def _go(self) -> None:
         try:
-            await self._until_answered()
-        except _UNSAID:
-            return  # To be gone on with; the stream's reader is told.
+            await self._until_result()
+        except _UNSENT:
+            return  # `go_on` continues here; the stream itself reports the loss to its reader.
         except ClientError:
-            pass  # The server does not take what is said of this call: others may still answer it.
+            pass  # The server refused a request for this call: another client may still send its result.
         self._is_finished = True
 
-    async def _until_answered(self) -> None:
-        if self._answer is None:
+    async def _until_result(self) -> None:
+        if self._result is None:
             if not await self._may_run() or not await self._claimed():
                 return
             self._is_in_tool = True
-            self._answer = await self._run()
+            self._result = await self._run()
             self._is_in_tool = False
-        await self._say_answer(self._answer)
+        await self._send_result(self._result)
 
     async def _may_run(self) -> bool:
         """Whether a person agrees, where one must."""
@@ -137,25 +144,25 @@ class CallRun:
         return not self._tool.needs_approval or await self._is_agreed_to()
 
     async def _is_approved(self) -> bool:
-        """Whether whoever is asked approves the call, here or elsewhere; the server is told."""
+        """Whether a person approves the call, here or elsewhere; a decision made here is sent to the server."""
         said = await self._ask()
         if said is None:
             return True
         approved, reason = said
         told = {"approved": approved, **({"reason": reason[:_REASON_CHARS_MAX]} if reason else {})}
-        return await self._say("tool/approve", told) not in _OVER and approved
+        return await self._send("tool/approve", told) not in _OVER and approved
 
     async def _is_agreed_to(self) -> bool:
-        """Whether whoever is asked here agrees, where the request did not say that somebody must."""
+        """Whether a person here agrees, where the function needs approval but its declaration did not say so."""
         said = (False, "There is nobody to ask.") if self._approve is None else await self._ask()
         if said is None or said[0]:
             return True
-        self._answer = {"content": said[1] or "The call was denied.", "status": "denied"}
-        await self._say_answer(self._answer)
+        self._result = {"content": said[1] or "The call was denied.", "status": "denied"}
+        await self._send_result(self._result)
         return False
 
     async def _ask(self) -> tuple[bool, str | None] | None:
-        """What is said here, asked once; None where it is approved elsewhere before."""
+        """The decision made here; the person is asked once. None where the call was approved elsewhere first."""
         if self._verdict is not None:
             return self._verdict
         if self._approve is None:
@@ -173,11 +180,11 @@ class CallRun:
         return self._verdict
 
     async def _claimed(self) -> bool:
-        """Whether the call is ours, once nobody else has it."""
+        """Claim the call, waiting while another client has it; whether the claim holds."""
         while True:
             self._reopened.clear()
             was_approved = self._approved.is_set()
-            match await self._say("tool/claim", {"claim": self._claim}):
+            match await self._send("tool/claim", {"claim": self._claim}):
                 case "claimed":
                     return True
                 case "needs_approval" if not was_approved:
@@ -188,7 +195,7 @@ class CallRun:
                     return False
 
     async def _run(self) -> dict[str, Any]:
-        """What the function gives, or what went wrong, as the model is told."""
+        """Run the function; its return value or its error as the tool result."""
         try:
             async with asyncio.timeout(self._tool.timeout_s) as limit:
                 given = await self._tool.run(self._call)
@@ -203,27 +210,27 @@ class CallRun:
             return _failure(error)
         except WrongArguments as error:
             return _failure(str(error))
-        except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a function raises, the model is told
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - the model gets whatever a function raises
             _log.info("the tool %s failed", self._tool.name, exc_info=error)
             return _failure(error)
 
-    async def _say_answer(self, answer: dict[str, Any]) -> None:
-        claim = {} if answer["status"] == "denied" else {"claim": self._claim}
+    async def _send_result(self, result: dict[str, Any]) -> None:
+        claim = {} if result["status"] == "denied" else {"claim": self._claim}
         try:
-            await self._say("tool/result", {**answer, **claim})
-        except _UNSAID:
+            await self._send("tool/result", {**result, **claim})
+        except _UNSENT:
             raise
         except ClientError as error:
-            # Too large, or not what the server takes: a call without an answer would hold up the stream.
-            self._answer = _failure(f"The tool's result could not be sent: {error.message}")
-            await self._say("tool/result", {**self._answer, **claim})
+            # The result is too large or invalid. Send an error instead: the stream waits for every call's result.
+            self._result = _failure(f"The tool's result could not be sent: {error.message}")
+            await self._send("tool/result", {**self._result, **claim})
 
-    async def _say(self, method: str, params: Mapping[str, Any]) -> str:
+    async def _send(self, method: str, params: Mapping[str, Any]) -> str:
         while True:
             try:
                 return outcome_of(await self._link.request(method, {**self._told, **params}))
             except Refused as refused:
-                # A server whose disk is slow, or that stops; the one that comes after it takes what is said.
+                # The server's disk is slow, or it is stopping. Repeat the request; after a restart it is accepted.
                 if not refused.info.retryable:
                     raise
                 await asyncio.sleep((refused.info.retry_after_ms or _RETRY_MS) / 1000)
@@ -232,7 +239,7 @@ class CallRun:
 async def _verdict(approve: Approve, call: ToolCall) -> tuple[bool, str | None]:
     try:
         said = await called(approve, call)
-    except Exception as error:  # noqa: BLE001 - whoever can't be asked has not agreed
+    except Exception as error:  # noqa: BLE001 - a person who can't be asked has not agreed
         return False, f"Nobody could be asked: {_words(error)}"
     return (bool(said[0]), said[1]) if isinstance(said, tuple) else (bool(said), None)
 
@@ -242,7 +249,7 @@ def _failure(error: str | BaseException) -> dict[str, Any]:
 
 
 def _words(error: BaseException) -> str:
-    """An error's message; its kind, where it has none."""
+    """An error's message, or the name of its class where it has none."""
     return str(error).strip() or type(error).__name__
 
 

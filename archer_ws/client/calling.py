@@ -1,4 +1,4 @@
-"""Calling what a program gives us, a function or a coroutine function, so that neither holds up the connection."""
+"""Calling a program's function, async or not, without blocking the event loop."""
 
 import asyncio
 import contextvars
@@ -13,10 +13,10 @@ _Result = TypeVar("_Result")
 
 
 async def called(function: Callable[..., Awaitable[_Result] | _Result], *args: Any, **kwargs: Any) -> _Result:
-    """What a function gives; one that is not async runs in a thread of its own.
+    """Call a function and return its result; one that is not async runs in a thread of its own.
 
-    Cancelling this cancels a coroutine. A thread can't be stopped: it runs on, what it gives is dropped, and it does
-    not keep the program from ending.
+    Cancelling this cancels a coroutine. A thread can't be stopped: it runs on, its result is dropped, and it does not
+    keep the program from exiting.
     """
     if is_async(function):
         result = function(*args, **kwargs)
@@ -26,12 +26,12 @@ async def called(function: Callable[..., Awaitable[_Result] | _Result], *args: A
 
 
 def is_async(function: Callable[..., Any]) -> bool:
-    """Whether calling it only makes a coroutine."""
+    """Whether calling it returns a coroutine at once."""
     return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(type(function).__call__)
 
 
 async def _in_thread(function: Callable[[], _Result]) -> _Result:
-    # Not the loop's executor: the end of a program waits for that one's threads, and its number bounds them.
+    # Not the loop's executor: a program's exit waits for its threads, and their number is limited.
     loop = asyncio.get_running_loop()
     done: asyncio.Future[tuple[_Result | None, BaseException | None]] = loop.create_future()
 
@@ -43,9 +43,9 @@ async def _in_thread(function: Callable[[], _Result]) -> _Result:
         result, error = None, None
         try:
             result = function()
-        except BaseException as raised:  # noqa: BLE001 - it is raised where it is waited for
+        except BaseException as raised:  # noqa: BLE001 - it is raised again in the waiting task
             error = raised
-        with suppress(RuntimeError):  # the loop is closed: nobody waits
+        with suppress(RuntimeError):  # the loop is closed: nothing waits for the result
             loop.call_soon_threadsafe(tell, result, error)
 
     threading.Thread(target=contextvars.copy_context().run, args=(run,), name="archer-tool", daemon=True).start()

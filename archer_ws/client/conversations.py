@@ -1,4 +1,4 @@
-"""The conversations that the server keeps: `archer.sessions`."""
+"""The conversations that the server stores: `archer.sessions`."""
 
 from collections.abc import Mapping
 from typing import Any, Literal
@@ -19,8 +19,8 @@ class Sessions:
     async def create(
         self, *, title: str | None = None, metadata: Mapping[str, Any] | None = None, session_id: str | None = None
     ) -> Session:
-        """A new conversation, or the one with that id."""
-        # An id of our own makes repeating the request harmless.
+        """Create a conversation, or return the one that has this id already."""
+        # With an id from here, sending the request twice is harmless.
         params = {"session_id": session_id or new_id("ses"), "title": title, "metadata": metadata}
         return await ask(self._link, "session/create", without_none(params), Session)
 
@@ -37,13 +37,13 @@ class Sessions:
         limit: int | None = None,
         cursor: str | None = None,
     ) -> SessionPage:
-        """A page of conversations, newest first by `order`; the last changed first where it is left out.
+        """A page of conversations, newest first; by default sorted by their last change.
 
         Args:
-            order: by what they are sorted.
-            archived: those alone that were put aside, or those alone that were not.
+            order: the sort key.
+            archived: True: archived conversations only; False: only the others; by default both.
             limit: how many at most, 1 to 200.
-            cursor: the page before's `next_cursor`.
+            cursor: the `next_cursor` of the page before.
         """
         params = {"order": order, "archived": archived, "limit": limit, "cursor": cursor}
         return await ask(self._link, "session/list", without_none(params), SessionPage)
@@ -62,7 +62,10 @@ class Sessions:
         archived: bool | None = None,
         version: int | None = None,
     ) -> Session:
-        """The conversation with what is given changed; with a version, if it still has that one.
+        """Change a conversation; with `version`, only if it still has that version.
+
+        Returns:
+            The changed conversation.
 
         Raises:
             Refused: `conflict`, where it has another version.
@@ -72,7 +75,7 @@ class Sessions:
         try:
             return await ask(self._link, "session/update", params, Session)
         except Refused as error:
-            # Sent a second time behind a lost connection, it may find its own work done.
+            # The request was repeated after a lost connection: the first one may have succeeded.
             if version is None or not (error.repeated and error.kind == "conflict"):
                 raise
             found = await self._session(session_id)
@@ -85,34 +88,38 @@ class Sessions:
             return found
 
     async def fork(self, session_id: str, *, before: str | None = None, new_session_id: str | None = None) -> Session:
-        """A new conversation with the messages of this one, up to (and without) the message `before`."""
+        """Create a conversation with the messages of this one before the message `before`; by default with all."""
         fork_id = new_session_id or new_id("ses")
         params = without_none({"session_id": session_id, "before": before, "new_session_id": fork_id})
         try:
             return await ask(self._link, "session/fork", params, Session)
         except Refused as error:
-            # Likewise; an id that was minted here is nobody else's.
+            # Likewise: a conversation with an id made here can only be this one.
             if new_session_id is None and error.repeated and error.kind == "conflict":
                 return await self._session(fork_id)
             raise
 
     def watch(self, session_id: str | None = None) -> SessionWatch:
-        """Conversations as they change, all of them or one: `async for change in watch`."""
+        """Watch all conversations, or one, for changes: `async for change in watch`."""
         return self._link.watch(session_id)
 
     async def delete(self, session_id: str) -> None:
-        """End its streams and forget it."""
+        """Delete a conversation for good; its streams end."""
         try:
             await self._link.request("session/delete", {"session_id": session_id})
         except Refused as error:
-            # Sent a second time behind a lost connection, it may find its own work done.
+            # The request was repeated after a lost connection: the first one may have succeeded.
             if not (error.repeated and error.kind == "session_not_found"):
                 raise
 
     async def delete_all(self, *, confirm: Literal[True]) -> int:
-        """End the streams of all conversations and forget these, for good; how many there were."""
-        answer = await ask(self._link, "session/delete_all", {"confirm": confirm}, DeletedSessions)
-        return answer.deleted
+        """Delete all conversations for good; their streams end.
+
+        Returns:
+            How many there were.
+        """
+        deleted = await ask(self._link, "session/delete_all", {"confirm": confirm}, DeletedSessions)
+        return deleted.deleted
 
     async def _session(self, session_id: str) -> Session:
         return await ask(self._link, "session/get", {"session_id": session_id, "limit": 1}, Session)

@@ -1,6 +1,6 @@
-"""One attempt to connect, and what its failure means: try again, or never.
+"""One attempt to connect, and whether another one can succeed after it failed.
 
-Owns addresses, the handshake and close codes; when to try again is link.py's.
+Owns addresses, the handshake and close codes; link.py decides when to try again.
 """
 
 import asyncio
@@ -24,29 +24,29 @@ from archer_ws.client.errors import ClientError, ClosedByServer, NotArcher, Unre
 from archer_ws.rpc.messages import SUBPROTOCOL
 
 SOCKET_PATH = "/api/v1/ws"
-#: Where a server listens that was told nothing else.
+#: The server's default port.
 DEFAULT_PORT = 8000
 #: How long the handshake may take, in seconds.
 OPEN_LIMIT_S = 10.0
-#: How long closing politely may take, in seconds.
+#: How long the closing handshake may take, in seconds.
 CLOSE_LIMIT_S = 1.0
-#: The largest message taken, in bytes: a whole conversation can be one.
+#: The limit of a message, in bytes: one message can be a whole conversation.
 MESSAGE_BYTES_MAX = 64 * 1024 * 1024
 
-_ANOTHER_SERVER = "Is another program listening there, or is a path missing in the URL?"
-#: Close codes on which to connect again (protocol section 11), besides 4000-4499.
+_ANOTHER_SERVER = "Check the port and the path: another program may listen there, or a proxy may need a path prefix."
+#: Close codes after which to connect again (protocol section 11), besides 4000-4499.
 _PASSING = frozenset({1001, 1005, 1006, 1011, 1012, 1013})
 _MEANINGS: dict[int, tuple[str, str | None]] = {
-    1009: ("a message was larger than the other side takes", None),
-    4500: ("no credential came in time", "Pass the server's token (AUTH_TOKEN)."),
-    4501: ("the token is not one this server knows", "Pass the server's token (AUTH_TOKEN)."),
-    4504: ("it found what we send to be no JSON-RPC", "Is it an Archer server of this age?"),
+    1009: ("a message was larger than the server's limit", None),
+    4500: ("the server got no credential in time", "Pass the server's token (AUTH_TOKEN)."),
+    4501: ("this server does not know the token", "Pass the server's token (AUTH_TOKEN)."),
+    4504: ("the server received something that is not JSON-RPC", "Check that client and server have the same version."),
     4505: ("there are too many connections", "Close some first."),
 }
 
 
 class ConnectionLost(ClientError):
-    """There is no connection now; connecting again may help. `nobody_there` where no server was found at all."""
+    """There is no connection, but a later attempt may succeed. `nobody_there`: no server was found at all."""
 
     def __init__(self, message: str, hint: str | None = None, *, nobody_there: bool = False) -> None:
         super().__init__(message, hint)
@@ -54,13 +54,13 @@ class ConnectionLost(ClientError):
 
 
 class Address:
-    """Where a server is.
+    """A server's address.
 
     Args:
-        url: http(s) or ws(s); `http://` where no scheme is given. A path is a prefix of the server's.
+        url: http(s) or ws(s); `http://` where no scheme is given. A path is taken as the prefix of the server's routes.
 
     Raises:
-        ClientError: it can't be used.
+        ClientError: it is not the URL of a server.
     """
 
     def __init__(self, url: str) -> None:
@@ -85,7 +85,7 @@ class Address:
 
 
 class WatchedConnection(ClientConnection):
-    """A connection that remembers when it last heard anything, be it part of a message."""
+    """A connection that remembers when the last byte came."""
 
     heard_at = 0.0
 
@@ -96,29 +96,29 @@ class WatchedConnection(ClientConnection):
 
 
 class _Dial(websocket):
-    """Follows no redirect: what is said next may be a credential."""
+    """Follows no redirect: the next message may contain a credential."""
 
     def process_redirect(self, exc: Exception) -> Exception | str:
         return exc
 
 
 async def dial(address: Address) -> WatchedConnection:
-    """A new connection that speaks archer.v1.
+    """Open a connection with the subprotocol archer.v1.
 
     Raises:
-        ConnectionLost: it may work later.
-        Unreachable: it will not: TLS does not match.
-        NotArcher: another kind of server is there.
+        ConnectionLost: a later attempt may succeed.
+        Unreachable: no later attempt will succeed, because TLS fails.
+        NotArcher: the server there is not an Archer server.
     """
     try:
         connection = await _Dial(
             address.socket_url,
             subprotocols=[Subprotocol(SUBPROTOCOL)],
             compression=None,
-            # A proxy could not reach this machine's own addresses.
+            # A proxy can't reach the loopback addresses of this machine.
             proxy=None if address.is_local else True,
             open_timeout=OPEN_LIMIT_S,
-            # The server's heartbeats are watched instead.
+            # The link watches the server's heartbeats instead.
             ping_interval=None,
             close_timeout=CLOSE_LIMIT_S,
             max_size=MESSAGE_BYTES_MAX,
@@ -129,7 +129,7 @@ async def dial(address: Address) -> WatchedConnection:
     assert isinstance(connection, WatchedConnection)
     if connection.subprotocol != SUBPROTOCOL:
         await connection.close()
-        raise NotArcher(f"{address.url} speaks WebSocket, but not {SUBPROTOCOL}", _ANOTHER_SERVER)
+        raise NotArcher(f"{address.url} accepts WebSockets, but not {SUBPROTOCOL}", _ANOTHER_SERVER)
     connection.heard_at = connection.loop.time()
     return connection
 
@@ -137,49 +137,56 @@ async def dial(address: Address) -> WatchedConnection:
 def _explain(address: Address, error: Exception) -> NoReturn:
     match error:
         case ssl.SSLError():
-            raise Unreachable(f"no secure connection to {address.url}: {error}", "Is it http:// there?") from error
+            raise Unreachable(
+                f"no secure connection to {address.url}: {error}", "If the server has no TLS, use http://."
+            ) from error
         case TimeoutError():
             raise ConnectionLost(
-                f"{address.url} did not answer in {OPEN_LIMIT_S:g} s", "Look into the server's log.", nobody_there=True
+                f"{address.url} sent no response within {OPEN_LIMIT_S:g} s", "See the server's log.", nobody_there=True
             ) from error
         case ConnectionResetError() | BrokenPipeError() | ConnectionAbortedError():
-            raise ConnectionLost(f"{address.url} broke the connection off", "Look into the server's log.") from error
+            raise ConnectionLost(
+                f"{address.url} closed the connection during the handshake", "See the server's log."
+            ) from error
         case OSError():
             raise ConnectionLost(
                 f"nothing answers at {address.url}", _how_to_start(address), nobody_there=True
             ) from error
         case InvalidStatus(response=response) if response.status_code >= 500 or response.status_code == 429:
-            # 503: it is draining, or a proxy's server is being started anew.
+            # 503: the server is draining, or a proxy's server is restarting.
             raise ConnectionLost(
-                f"{address.url} takes no connection now ({response.status_code})", "Try again in a moment."
+                f"{address.url} accepts no connections now ({response.status_code})", "Try again in a moment."
             ) from error
         case InvalidStatus(response=response) if response.status_code == 403:
             raise NotArcher(
-                f"{address.url} forbids the connection (403)", "Its log says which host to add to ALLOWED_HOSTS."
+                f"{address.url} forbids the connection (403)",
+                "The server's log says which host to add to ALLOWED_HOSTS.",
             ) from error
         case InvalidStatus(response=response):
             raise NotArcher(
-                f"{address.url} answered {response.status_code}, and not as an Archer server does", _ANOTHER_SERVER
+                f"{address.url} responded with {response.status_code}, unlike an Archer server", _ANOTHER_SERVER
             ) from error
         case InvalidMessage(__cause__=EOFError()) | EOFError() | ConnectionClosed():
-            raise ConnectionLost(f"{address.url} broke the connection off", "Look into the server's log.") from error
-    raise NotArcher(f"{address.url} does not answer as an Archer server does", _ANOTHER_SERVER) from error
+            raise ConnectionLost(
+                f"{address.url} closed the connection during the handshake", "See the server's log."
+            ) from error
+    raise NotArcher(f"the response of {address.url} is not an Archer server's", _ANOTHER_SERVER) from error
 
 
 def closing_error(address: Address, closed: ConnectionClosed) -> ClientError:
-    """What a closed connection means; ConnectionLost where connecting again is right."""
-    # A close of our own stands for a frame that could not be read.
+    """The error for a closed connection; ConnectionLost where connecting again may succeed."""
+    # If this client closed it first, it could not read a frame: that close code counts.
     ours = closed.sent is not None and not (closed.rcvd is not None and closed.rcvd_then_sent)
     close = closed.sent if ours else closed.rcvd
     code = close.code if close else 1006
     if code in _PASSING or 4000 <= code <= 4499:
-        return ConnectionLost(f"the connection to {address.url} broke off ({code})", "Look into the server's log.")
+        return ConnectionLost(f"the connection to {address.url} was lost ({code})", "See the server's log.")
     meaning, hint = _MEANINGS.get(code, (close.reason if close and close.reason else "no reason given", None))
     return ClosedByServer(code, f"{address.url} closed the connection for good: {meaning} ({code})", hint)
 
 
 async def close(connection: ClientConnection) -> None:
-    """Close politely, within a second or two; then by force."""
+    """Close with the closing handshake; after two seconds, abort."""
     try:
         async with asyncio.timeout(2 * CLOSE_LIMIT_S):
             await connection.close()
@@ -190,7 +197,7 @@ async def close(connection: ClientConnection) -> None:
 
 
 def _how_to_start(address: Address) -> str:
-    """What to do where no server is: the command that starts one just there."""
+    """The hint where there is no server: the command that starts one at this address."""
     if not address.is_local:
         return "Start a server there (archer-ws serve), or correct the URL."
     port = urlsplit(address.url).port

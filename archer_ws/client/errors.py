@@ -1,12 +1,12 @@
-"""What can go wrong for a client.
+"""The errors that a client raises.
 
 ClientError
 ├── Unreachable          no connection: nothing answers, or none for `give_up_after_s`
 ├── ClosedByServer       the server closed the connection for good (protocol section 11)
-├── NotArcher            what answers there does not speak archer.v1
-├── ClientClosed         the client was closed while something waited
-├── Refused              the server answered a request with an error
-└── StreamError          an answer did not come to a good end; `text` is what came
+├── NotArcher            the server there does not follow archer.v1
+├── ClientClosed         the client was closed while a request or a stream waited
+├── Refused              the response to a request is an error
+└── StreamError          a stream failed or stopped early; `text` is what came
     ├── StreamFailed · StreamIncomplete · StreamForgotten
 """
 
@@ -14,7 +14,7 @@ from archer_ws.core.exceptions import ErrorInfo
 
 
 class ClientError(Exception):
-    """Base of all; `message` says what happened and `hint` what to do, which a traceback shows below it."""
+    """The base class; `message` says what happened and `hint` what to do, which a traceback shows below it."""
 
     def __init__(self, message: str, hint: str | None = None) -> None:
         super().__init__(message)
@@ -25,11 +25,11 @@ class ClientError(Exception):
 
 
 class Unreachable(ClientError):
-    """There is no connection, and there was none for as long as the client was told to try."""
+    """There is no server, or there was no connection for `give_up_after_s` seconds."""
 
 
 class NotArcher(ClientError):
-    """Something answers, but not as an Archer server does."""
+    """There is a server, but what it sends does not follow archer.v1."""
 
 
 class ClientClosed(ClientError):
@@ -45,12 +45,12 @@ class ClosedByServer(ClientError):
 
 
 class Refused(ClientError):
-    """The server answered with an error; `info.kind` says which, `info.retryable` whether to try again."""
+    """The response is an error: `info.kind` says which one, `info.retryable` whether to try again."""
 
     def __init__(self, info: ErrorInfo, *, repeated: bool = False) -> None:
         super().__init__(info.message, info.hint)
         self.info = info
-        #: Whether the request had been sent before, over a connection that was lost.
+        #: Whether the request was sent before, over a connection that was lost.
         self.repeated = repeated
 
     @property
@@ -60,13 +60,13 @@ class Refused(ClientError):
 
 
 class StreamError(ClientError):
-    """An answer that did not come to a good end.
+    """A stream that failed or stopped early.
 
     Args:
-        stream_id: which.
-        text: what came of it.
-        info: the server's error; None where it gave none.
-        message: what to say where it gave none.
+        stream_id: the stream's id.
+        text: the text that came before.
+        info: the server's error; None where it sent none.
+        message: the message where the server sent no error.
     """
 
     def __init__(self, stream_id: str, text: str, info: ErrorInfo | None, message: str) -> None:
@@ -81,8 +81,8 @@ class StreamFailed(StreamError):
 
 
 class StreamIncomplete(StreamError):
-    """The answer just stopped: no end marker from the provider, or too much text."""
+    """The text just stopped: the provider sent no end marker, or there was too much text."""
 
 
 class StreamForgotten(StreamError):
-    """The server has no log of the stream (any more): it was restarted, or the stream ended too long ago."""
+    """The server no longer has the stream's log: it was restarted, or the stream ended too long ago."""

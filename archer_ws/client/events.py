@@ -1,7 +1,7 @@
-"""What a stream tells, as values; and the protocol's notifications read into them. Pure.
+"""A stream's events as values, read from the protocol's notifications. Pure.
 
-The events that are not text are the protocol's own definitions. They are read leniently: a newer server may say a
-status, a reason or a phase that is not listed (it is given as it came) and leave out what it no longer has.
+Events that are not text are the protocol's own classes. Reading is lenient, for newer servers: an unknown status,
+reason or phase is passed on unchanged, and a field that no longer comes gets its default.
 """
 
 from collections.abc import Callable, Mapping
@@ -23,6 +23,7 @@ from archer_ws.sessions.streams.events import StreamToolUpdate as ToolUpdate
 
 __all__ = [
     "ArgumentsDelta",
+    "ControlEvent",
     "Delta",
     "Ended",
     "Progress",
@@ -40,15 +41,15 @@ __all__ = [
 ]
 
 _PLAIN: tuple[Literal["content", "reasoning"], ...] = ("content", "reasoning")
-#: What a delta has beside its text.
+#: The fields of a delta that are not its text.
 _BARE = frozenset({"stream_id", "from", "seq", "reset"})
 
 
 @dataclass(frozen=True, slots=True)
 class Delta:
-    """A piece of the answer or of the model's reasoning; the other is empty.
+    """A piece of the completion's text or of the model's reasoning; the other field is empty.
 
-    `reset` says that the text and the calls you have are to be discarded first: all of it comes again.
+    `reset`: first discard the text and the calls that came so far. All of it comes again.
     """
 
     content: str = ""
@@ -58,7 +59,7 @@ class Delta:
 
 @dataclass(frozen=True, slots=True)
 class ArgumentsDelta:
-    """A piece of a call's arguments as the model writes them, to be shown; what is to be run is told by `ToolCall`."""
+    """A piece of a call's arguments while the model writes them, for display only: the `ToolCall` is what to run."""
 
     arguments: str
     call_id: str
@@ -67,7 +68,7 @@ class ArgumentsDelta:
 
 @dataclass(frozen=True, slots=True)
 class UnknownEvent:
-    """An event of a newer server, or text of a kind that this client does not know; as it came."""
+    """An event, or a kind of text, that only a newer server knows; unchanged."""
 
     method: str
     params: Mapping[str, Any]
@@ -77,18 +78,18 @@ StreamEvent = ControlEvent | Delta | ArgumentsDelta | UnknownEvent
 
 
 class CallName(NamedTuple):
-    """Which call some arguments are of."""
+    """The call that a piece of arguments belongs to."""
 
     call_id: str
     name: str
 
 
-#: What a piece of text is of: the answer, the reasoning, or a call's arguments.
+#: What a piece of text belongs to: the content, the reasoning, or a call's arguments.
 TextOf = Literal["content", "reasoning"] | CallName
 
 
 def parse_event(method: str, params: Mapping[str, Any]) -> ControlEvent | UnknownEvent:
-    """The event of a notification that is not text."""
+    """Read a notification that is not a delta."""
     known = _READERS.get(method)
     if known is None:
         return UnknownEvent(method, params)
@@ -97,10 +98,10 @@ def parse_event(method: str, params: Mapping[str, Any]) -> ControlEvent | Unknow
 
 
 def numbers_of(params: Mapping[str, Any]) -> tuple[int, int] | None:
-    """The first and the last number of the events that a notification stands for, known or not (protocol 5.6).
+    """The numbers of the first and the last event in a notification, known or not (protocol 5.6).
 
     Returns:
-        None for what is no event of a stream's log.
+        None for a notification that is not an event of a stream's log.
     """
     seq, first = params.get("seq"), params.get("from")
     if type(seq) is not int:
@@ -109,10 +110,10 @@ def numbers_of(params: Mapping[str, Any]) -> tuple[int, int] | None:
 
 
 def texts_of(delta: Mapping[str, Any]) -> list[tuple[TextOf, str]] | None:
-    """A delta's pieces of text; none where it has none.
+    """The pieces of text in a delta; an empty list where it has none.
 
     Returns:
-        None where its text is of a kind that is not known here, or belongs to no call.
+        None where its text is of an unknown kind, or its arguments belong to no call.
     """
     found: list[tuple[TextOf, str]] = [(kind, text) for kind in _PLAIN if isinstance(text := delta.get(kind), str)]
     match delta:
@@ -122,8 +123,8 @@ def texts_of(delta: Mapping[str, Any]) -> list[tuple[TextOf, str]] | None:
 
 
 def parse_error(error: Mapping[str, Any]) -> ErrorInfo:
-    """The protocol's ErrorInfo; one that lacks something is completed."""
-    given = {"kind": "unknown", "message": "an error without words", "retryable": False, "request_id": ""}
+    """Read an ErrorInfo; missing required fields get defaults."""
+    given = {"kind": "unknown", "message": "an error without a message", "retryable": False, "request_id": ""}
     try:
         return ErrorInfo.model_validate({**given, **error})
     except ValidationError:
@@ -151,7 +152,7 @@ def _reader(field: "Field[Any]") -> Callable[[Any], Any]:
 
 
 def _as_told(annotation: Any) -> Any:
-    """The type of a field as a server of any age may tell it: an error is completed."""
+    """A field's type for servers of any version: missing fields of an error get defaults."""
     if get_origin(annotation) is Annotated:
         return _as_told(get_args(annotation)[0])
     if get_origin(annotation) in {UnionType, Union}:
@@ -165,7 +166,7 @@ def _completed(error: Any) -> Any:
     return parse_error(error) if isinstance(error, dict) else error
 
 
-#: By the notification's method: the event, and how each of its fields is read, whatever came in its place.
+#: By the notification's method: the event class, and for each field the function that reads any JSON value as it.
 _READERS: dict[str, tuple[type[ControlEvent], dict[str, Callable[[Any], Any]]]] = {
     f"stream/{event.kind}": (event, {field.name: _reader(field) for field in fields(event)})
     for event in EVENTS

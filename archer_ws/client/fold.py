@@ -1,23 +1,28 @@
-"""A stream's messages, made of its events: what the server's own fold gives, and what a session keeps. Pure.
+"""Makes a stream's messages from its events; the same messages that the server makes and the session stores. Pure.
 
-A step is one answer of the model, with its calls; behind it stand the results, in the order of the calls, and what was
-steered in.
+A step is one completion with its calls. It is followed by the tool results, in the order of the calls, and the steered
+messages.
 """
 
+from dataclasses import replace
+
 from archer_ws.client.events import Step, ToolCall, ToolResult
+from archer_ws.llm_gateway.content import TextPart, text_of
 from archer_ws.llm_gateway.tools import ToolCall as MadeCall
 from archer_ws.llm_gateway.types import MessageRole, Refusal
 from archer_ws.sessions.models import StreamMessage
 
 
 class Fold:
-    """The messages of the steps that are over, and the calls of the one that runs."""
+    """The messages of the steps that have ended, and the calls of the current step."""
 
     def __init__(self) -> None:
         self.step = 1
         self._done: list[StreamMessage] = []
         self._calls: dict[str, ToolCall] = {}
         self._results: dict[str, ToolResult] = {}
+        #: The call ids of results of which only the beginning is known.
+        self.truncated: list[str] = []
 
     @property
     def calls(self) -> list[ToolCall]:
@@ -26,7 +31,7 @@ class Fold:
 
     @property
     def made_calls(self) -> list[MadeCall]:
-        """They as a message has them."""
+        """The step's calls as a message has them."""
         return [
             MadeCall.model_construct(call_id=call.call_id, name=call.name, arguments=call.arguments)
             for call in self._calls.values()
@@ -43,10 +48,16 @@ class Fold:
 
     def take_result(self, result: ToolResult) -> None:
         """A call has its result."""
+        if result.truncated and result.parts:
+            # Parts are never shortened: the text is in them.
+            texts = [part for part in result.parts if isinstance(part, TextPart)]
+            result = replace(result, content=text_of(texts), truncated=None)
+        if result.truncated:
+            self.truncated.append(result.call_id)
         self._results[result.call_id] = result
 
     def begin_step(self, step: Step, content: str, reasoning: str) -> None:
-        """The next step begins; the texts are those of the last one."""
+        """The next step begins; the texts are those of the step that has ended."""
         steered = [
             StreamMessage.model_construct(
                 role=MessageRole.USER, content=each.content, parts=each.parts, message_id=each.message_id
@@ -58,21 +69,21 @@ class Fold:
         self._calls, self._results = {}, {}
 
     def messages(self, content: str, reasoning: str, refusal: Refusal | None = None) -> list[StreamMessage]:
-        """All messages so far; the texts are those of the step that runs, and the refusal is the end's."""
+        """All messages so far; the texts are the current step's, the refusal is that of the stream's end."""
         calls = self.made_calls
-        answer = StreamMessage.model_construct(
+        completion = StreamMessage.model_construct(
             role=MessageRole.ASSISTANT,
             content=content,
             reasoning=reasoning or None,
             tool_calls=calls or None,
             refusal=refusal,
         )
-        # An answer that says nothing is no message.
-        said = [answer] if content or calls or refusal is not None else []
+        # A completion without text and calls makes no message.
+        said = [completion] if content or calls or refusal is not None else []
         return [*self._done, *said, *map(_result, self._in_order())]
 
     def _in_order(self) -> list[ToolResult]:
-        """The results, in the order of the calls; those of calls that were not told here come last."""
+        """The results, in the order of the calls; those of calls that are unknown here come last."""
         places = {call_id: place for place, call_id in enumerate(self._calls)}
         return sorted(self._results.values(), key=lambda result: places.get(result.call_id, len(places)))
 
@@ -83,5 +94,5 @@ def _result(result: ToolResult) -> StreamMessage:
         content=result.content or "",
         parts=result.parts,
         call_id=result.call_id,
-        result_status=result.status,  # type: ignore[arg-type] # one of a newer server is told as it came
+        result_status=result.status,  # type: ignore[arg-type] # a newer server may have another one
     )

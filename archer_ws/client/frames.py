@@ -1,4 +1,4 @@
-"""The client's half of JSON-RPC 2.0: requests to frames, frames to what the server says. Pure."""
+"""The client's half of JSON-RPC 2.0: encodes requests, decodes responses and notifications. Pure."""
 
 import json
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ from archer_ws.core.exceptions import ErrorInfo
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """The answer to a request."""
+    """A successful response."""
 
     id: int
     result: Any
@@ -20,7 +20,7 @@ class Result:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """An error answered to a request; with no id, to a frame that the server could not read."""
+    """An error response; without an id, it is for a frame that the server could not read."""
 
     id: int | None
     error: ErrorInfo
@@ -28,14 +28,14 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class Notification:
-    """Something that the server tells."""
+    """A notification of the server."""
 
     method: str
     params: dict[str, Any]
 
 
 def encode_request(identity: int, method: str, params: Mapping[str, Any]) -> bytes:
-    """A request's frame; the server is left to refuse what is not whole Unicode."""
+    """Encode a request. Lone surrogates are escaped, and the server refuses them."""
     request = {"jsonrpc": "2.0", "id": identity, "method": method, "params": params}
     try:
         return json.dumps(request, ensure_ascii=False, separators=(",", ":")).encode()
@@ -44,10 +44,10 @@ def encode_request(identity: int, method: str, params: Mapping[str, Any]) -> byt
 
 
 def decode_frame(frame: str | bytes) -> Result | Failure | Notification:
-    """What the server says.
+    """Decode a frame of the server.
 
     Raises:
-        NotArcher: it is not one of the protocol's messages.
+        NotArcher: the frame is not a message of the protocol.
     """
     try:
         message = json.loads(frame) if isinstance(frame, str) else None
@@ -63,4 +63,6 @@ def decode_frame(frame: str | bytes) -> Result | Failure | Notification:
         case {"id": int() | None as identity, "error": dict(error)}:
             details = error.get("data")
             return Failure(identity, parse_error(details if isinstance(details, dict) else error))
-    raise NotArcher("the server sent a frame that is not of archer.v1", "Is it an Archer server of this age?")
+    raise NotArcher(
+        "the server sent a frame that does not follow archer.v1", "Check that it is an Archer server of this version."
+    )

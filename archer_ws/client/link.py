@@ -1,9 +1,9 @@
-"""The connection: its keeping, its mending, and what waits on it.
+"""The connection to the server: opens it, reopens it after a loss, and carries requests, streams and watches.
 
-Owns two tasks: one that connects, sends, and connects again; and while a connection stands, one that reads. Requests
-and streams are put here synchronously and sent in that order. Behind a loss every stream is attached anew at its last
-event, then the unanswered requests are repeated: each of them may be sent twice without harm. What a stream makes of
-its events is stream.py's.
+Owns two tasks. One connects, sends, and connects again; while there is a connection, the other reads. Requests and
+streams are queued synchronously and sent in that order. After a loss, every stream is first attached again after its
+last event; then the requests without a response are sent again, which is harmless for each of them. What a stream does
+with its events is in stream.py.
 """
 
 import asyncio
@@ -17,15 +17,16 @@ from archer_ws.client.backoff import Backoff
 from archer_ws.client.dialling import Address, ConnectionLost, WatchedConnection, close, closing_error, dial
 from archer_ws.client.errors import ClientClosed, ClientError, NotArcher, Refused, Unreachable
 from archer_ws.client.frames import Failure, Notification, Result, decode_frame
-from archer_ws.client.requests import Call, Requests
+from archer_ws.client.requests import Request, Requests
+from archer_ws.client.watches import Watches, attaching
 from archer_ws.client.watching import SessionWatch
 from archer_ws.rpc.messages import InitializeParams, InitializeResult
 
-#: How long the answer to `initialize` may take, in seconds.
+#: How long the response to `initialize` may take, in seconds.
 INITIALIZE_LIMIT_S = 10.0
-#: What is added to two of the server's heartbeats before silence counts as a loss, in seconds.
+#: A connection is lost after two heartbeat intervals and this long without a byte from the server, in seconds.
 SILENCE_SLACK_S = 5.0
-#: How long what is still to be sent may hold up closing, in seconds.
+#: How long closing waits for queued requests to be sent, in seconds.
 FLUSH_LIMIT_S = 3.0
 
 ConnectionState = Literal["connected", "lost"]
@@ -38,30 +39,30 @@ class Attachable(Protocol):
     stream_id: str
 
     def attaching(self) -> tuple[str, Mapping[str, Any]]:
-        """The request that has its events delivered from where it is."""
+        """The method and params that have the server send its events, after those that have come."""
 
     def attached(self, result: Any) -> None:
-        """That request was answered: its events follow."""
+        """The server accepted that request; the events follow. `result` is the request's."""
 
     def detached(self) -> None:
-        """Nothing more is delivered until it is attached anew."""
+        """The connection is lost: no events come until it is attached again."""
 
     def take(self, method: str, params: Mapping[str, Any]) -> Taken:
-        """An event: in order, out of order, or the last."""
+        """An event; returns whether it was in order ("taken"), after a gap, or the last one ("over")."""
 
     def fail(self, error: ClientError) -> None:
-        """It can't be continued."""
+        """The stream can't be continued."""
 
 
 class Link:
-    """One server's connection.
+    """The connection to one server, over as many sockets as it takes.
 
     Args:
-        address: where it is.
-        hello: what to introduce ourselves with.
-        backoff: how long to wait between attempts.
-        give_up_after_s: how long what waits may be without a connection, in seconds.
-        on_connection: told of each change.
+        address: the server's address.
+        hello: the params of `initialize`.
+        backoff: how long to wait between attempts to connect.
+        give_up_after_s: how long requests and streams wait without a connection before they fail, in seconds.
+        on_connection: called with "connected" and "lost".
     """
 
     def __init__(
@@ -78,8 +79,7 @@ class Link:
         self._give_up_after_s = give_up_after_s
         self._on_connection = on_connection or (lambda _: None)
         self._streams: dict[str, Attachable] = {}
-        # In the order they came.
-        self._watches: dict[SessionWatch, None] = {}
+        self._watches = Watches()
         self._requests = Requests()
         self._silence_s = INITIALIZE_LIMIT_S
         self._is_ready = False
@@ -96,7 +96,7 @@ class Link:
         """Connect.
 
         Raises:
-            ClientError: there is no server, or none that takes us.
+            ClientError: there is no server, or it refuses the connection.
         """
         self._first = asyncio.get_running_loop().create_future()
         self._arm()
@@ -108,7 +108,7 @@ class Link:
             raise
 
     async def aclose(self) -> None:
-        """Send what is to be sent, close, and fail what still waits."""
+        """Send the queued requests, close the connection, and fail whatever still waits for a response."""
         self._is_closing = True
         self._wake.set()
         if self._runner is not None:
@@ -118,36 +118,36 @@ class Link:
             if not self._runner.cancelled():
                 self._runner.result()
 
-    def put(self, call: Call) -> None:
-        """Have a request sent; in the order of the calls to this method and to `open`."""
+    def put(self, request: Request) -> None:
+        """Queue a request. Requests and streams are sent in the order of the calls to `put` and `open`."""
         if self._failure is not None:
-            call.failed(self._failure)
+            request.on_error(self._failure)
             return
-        self._requests.put(call)
+        self._requests.put(request)
         self._arm()
         self._wake.set()
 
     async def request(self, method: str, params: Mapping[str, Any]) -> Any:
-        """A request's result.
+        """Send a request and return its result.
 
         Raises:
-            ClientError: it was refused, or could not be made.
+            ClientError: the server refused it, or it could not be sent.
         """
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
 
-        def answered(result: Any) -> None:
+        def on_result(result: Any) -> None:
             if not future.done():
                 future.set_result(result)
 
-        def failed(error: ClientError) -> None:
+        def on_error(error: ClientError) -> None:
             if not future.done():
                 future.set_exception(error)
 
-        self.put(Call(method, params, answered, failed))
+        self.put(Request(method, params, on_result, on_error))
         return await future
 
     def open(self, stream: Attachable) -> None:
-        """Deliver a stream's events to it until its end, over as many connections as it takes.
+        """Pass a stream's events on to it until its end, over as many connections as it takes.
 
         Raises:
             ValueError: a stream of that id is open already.
@@ -164,38 +164,29 @@ class Link:
             self._wake.set()
 
     def watch(self, session_id: str | None) -> SessionWatch:
-        """Tell of a conversation, or of all, as they change, over as many connections as it takes."""
+        """Watch one conversation, or all of them, over as many connections as it takes."""
         watch = SessionWatch(self, session_id)
         if self._failure is not None:
             watch.fail(self._failure)
             return watch
-        self._watches[watch] = None
+        self._watches.add(watch)
         self._arm()
         self.watch_again(watch)
         return watch
 
     def watch_again(self, watch: SessionWatch) -> None:
-        """Ask the server to tell the watch; without a connection, the next one does it."""
+        """Have the server report to the watch. Without a connection this happens on the next one."""
         if self._is_ready and watch in self._watches:
-            self.put(self._asking_to_watch(watch))
+            self.put(attaching(watch))
 
     def leave(self, watch: SessionWatch) -> None:
-        """Tell the watch nothing more, and the server that nobody listens, where nobody does."""
+        """Stop reporting to a watch, and have the server stop where no other watch needs it."""
         if watch not in self._watches:
             return
-        del self._watches[watch]
-        if not self._is_ready:
-            return
-        wanted = {each.session_id for each in self._watches}
-        if watch.session_id in wanted:
-            return
-        params = {} if watch.session_id is None else {"session_id": watch.session_id}
-        self.put(Call("session/unwatch", params, lambda _: None, lambda _: None, is_of_connection=True))
-        if watch.session_id is None:
-            # That ended those of single conversations, too.
-            for each in wanted - {None}:
-                params = {"session_id": each} if each else {}
-                self.put(Call("session/watch", params, lambda _: None, lambda _: None, is_of_connection=True))
+        for request in self._watches.remove(watch):
+            # Without a connection there is nothing to stop.
+            if self._is_ready:
+                self.put(request)
 
     async def _run(self) -> None:
         try:
@@ -205,19 +196,19 @@ class Link:
                 except ConnectionLost as loss:
                     self._last_loss = loss
                     if loss.nobody_there and self._first is not None and not self._first.done():
-                        # A server that never was there is told at once: it has to be started first.
+                        # If there was no server from the beginning, waiting is useless: somebody has to start it.
                         raise Unreachable(loss.message, loss.hint) from loss
                     await asyncio.sleep(self._backoff.next_s())
         except ClientError as error:
             self._failure = error
         finally:
-            # Whatever ended this task, nobody may wait for it in vain.
+            # Whatever ended this task: fail everything that waits for it.
             self._failure = self._failure or ClientClosed("the client is closed", "Connect anew.")
             self._disarm()
             self._fail_waiting(self._failure)
 
     async def _serve(self, connection: WatchedConnection) -> None:
-        """Use a connection until it is closed, by the other side with an error, by us without."""
+        """Use a connection until it is closed: raises where the server closed it, returns where this client did."""
         reader = asyncio.create_task(self._read(connection), name="archer-reader")
         reader.add_done_callback(lambda _: self._wake.set())
         self._silence_s = INITIALIZE_LIMIT_S
@@ -225,7 +216,7 @@ class Link:
         try:
             await self._write(connection, reader)
             if not self._is_closing:
-                # What came before the close is read first: it may hold ends.
+                # Read the frames that came before the close: streams may have ended in them.
                 await reader
         finally:
             self._detach()
@@ -235,7 +226,7 @@ class Link:
 
     async def _write(self, connection: WatchedConnection, reader: asyncio.Task[None]) -> None:
         params = self._hello.model_dump(exclude_none=True)
-        hello = Call("initialize", params, self._initialized, self._not_initialized, is_of_connection=True)
+        hello = Request("initialize", params, self._initialized, self._not_initialized, is_of_connection=True)
         try:
             await connection.send(self._requests.frame_of(hello), text=True)
             while not reader.done():
@@ -264,19 +255,18 @@ class Link:
                 if stream is not None:
                     self._deliver(stream, method, params)
             case Notification("session/changed", {"session_id": str(session_id)} as params):
-                for watch in [each for each in self._watches if each.wants(session_id)]:
-                    watch.take(params)
+                self._watches.take(session_id, params)
             case Notification("$/heartbeat"):
                 self._backoff.reset()
             case Result(identity, result):
-                call = self._requests.answered(identity, result)
-                if call is not None and call.method == "initialize":
+                request = self._requests.resolve(identity, result)
+                if request is not None and request.method == "initialize":
                     self._watch(connection)
-                elif call is not None:
+                elif request is not None:
                     self._backoff.reset()
                 self._wake.set()
             case Failure(identity, error):
-                self._requests.refused(identity, error)
+                self._requests.reject(identity, error)
                 self._wake.set()
 
     def _deliver(self, stream: Attachable, method: str, params: Mapping[str, Any]) -> None:
@@ -291,13 +281,13 @@ class Link:
         try:
             welcome = InitializeResult.model_validate(result)
         except ValidationError:
-            raise NotArcher(f"{self._address.url} does not answer as an Archer server does") from None
+            raise NotArcher(f"the response of {self._address.url} is not an Archer server's") from None
         self._requests.limits = welcome.limits
         self._silence_s = 2 * welcome.heartbeat_ms / 1000 + SILENCE_SLACK_S
         self._is_ready = True
         self._disarm()
-        attaching = [self._attaching(stream) for stream in self._streams.values()]
-        self._requests.put_first([*attaching, *map(self._asking_to_watch, self._watches)])
+        streams = [self._attaching(stream) for stream in self._streams.values()]
+        self._requests.put_first([*streams, *self._watches.attaching()])
         if self._first is not None and not self._first.done():
             self._first.set_result(None)
         self._on_connection("connected")
@@ -307,20 +297,16 @@ class Link:
             raise ConnectionLost(error.message, error.hint)
         raise error
 
-    def _attaching(self, stream: Attachable) -> Call:
-        def failed(error: ClientError) -> None:
+    def _attaching(self, stream: Attachable) -> Request:
+        def on_error(error: ClientError) -> None:
             self._streams.pop(stream.stream_id, None)
             stream.fail(error)
 
         method, params = stream.attaching()
-        return Call(method, params, stream.attached, failed, is_of_connection=True)
-
-    def _asking_to_watch(self, watch: SessionWatch) -> Call:
-        params = {} if watch.session_id is None else {"session_id": watch.session_id}
-        return Call("session/watch", params, lambda _: watch.attached(), watch.refused, is_of_connection=True)
+        return Request(method, params, stream.attached, on_error, is_of_connection=True)
 
     def _detach(self) -> None:
-        """Take back what was sent and not answered."""
+        """The connection is lost: queue the requests without a response again, and detach all streams."""
         if self._watching is not None:
             self._watching.cancel()
         self._requests.take_back()
@@ -332,7 +318,7 @@ class Link:
             self._on_connection("lost")
 
     def _watch(self, connection: WatchedConnection) -> None:
-        """Cut the connection when nothing has been heard for too long."""
+        """Cut the connection once no byte has come for too long."""
         if self._watching is not None:
             self._watching.cancel()
         due = connection.heard_at + self._silence_s
@@ -342,7 +328,7 @@ class Link:
             self._watching = connection.loop.call_at(due, self._watch, connection)
 
     def _arm(self) -> None:
-        """Without a connection, what waits waits so long and no longer."""
+        """Start the time after which everything that waits for a connection fails."""
         if not self._is_ready and self._giving_up is None:
             self._giving_up = asyncio.get_running_loop().call_later(self._give_up_after_s, self._give_up)
 
@@ -362,9 +348,7 @@ class Link:
         streams, self._streams = self._streams, {}
         for stream in streams.values():
             stream.fail(error)
-        watches, self._watches = self._watches, {}
-        for watch in watches:
-            watch.fail(error)
+        self._watches.fail(error)
         self._requests.fail(error)
         if self._first is not None and not self._first.done():
             self._first.set_exception(error)

@@ -1,4 +1,4 @@
-"""Requests that wait to be sent or answered: whose turn it is, and what a loss leaves to be repeated. Pure."""
+"""Requests that wait to be sent or for their response: which one is next, and which to repeat after a loss. Pure."""
 
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -10,25 +10,25 @@ from archer_ws.client.frames import encode_request
 from archer_ws.core.exceptions import ErrorInfo
 from archer_ws.rpc.messages import ConnectionLimits
 
-#: Until the server has told its own (protocol sections 2 and 8).
+#: The limits until the server has sent its own (protocol sections 2 and 8).
 _LIMITS = ConnectionLimits(
     max_frame_bytes=1024 * 1024, max_content_bytes=4 * 1024 * 1024, max_requests=64, max_streams=32
 )
-#: What the server takes however busy it is (protocol section 8).
+#: Methods that don't count towards the server's limit of requests (protocol section 8).
 _CONTROL = frozenset({"stream/cancel", "stream/steer", "tool/approve", "tool/claim", "tool/result", "ping"})
 
 
 @dataclass(eq=False)
-class Call:
-    """A request, and who is told of its answer, from within the reader."""
+class Request:
+    """A request, and the callbacks for its response, which the reader calls."""
 
     method: str
     params: Mapping[str, Any]
-    answered: Callable[[Any], None]
-    failed: Callable[[ClientError], None]
-    #: Whether it belongs to one connection, and means nothing on the next.
+    on_result: Callable[[Any], None]
+    on_error: Callable[[ClientError], None]
+    #: Whether it belongs to one connection, and is not repeated on the next.
     is_of_connection: bool = False
-    #: How often it was sent.
+    #: How many times it was sent.
     sends: int = 0
 
 
@@ -37,69 +37,69 @@ class Requests:
 
     def __init__(self) -> None:
         self.limits = _LIMITS
-        self._outbox: deque[Call] = deque()
-        self._in_flight: dict[int, Call] = {}
+        self._outbox: deque[Request] = deque()
+        self._in_flight: dict[int, Request] = {}
         self._count = 0
 
-    def put(self, call: Call) -> None:
-        """Send it after the others."""
-        self._outbox.append(call)
+    def put(self, request: Request) -> None:
+        """Queue a request after the others."""
+        self._outbox.append(request)
 
-    def put_first(self, calls: list[Call]) -> None:
-        """Send these, in their order, before the others."""
-        self._outbox.extendleft(reversed(calls))
+    def put_first(self, requests: list[Request]) -> None:
+        """Queue these, in their order, before the others."""
+        self._outbox.extendleft(reversed(requests))
 
-    def frame_of(self, call: Call) -> bytes:
-        """The frame of a request that is sent now."""
+    def frame_of(self, request: Request) -> bytes:
+        """The frame of a request, which counts as sent from now on."""
         self._count += 1
-        self._in_flight[self._count] = call
-        call.sends += 1
-        return encode_request(self._count, call.method, call.params)
+        self._in_flight[self._count] = request
+        request.sends += 1
+        return encode_request(self._count, request.method, request.params)
 
     def next_frame(self) -> bytes | None:
-        """What may be sent now: the server refuses more than so many requests at once, but never a cancel."""
-        while (call := self._next_call()) is not None:
-            frame = self.frame_of(call)
+        """The next frame to send; None where the server's limit of open requests is reached, or nothing is queued."""
+        while (request := self._next_request()) is not None:
+            frame = self.frame_of(request)
             if len(frame) <= self.limits.max_frame_bytes:
                 return frame
-            # Sent, it would close the connection, for everything else too.
+            # The server would close the connection, which carries all other streams.
             del self._in_flight[self._count]
-            size = f"the request has {len(frame)} bytes; the server takes {self.limits.max_frame_bytes}"
-            call.failed(ClientError(size, "Send less text, or send it over REST."))
+            size = f"the request has {len(frame)} bytes; the server's limit is {self.limits.max_frame_bytes}"
+            request.on_error(ClientError(size, "Send less text, or send it over REST."))
         return None
 
-    def answered(self, identity: int, result: Any) -> Call | None:
-        """A request's result has come; which request it was."""
-        call = self._in_flight.pop(identity, None)
-        if call is not None:
-            call.answered(result)
-        return call
+    def resolve(self, identity: int, result: Any) -> Request | None:
+        """A successful response has come; returns its request."""
+        request = self._in_flight.pop(identity, None)
+        if request is not None:
+            request.on_result(result)
+        return request
 
-    def refused(self, identity: int | None, error: ErrorInfo) -> None:
-        """A request was answered with an error."""
-        call = self._in_flight.pop(identity, None) if identity is not None else None
-        if call is not None:
-            call.failed(Refused(error, repeated=call.sends > 1))
+    def reject(self, identity: int | None, error: ErrorInfo) -> None:
+        """An error response has come."""
+        request = self._in_flight.pop(identity, None) if identity is not None else None
+        if request is not None:
+            request.on_error(Refused(error, repeated=request.sends > 1))
 
     def take_back(self) -> None:
-        """The connection is lost: send again what was not answered, in the old order."""
+        """The connection is lost: queue the requests without a response again, in their order."""
         waiting = [*self._in_flight.values(), *self._outbox]
         self._in_flight.clear()
-        self._outbox = deque(call for call in waiting if not call.is_of_connection)
+        self._outbox = deque(request for request in waiting if not request.is_of_connection)
 
     def fail(self, error: ClientError) -> None:
-        """None of them can be answered."""
-        calls = [*self._in_flight.values(), *self._outbox]
-        self._in_flight = {number: call for number, call in self._in_flight.items() if call.is_of_connection}
+        """None of the requests can get a response any more."""
+        requests = [*self._in_flight.values(), *self._outbox]
+        self._in_flight = {number: request for number, request in self._in_flight.items() if request.is_of_connection}
         self._outbox.clear()
-        for call in calls:
-            if not call.is_of_connection:
-                call.failed(error)
+        for request in requests:
+            if not request.is_of_connection:
+                request.on_error(error)
 
-    def _next_call(self) -> Call | None:
+    def _next_request(self) -> Request | None:
         is_full = len(self._in_flight) >= self.limits.max_requests
-        for index, call in enumerate(self._outbox):
-            if not is_full or call.method in _CONTROL:
+        for index, request in enumerate(self._outbox):
+            if not is_full or request.method in _CONTROL:
                 del self._outbox[index]
-                return call
+                return request
         return None

@@ -1,4 +1,4 @@
-"""What a tool gives back, as the model is told it: text, JSON, or pictures and documents, which are uploaded."""
+"""Converts a function's return value into a tool result: text, JSON, or pictures and documents, which are uploaded."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from archer_ws.llm_gateway.content import FilePart, ImagePart, TextPart
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """A picture for the model: a path, bytes, or a file opened for reading bytes. Given back alone or in a list."""
+    """A picture for the model: a path, bytes, or a file opened for reading bytes. Returned alone or in a list."""
 
     source: Source
     detail: Literal["low", "high", "auto"] | None = None
@@ -21,7 +21,7 @@ class Image:
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """A document for the model, likewise; its name is the file's unless given."""
+    """A document for the model, likewise; `filename` is the file's own by default."""
 
     source: Source
     filename: str | None = None
@@ -31,12 +31,13 @@ _Part = Image | File | TextPart | ImagePart | FilePart
 
 
 async def content_of(value: Any, uploads: Uploads) -> str | list[dict[str, Any]]:
-    """A text as it is; parts, uploaded; and whatever else as JSON: dicts, lists, dataclasses, Pydantic models, None.
+    """The content of a tool result: a string unchanged, files as parts after their upload, anything else as JSON
+    (dicts, lists, dataclasses, Pydantic models, None).
 
     Raises:
-        ValueError: it can't be said as JSON.
+        ValueError: the value can't be written as JSON.
         OSError: a file can't be read.
-        ClientError: it can't be sent.
+        ClientError: a file can't be uploaded.
     """
     match value:
         case str():
@@ -48,7 +49,7 @@ async def content_of(value: Any, uploads: Uploads) -> str | list[dict[str, Any]]
     try:
         return to_json(value).decode()
     except PydanticSerializationError as error:
-        raise ValueError(f"what it gave can't be said as JSON: {error}") from None
+        raise ValueError(f"the return value can't be written as JSON: {error}") from None
 
 
 def _has_parts(values: Sequence[Any]) -> bool:

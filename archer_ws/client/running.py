@@ -1,30 +1,31 @@
-"""The calls of a stream that waits for their results, run here: approval, claim, run, answer (protocol section 23).
+"""Which of a stream's tool calls run in this client (protocol section 23).
 
-Owns which calls are run, each once, whatever is lost or told again, and when a run is broken off. A call is taken up
-once its stream's replay is read to its head: what is answered further on in it never begins. What a run does is
-call_run.py's.
+Owns which calls run (each once, whatever is lost or replayed) and when a run is cancelled. A call starts only after the
+replay of its stream's log is read to its head, so that a call whose result comes later in the replay never starts. The
+steps of a run are in call_run.py.
 """
 
 import asyncio
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from archer_ws.client.call_run import Approve, CallRun
-from archer_ws.client.events import Ended, StreamEvent, ToolCall, ToolResult, ToolUpdate
+from archer_ws.client.events import ControlEvent, Ended, StreamEvent, ToolCall, ToolResult, ToolUpdate, UnknownEvent
 from archer_ws.client.link import Link
 from archer_ws.client.tools import Tool
 from archer_ws.client.uploads import Uploads
 
-#: How long functions that were cancelled may hold up closing, in seconds.
+#: How long closing the client waits for cancelled functions to end, in seconds.
 CLOSE_LIMIT_S = 1.0
 
 
 class Running:
-    """All calls that one client runs, or has to answer.
+    """All calls that run in one client.
 
     Args:
-        link: what carries what is said of them.
-        uploads: what carries the files that they give.
+        link: sends their requests.
+        uploads: sends the files of their results.
     """
 
     def __init__(self, link: Link, uploads: Uploads) -> None:
@@ -34,7 +35,7 @@ class Running:
         self._ending: set[asyncio.Task[None]] = set()
 
     def take_up(self, call: ToolCall, tool: Tool[..., Any], approve: Approve | None) -> None:
-        """Run a call, or go on with it on this connection."""
+        """Start a call, or go on with it on this connection."""
         key = call.stream_id, call.call_id
         if key not in self._runs:
             self._runs[key] = CallRun(
@@ -43,26 +44,31 @@ class Running:
         self._runs[key].go_on()
 
     def update(self, update: ToolUpdate) -> None:
-        """A call has moved."""
+        """A call's state has changed."""
         run = self._runs.get((update.stream_id, update.call_id))
         if run is not None:
             run.updated(update)
 
+    def text_of(self, stream_id: str, call_id: str) -> str | None:
+        """The text of the tool result that was sent for a call; None where none was sent from here."""
+        run = self._runs.get((stream_id, call_id))
+        return run.text if run is not None else None
+
     def settle(self, stream_id: str, call_id: str) -> None:
-        """A call is answered, or its stream is over: break off what runs."""
+        """A call has its result, or its stream has ended: cancel its run."""
         run = self._runs.pop((stream_id, call_id), None)
         if run is not None:
             run.settle()
 
     async def aclose(self) -> None:
-        """Break off everything."""
+        """Cancel all runs."""
         for key in list(self._runs):
             self.settle(*key)
         if self._ending:
             await asyncio.wait(self._ending, timeout=CLOSE_LIMIT_S)
 
     def _break_off(self, task: asyncio.Task[None]) -> None:
-        """Cancel what runs; closing waits for its end."""
+        """Cancel a task; closing the client waits for its end."""
         if not task.done():
             task.cancel()
             self._ending.add(task)
@@ -70,12 +76,12 @@ class Running:
 
 
 class StreamCalls:
-    """The calls of one stream for which there are functions here.
+    """The calls of one stream whose functions are in this client.
 
     Args:
-        running: what runs them.
+        running: runs them.
         tools: the functions, by the names of their tools.
-        approve: who is asked where a call needs approval; None: whoever approves over the wire.
+        approve: asked where a call needs approval; None: the call waits for a `tool/approve` from any client.
     """
 
     def __init__(self, running: Running, tools: Mapping[str, Tool[..., Any]], approve: Approve | None) -> None:
@@ -83,15 +89,31 @@ class StreamCalls:
         self._tools = tools
         self._approve = approve
         self._open: dict[str, ToolCall] = {}
-        #: Those taken up on this connection.
+        #: The calls started, or gone on with, on this connection.
         self._taken_up: set[str] = set()
-        #: Up to here the log is a replay, and may have answers; None before anything is delivered.
+        #: Events up to this number are a replay, and results may be among them; None before the stream is attached.
         self._head: int | None = None
+        #: The results sent from here that are longer than their events, by call id: a replay needs them again.
+        self._long_results: dict[str, str] = {}
 
     def attached(self, head: int) -> None:
-        """Events follow, on a new connection perhaps; up to `head` they are a replay."""
+        """Events follow, maybe on a new connection; those up to `head` are a replay."""
         self._head = head
         self._taken_up.clear()
+
+    def completed(self, event: ControlEvent | UnknownEvent) -> ControlEvent | UnknownEvent:
+        """A shortened result with the text that was sent from here; any other event unchanged.
+
+        The event has the first 64 KiB of a result. Another client may have sent the one that the server accepted, so
+        the text that was sent from here counts only where it begins as the event does.
+        """
+        if not isinstance(event, ToolResult) or not event.truncated:
+            return event
+        sent = self._running.text_of(event.stream_id, event.call_id) or self._long_results.get(event.call_id)
+        if sent is None or not sent.startswith(event.content or ""):
+            return event
+        self._long_results[event.call_id] = sent
+        return replace(event, content=sent, truncated=None)
 
     def take(self, event: StreamEvent) -> None:
         """An event, in order."""
@@ -107,7 +129,7 @@ class StreamCalls:
                 self.over()
 
     def read_to(self, seq: int) -> None:
-        """The log is read up to here: take up what is open, if this is no replay any more."""
+        """The log is read up to this event: start the open calls, unless it is still a replay."""
         if self._head is None or seq < self._head:
             return
         for call_id, call in self._open.items():
@@ -116,11 +138,11 @@ class StreamCalls:
                 self._running.take_up(call, self._tools[call.name], self._approve)
 
     def reset(self) -> None:
-        """All calls are told anew."""
+        """All calls will come again."""
         self._open.clear()
 
     def over(self) -> None:
-        """The stream has ended, or is lost for good."""
+        """The stream has ended, or can't be continued."""
         for call in self._open.values():
             self._running.settle(call.stream_id, call.call_id)
         self._open.clear()

@@ -1,6 +1,6 @@
-"""What a stream has told so far: its text, its messages, where it stands, how it ended. Pure.
+"""A stream's state so far: its text, its messages, its status, its end. Pure.
 
-What waits to be read is unread.py's, the messages are fold.py's; in which order things come, stream.py's.
+Events that are not read yet are in unread.py, the messages in fold.py; stream.py owns the order of events.
 """
 
 from collections.abc import Mapping
@@ -16,10 +16,10 @@ from archer_ws.sessions.streams.events import ControlEvent
 
 
 class SoFar:
-    """A stream as far as it has come."""
+    """A stream's state so far."""
 
     def __init__(self) -> None:
-        #: How it ended; None before.
+        #: The last event; None before the end.
         self.ended: Ended | None = None
         self._status = "queued"
         self._unread = Unread()
@@ -27,31 +27,40 @@ class SoFar:
 
     @property
     def text(self) -> str:
-        """The last step's answer as far as it has come, read or not."""
+        """The text of the last step so far, read or not."""
         return self._unread.text("content")
 
     @property
     def reasoning(self) -> str:
-        """The model's reasoning in it, as far as it has come."""
+        """The model's visible reasoning in the last step so far."""
         return self._unread.text("reasoning")
 
     @property
     def tool_calls(self) -> list[ToolCall]:
-        """The last step's calls, in order; they come behind its text, and only where the model ended it well."""
+        """The last step's calls, in order. They come after its text, and only if the completion ended normally."""
         return self._fold.calls
 
     @property
     def messages(self) -> list[StreamMessage]:
-        """All messages that the stream has made so far, as its session keeps them: answers with their calls, results,
-        what was steered in, and the answer. Of a resumed stream those behind `after`; of a result that is longer than
-        its event tells, the first 64 KiB (`stream/get` has all of it).
+        """All messages that the stream has made so far, as its session stores them: completions with their calls, tool
+        results and steered messages. A resumed stream has only those after `after`.
+
+        A tool result is whole where its function ran in this client. Of one that ran elsewhere and is longer than
+        64 KiB, only the beginning is here: see `truncated_results`.
         """
         return self._fold.messages(self.text, self.reasoning, self.refusal)
 
     @property
+    def truncated_results(self) -> list[str]:
+        """The call ids of the tool results of which `messages` has only the first 64 KiB; `fetch_messages` on a
+        ChatStream reads them whole.
+        """
+        return list(self._fold.truncated)
+
+    @property
     def status(self) -> str:
-        """Where it stands: queued, running, waiting (for the results of calls) or cancelling; and once it has ended
-        completed, cancelled, incomplete or failed. A newer server may have others.
+        """Its status: queued, running, waiting (for tool results) or cancelling; once it has ended, completed,
+        cancelled, incomplete or failed. A newer server may have others.
         """
         if self.ended is not None:
             return self.ended.status
@@ -59,32 +68,32 @@ class SoFar:
 
     @property
     def steps(self) -> int:
-        """How many answers of the model it has begun."""
+        """How many steps have begun."""
         return max(self._fold.step, (self.ended.steps if self.ended is not None else None) or 1)
 
     @property
     def format_valid(self) -> bool | None:
-        """Whether the answer is what `response_format` asked for; None before the end, and where that is not known."""
+        """Whether the text follows the `response_format`; None before the end, and where that is not known."""
         return self.ended.format_valid if self.ended is not None else None
 
     @property
     def format_errors(self) -> list[FieldError]:
-        """What is wrong with the answer's form: where in it, and what."""
+        """Where and how the text breaks the `response_format`."""
         return (self.ended.format_errors if self.ended is not None else None) or []
 
     @property
     def refusal(self) -> Refusal | None:
-        """That the model declined to answer, once the stream has ended so."""
+        """The model's refusal to answer, where the stream ended with one."""
         return self.ended.refusal if self.ended is not None else None
 
     @property
     def message(self) -> ChatMessage:
-        """The answer as the next request has it in its messages, its calls included."""
-        # As the server told them: whether they may be sent back is the server's to say, which is asked next.
+        """The last completion with its calls, as a message for the next request."""
+        # The calls are sent back unchanged: the server checks them.
         return ChatMessage(role=MessageRole.ASSISTANT, content=self.text, tool_calls=self._fold.made_calls or None)
 
     def _reset(self) -> None:
-        """All texts, calls, results and steps come again."""
+        """Discard all texts, calls, results and steps: they come again."""
         self._unread.reset()
         self._fold = Fold()
 

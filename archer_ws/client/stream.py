@@ -1,7 +1,7 @@
-"""One answer as it comes: its events in order, its text, its end.
+"""One stream: its events in order, its text, its end.
 
-Owns the order: nothing lost, doubled or out of turn (protocol section 5). What this client does not know is kept as it
-came. What it has told so far is so_far.py's, the connection link.py's, and the calls that are run here running.py's.
+Owns the order of events: none lost, doubled or out of order (protocol section 5). Unknown events are passed on
+unchanged. The stream's state is in so_far.py, the connection in link.py, the calls that run here in running.py.
 """
 
 import asyncio
@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from archer_ws.client.asking import new_id, outcome_of, plain
+from archer_ws.client.asking import ask, new_id, outcome_of, plain
 from archer_ws.client.errors import (
     ClientClosed,
     ClientError,
@@ -30,35 +30,36 @@ from archer_ws.client.events import (
     parse_event,
 )
 from archer_ws.client.link import Link, Taken
-from archer_ws.client.requests import Call
+from archer_ws.client.requests import Request
 from archer_ws.client.running import StreamCalls
 from archer_ws.client.so_far import SoFar
 from archer_ws.llm_gateway.types import ChatMessage
+from archer_ws.sessions.models import StreamInfo, StreamMessage
 from archer_ws.sessions.streams.events import EVENTS
 
 _KNOWN_METHODS = frozenset(f"stream/{event.kind}" for event in EVENTS)
-#: So many gaps in a row are mended by asking again; then the server is at fault.
+#: After so many gaps in a row the stream fails: the server leaves out events even when they are requested again.
 GAPS_MAX = 3
 
 
 class ChatStream(SoFar):
-    """An answer; iterate it for its text, or `events()` for all that it tells. One reader at a time.
+    """One chat request with its events: iterate it for the text, or `events()` for every event. One reader at a time.
 
-    It is asked for when it is made, whether or not it is read. `async for` ends normally when the answer is completed
-    or cancelled. Leaving the loop early leaves the answer running (it may be read on later); used as an async context
-    manager, leaving the block before the end cancels it.
+    The request is sent when the stream is made, whether or not it is read. `async for` ends normally when the stream is
+    completed or cancelled. Leaving the loop early leaves the stream running, and it can be read on later. Used as an
+    async context manager, leaving the block before the end cancels it.
 
-    A stream that waits for the results of calls has several steps: answers of the model, with calls in all but the
-    last. `async for` gives the text of all as it comes, with an empty line where a further step begins to speak;
-    `text`, `reasoning`, `tool_calls` and `message` are of the last step alone, and `messages` has everything.
+    A stream that waits for tool results has several steps, with calls in all but the last. `async for` yields the text
+    of all steps as it comes, with an empty line between the texts of two steps. `text`, `reasoning`, `tool_calls` and
+    `message` are those of the last step; `messages` has all steps.
 
-    Where it ends with calls instead, `tool_calls` has what to run, and `message` is what goes before the results in the
-    next request.
+    A stream that ends with calls has in `tool_calls` what to run. The next request then has `message`, followed by the
+    tool results.
 
     Raises, while it is read:
-        StreamFailed, StreamIncomplete, StreamForgotten: it came to no good end; `text` is what came.
-        Refused: the server does not accept the request.
-        Unreachable, ClosedByServer, NotArcher, ClientClosed: there is no connection any more.
+        StreamFailed, StreamIncomplete, StreamForgotten: the stream failed or stopped early; `text` is what came.
+        Refused: the server did not accept the request.
+        Unreachable, ClosedByServer, NotArcher, ClientClosed: the connection is lost for good.
     """
 
     def __init__(
@@ -71,23 +72,23 @@ class ChatStream(SoFar):
     ) -> None:
         super().__init__()
         self.stream_id = stream_id
-        #: The last event seen, to `resume` after it.
+        #: The number of the last event that came, to `resume` after it.
         self.last_seq = after
         self._link = link
         self._request = request
         self._is_attached = False
         self._gaps = 0
         self._failure: ClientError | None = None
-        #: Those that are run here.
+        #: The calls that run here.
         self._calls = calls
-        #: For who reads the text alone: whether a step has said something, and whether a further one has begun.
+        #: For `async for`: whether a step has had text, and whether another has begun since.
         self._has_spoken = self._is_next_step = False
         self._arrived = asyncio.Event()
-        #: While the request is not known whole.
+        #: Uploads the files of the request; None once it is complete.
         self._preparing: asyncio.Task[None] | None = None
 
     def open_with(self, request: Coroutine[Any, Any, Mapping[str, Any]]) -> "asyncio.Task[None]":
-        """Ask as soon as the request is known; the caller cancels the task when the client is closed."""
+        """Send the request once it is complete. The caller cancels the task when the client is closed."""
         self._preparing = asyncio.create_task(self._prepare(request), name=f"archer-preparing {self.stream_id}")
         return self._preparing
 
@@ -107,7 +108,7 @@ class ChatStream(SoFar):
             self._preparing = None
 
     def _cancel_unsent(self) -> bool:
-        """End it here, where the server has not heard of it."""
+        """End the stream here if its request was not sent yet; whether that was so."""
         if self._preparing is None:
             return False
         self._take_event(
@@ -118,13 +119,13 @@ class ChatStream(SoFar):
         return True
 
     async def cancel(self) -> str:
-        """End the generation; the stream still comes to its end, with the text so far.
+        """Cancel the generation. The stream still gets its last event, and retains the text so far.
 
         Returns:
-            What the server found: cancelling, already_ended or not_found.
+            The outcome: cancelling, already_ended or not_found.
 
         Raises:
-            ClientError: the server could not be told.
+            ClientError: the request could not be sent.
         """
         if self._cancel_unsent():
             return "cancelling"
@@ -137,18 +138,18 @@ class ChatStream(SoFar):
         *,
         message_id: str | None = None,
     ) -> str:
-        """Put a user's message into the running stream: the model is told it in the next step, which comes for it.
+        """Send the model a user's message while it works. It gets the message in the next step.
 
         Args:
             message: its text, its parts, or the message.
-            message_id: its id, which makes repeating it harmless; where not given, the message's, or minted.
+            message_id: its id, which makes repeating the request harmless; by default the message's own, or a new one.
 
         Returns:
-            What the server says: accepted, too_late (no further step comes), already_ended or not_found; a newer one
-            may say others. What no step came for in spite of that stands in the end's `unsteered`.
+            The outcome: accepted, too_late (there is no next step), already_ended or not_found; a newer server may
+            have others. If the stream ends before the next step after all, the message is in the end's `unsteered`.
 
         Raises:
-            ClientError: the server could not be told.
+            ClientError: the request could not be sent.
         """
         said = plain(message) if isinstance(message, BaseModel | Mapping) else {"content": message}
         told = {name: said[name] for name in ("message_id", "content", "parts") if name in said}
@@ -156,6 +157,22 @@ class ChatStream(SoFar):
         if message_id is not None:
             params["message_id"] = message_id
         return outcome_of(await self._link.request("stream/steer", params))
+
+    async def fetch_messages(self) -> list[StreamMessage]:
+        """All messages that the stream has made so far, read from the server: every tool result is whole.
+
+        Raises:
+            Refused: `stream_not_found`, where the server no longer has the stream.
+            ClientError: there is no connection.
+        """
+        params: dict[str, Any] = {"stream_id": self.stream_id, "messages": True}
+        messages: list[StreamMessage] = []
+        while True:
+            page = await ask(self._link, "stream/get", params, StreamInfo)
+            messages += page.messages or ()
+            if page.next_cursor is None:
+                return messages
+            params["cursor"] = page.next_cursor
 
     def __aiter__(self) -> "ChatStream":
         return self
@@ -172,7 +189,7 @@ class ChatStream(SoFar):
         raise StopAsyncIteration
 
     def events(self) -> AsyncIterator[StreamEvent]:
-        """All that the stream tells; a failed answer's `Ended` has its error, which is not raised."""
+        """All events of the stream. The error of a failed stream is in its `Ended`, and is not raised."""
         return _Events(self)
 
     async def __aenter__(self) -> "ChatStream":
@@ -180,12 +197,12 @@ class ChatStream(SoFar):
 
     async def __aexit__(self, *_: object) -> None:
         if self.ended is None and self._failure is None and not self._cancel_unsent():
-            # Nobody waits for the answer: the client's closing sees to it that this is sent.
+            # Nothing waits for the response: closing the client sends what is queued.
             told = {"stream_id": self.stream_id}
-            self._link.put(Call("stream/cancel", told, lambda _: None, lambda _: None))
+            self._link.put(Request("stream/cancel", told, lambda _: None, lambda _: None))
 
     async def _next(self) -> StreamEvent | None:
-        """The next event, None behind the last."""
+        """The next event; None after the last."""
         while not self._unread:
             if self._failure is not None:
                 raise self._failure
@@ -199,18 +216,18 @@ class ChatStream(SoFar):
         assert self.ended is not None
         error = self.ended.error
         if self.ended.status == "incomplete":
-            raise StreamIncomplete(self.stream_id, self.text, error, "the answer is incomplete")
+            raise StreamIncomplete(self.stream_id, self.text, error, "the stream is incomplete")
         if self.ended.status == "failed" or (error is not None and self.ended.status != "cancelled"):
-            raise StreamFailed(self.stream_id, self.text, error, "the answer failed")
+            raise StreamFailed(self.stream_id, self.text, error, "the stream failed")
 
     def attaching(self) -> tuple[str, Mapping[str, Any]]:
-        """The request itself until it was accepted (its id makes repeating it harmless), then a subscription."""
+        """The request itself until it is accepted (its id makes repeating it harmless), then a subscription."""
         if self._request is not None:
             return "chat/send", self._request
         return "stream/subscribe", {"stream_id": self.stream_id, "after": self.last_seq}
 
     def attached(self, result: Any = None) -> None:
-        """Events follow."""
+        """The server accepted the request or the subscription; events follow."""
         accepted = result if isinstance(result, dict) else {}
         head, status = accepted.get("head_seq"), accepted.get("status")
         self._request = None
@@ -222,28 +239,30 @@ class ChatStream(SoFar):
             self._calls.read_to(self.last_seq)
 
     def detached(self) -> None:
-        """What comes until it is attached anew belongs to an older attachment."""
+        """The connection is lost: ignore events until the stream is attached again."""
         self._is_attached = False
 
     def fail(self, error: ClientError) -> None:
-        """Raise this once the text that came has been read."""
+        """The stream can't go on: raise this error once the events that came are read."""
         if isinstance(error, Refused) and error.kind == "stream_not_found":
             error = StreamForgotten(self.stream_id, self.text, error.info, "")
         if self._calls is not None and not isinstance(error, Unreachable):
-            # Without a connection they run on: who resumes the stream finds them.
+            # Without a connection the calls run on: a `resume` of the stream goes on with them.
             self._calls.over()
         self._failure = error
         self._arrived.set()
 
     def take(self, method: str, params: Mapping[str, Any]) -> Taken:
-        """A notification about it: an event of its log, whatever its method, where it has a number (protocol 5.6)."""
+        """A notification of this stream; one with a number is an event of its log, known or not (protocol 5.6)."""
         if not self._is_attached:
             return "taken"
         numbers = numbers_of(params)
         if numbers is None:
             if method not in _KNOWN_METHODS:
                 return "taken"
-            raise NotArcher("the server sent an event without its number", "Is it an Archer server of this age?")
+            raise NotArcher(
+                "the server sent an event without its number", "Check that it is an Archer server of this version."
+            )
         first, seq = numbers
         is_reset = method == "stream/delta" and params.get("reset") is True
         if first != self.last_seq + 1 and not is_reset:
@@ -258,6 +277,8 @@ class ChatStream(SoFar):
             self._take_delta(params)
         else:
             event = parse_event(method, params)
+            if self._calls is not None:
+                event = self._calls.completed(event)
             self._take_event(event)
             if self._calls is not None:
                 self._calls.take(event)
@@ -270,13 +291,13 @@ class ChatStream(SoFar):
         self._gaps += 1
         self._is_attached = False
         if self._gaps > GAPS_MAX:
-            self.fail(NotArcher(f"the server leaves out events of stream {self.stream_id}", "Look into its log."))
+            self.fail(NotArcher(f"the server leaves out events of stream {self.stream_id}", "See the server's log."))
             return "over"
         return "gap"
 
 
 class _Events:
-    """A stream's events; abandoning it needs no closing."""
+    """An iterator over a stream's events; it needs no closing."""
 
     def __init__(self, stream: ChatStream) -> None:
         self._stream = stream

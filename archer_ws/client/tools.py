@@ -1,10 +1,10 @@
-"""Functions that a model may call: what it is told of them, and whether what it says fits them. Pure.
+"""Functions that a model may call: their declarations, and the reading of a call's arguments. Pure.
 
     @tool(needs_approval=True)
     def delete_file(path: Annotated[str, Field(description="Below the project's folder.")]) -> str: ...
 
 The name, the description and the JSON Schema of the arguments come from the function: its signature and types, and its
-docstring, whose `Args:` section describes them. When a call is run, and what is answered, is running.py's.
+docstring, whose `Args:` section describes them. running.py decides when a call runs.
 """
 
 import inspect
@@ -25,33 +25,33 @@ from archer_ws.llm_gateway.tools import Tool as Declaration
 _Params = ParamSpec("_Params")
 _Result = TypeVar("_Result")
 
-#: Sections of a docstring that say nothing to who calls the function by its schema.
+#: Sections of a docstring that are left out of the description, because the model does not need them.
 _LEFT_OUT = frozenset({"Returns", "Return", "Yields", "Raises"})
 _ARGUMENTS = frozenset({"Args", "Arguments", "Parameters"})
-_ADVICE = "Take what JSON has, a dataclass or a Pydantic model."
+_ADVICE = "Use types that JSON has, dataclasses or Pydantic models."
 _HEADER = re.compile(r"([A-Z][a-z]+):\s*")
 _ARGUMENT = re.compile(r"\s*(\w+)\s*(?:\([^)]*\))?\s*:\s*(.*)")
 
 
 class WrongArguments(Exception):
-    """What a model gave does not fit the function; the message is for the model."""
+    """A call's arguments do not match the function's parameters; the message is for the model."""
 
 
 class Tool(Generic[_Params, _Result]):
-    """A function that a model may call; it can still be called as before.
+    """A function that a model may call. Programs can call it as before.
 
     Args:
         function: async or not; one that is not runs in a thread of its own. A parameter of the type `ToolCall` gets the
-            call (whose `call_id` tells repeated calls apart), and the model is not told of it.
+            call (its `call_id` is an idempotency key), and is not part of the schema for the model.
         name: by default the function's.
         description: for the model; by default the docstring.
         needs_approval: whether a person must agree before it runs.
-        idempotent: whether running it twice does no harm: where a runner is lost, another may run the call again.
-        strict: whether arguments must match the schema, where the provider can.
-        timeout_s: how long it may run, in seconds; past that it is cancelled, and the model is told.
+        idempotent: whether running it twice is harmless: if a client is lost while it runs the call, another runs it.
+        strict: whether arguments must match the schema, where the provider supports that.
+        timeout_s: how long it may run, in seconds; then it is cancelled, and the model gets an error.
 
     Raises:
-        ClientError: no tool can be made of it.
+        ClientError: the function can't be a tool.
     """
 
     def __init__(
@@ -85,7 +85,7 @@ class Tool(Generic[_Params, _Result]):
         return self.function(*args, **kwargs)
 
     def with_approval(self) -> "Tool[_Params, _Result]":
-        """The same, to be run only after a person has agreed."""
+        """The same tool, with `needs_approval`."""
         return Tool(
             self.function,
             name=self.name,
@@ -98,7 +98,7 @@ class Tool(Generic[_Params, _Result]):
 
     @property
     def declaration(self) -> dict[str, Any]:
-        """What the server and the model are told of it."""
+        """The tool's declaration for the server and the model."""
         told = {
             "name": self.name,
             "description": self.description or None,
@@ -110,15 +110,15 @@ class Tool(Generic[_Params, _Result]):
         return {name: value for name, value in told.items() if value is not None}
 
     async def run(self, call: ToolCall) -> Any:
-        """What the function gives for a call; whatever it raises is raised.
+        """Run a call and return the function's result; what the function raises is raised.
 
         Raises:
-            WrongArguments: the call's arguments don't fit it; it was not called.
+            WrongArguments: the call's arguments don't match the parameters; the function was not called.
         """
         return await called(self.function, **self._arguments.read(call))
 
 
-#: What a request may offer: functions that are run here, and declarations of tools that others run.
+#: What a request may offer: functions, which run here, and declarations of tools that run elsewhere.
 Offered: TypeAlias = Callable[..., Any] | Tool[..., Any] | Declaration | Mapping[str, Any]
 
 
@@ -144,10 +144,10 @@ def tool(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
 
 
 def offer(tools: Sequence[Offered]) -> tuple[list[dict[str, Any]], dict[str, Tool[..., Any]]]:
-    """What a request says of its tools, and those that are run here, by their names.
+    """The declarations for a request, and the tools that run here, by their names.
 
     Raises:
-        ClientError: one can't be a tool, or two have one name.
+        ClientError: one can't be a tool, or two have the same name.
     """
     declarations: list[dict[str, Any]] = []
     handlers: dict[str, Tool[..., Any]] = {}
@@ -161,7 +161,8 @@ def offer(tools: Sequence[Offered]) -> tuple[list[dict[str, Any]], dict[str, Too
                 handler = each if isinstance(each, Tool) else Tool(each)
                 if handler.name in handlers:
                     raise ClientError(
-                        f"two tools have the name {handler.name}", "Give one of them another: Tool(function, name=…)."
+                        f"two tools have the name {handler.name}",
+                        "Give one of them another name: Tool(function, name=…).",
                     )
                 handlers[handler.name] = handler
                 declarations.append(handler.declaration)
@@ -169,7 +170,7 @@ def offer(tools: Sequence[Offered]) -> tuple[list[dict[str, Any]], dict[str, Too
 
 
 class _Schema(GenerateJsonSchema):
-    """Without titles, which only say the names again; a default that is no JSON is the function's alone."""
+    """A schema without titles, which only repeat the names, and without defaults that are not JSON."""
 
     ignored_warning_kinds: set[JsonSchemaWarningKind] = {  # noqa: RUF012 - as its base has it
         "skipped-choice",
@@ -181,7 +182,7 @@ class _Schema(GenerateJsonSchema):
 
 
 class _Arguments:
-    """A function's parameters, as a model is told of them and as it gives them."""
+    """A function's parameters: their schema for the model, and the reading of a call's arguments."""
 
     def __init__(self, tool_name: str, function: Callable[..., Any], described: Mapping[str, str]) -> None:
         self._tool_name = tool_name
@@ -192,7 +193,7 @@ class _Arguments:
             if parameter.annotation is ToolCall:
                 self._call_parameter = parameter.name
                 continue
-            # Names of ours: a parameter may be called as a method of models is.
+            # Neutral field names: a parameter may have the name of one of the model class's methods.
             field = f"argument_{len(fields)}"
             self._names[field] = parameter.name
             default = ... if parameter.default is parameter.empty else parameter.default
@@ -201,11 +202,11 @@ class _Arguments:
             self._model: type[BaseModel] = create_model("Arguments", __config__=ConfigDict(extra="forbid"), **fields)
             self.schema = self._model.model_json_schema(schema_generator=_Schema)
         except PydanticUserError as error:
-            raise ClientError(f"what {tool_name} takes can't be described: {error.message}", _ADVICE) from error
+            raise ClientError(f"the parameters of {tool_name} have no JSON Schema: {error.message}", _ADVICE) from error
         self.schema.pop("title", None)
 
     def read(self, call: ToolCall) -> dict[str, Any]:
-        """The arguments of a call, as the function takes them."""
+        """The arguments of a call, as the function's keyword arguments."""
         try:
             read = self._model.model_validate_json(call.arguments or "{}")
         except ValidationError as error:
@@ -225,19 +226,19 @@ def _parameters(tool_name: str, function: Callable[..., Any]) -> list[inspect.Pa
         parameters = list(inspect.signature(function, eval_str=True).parameters.values())
     except (TypeError, ValueError, NameError) as error:
         raise ClientError(
-            f"what {tool_name} takes can't be found out: {error}",
-            "Its types must be names that its module knows; what has no signature needs a function around it.",
+            f"the parameters of {tool_name} can't be read: {error}",
+            "Its module must know the names in its annotations. Wrap a callable without a signature in a function.",
         ) from error
     for parameter in parameters:
         if parameter.kind not in {parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY}:
             raise ClientError(
-                f"{parameter} of {tool_name} can't be given by name", "Name each parameter: a model gives an object."
+                f"{parameter} of {tool_name} can't be passed by name", "Name each parameter: a model passes an object."
             )
     return parameters
 
 
 def _annotation(tool_name: str, parameter: inspect.Parameter, description: str | None) -> Any:
-    """The parameter's type with its name for the model, and the description where it has none itself."""
+    """The parameter's type, annotated with its name and, unless it has its own, its description."""
     given = Any if parameter.annotation is parameter.empty else parameter.annotation
     own = [each for each in (*_metadata(given), parameter.default) if isinstance(each, FieldInfo)]
     is_described = any(each.description for each in own)
@@ -258,7 +259,7 @@ def _metadata(annotation: Any) -> Sequence[Any]:
 
 
 def _described(docstring: str) -> tuple[str, dict[str, str]]:
-    """What a docstring says of the function, and of each argument."""
+    """The description of the function in a docstring, and those of its arguments."""
     description: list[str] = []
     of_arguments: list[str] = []
     section = ""
@@ -277,7 +278,7 @@ def _described(docstring: str) -> tuple[str, dict[str, str]]:
 
 
 def _arguments_described(lines: Sequence[str]) -> dict[str, str]:
-    """An `Args:` section: a name and a colon begin each, and what is indented further goes on with it."""
+    """The entries of an `Args:` section: each begins with a name and a colon; further indented lines continue it."""
     described: dict[str, str] = {}
     indents = [len(line) - len(line.lstrip()) for line in lines if line.strip()]
     last = None

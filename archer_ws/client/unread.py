@@ -1,6 +1,6 @@
-"""What has come of a stream: the texts of its step, and what was not read yet. Pure.
+"""The texts of a stream's current step, and its events that are not read yet. Pure.
 
-Adjacent pieces are merged, so a slow reader costs no more memory than the text.
+Adjacent pieces of text are merged, so that a slow reader costs no more memory than the text.
 """
 
 import io
@@ -22,7 +22,7 @@ from archer_ws.client.events import (
 
 
 class _Text:
-    """All text of one kind, or all arguments of one call, and how much of it was read."""
+    """All text of one kind, or all arguments of one call, and how many characters of it are read."""
 
     def __init__(self) -> None:
         self._buffer = io.StringIO()
@@ -43,7 +43,7 @@ class _Text:
 
 @dataclass
 class _Piece:
-    """Text that has come and was not read: so many characters of its kind or call."""
+    """Text that is not read yet: the next `length` characters of its kind or call."""
 
     kind: TextOf
     text: _Text
@@ -52,7 +52,7 @@ class _Piece:
 
 
 class Unread:
-    """A stream's events between their coming and their reading."""
+    """A stream's events from their arrival until they are read."""
 
     def __init__(self) -> None:
         self._texts: defaultdict[TextOf, _Text] = defaultdict(_Text)
@@ -66,11 +66,11 @@ class Unread:
         return self._texts[kind].whole()
 
     def add(self, event: StreamEvent) -> None:
-        """An event that is no known text."""
+        """Add an event that is not a known kind of text."""
         self._waiting.append(event)
 
     def add_text(self, kind: TextOf, text: str) -> None:
-        """A piece of text."""
+        """Add a piece of text."""
         whole = self._texts[kind]
         whole.append(text)
         last = self._waiting[-1] if self._waiting else None
@@ -81,17 +81,17 @@ class Unread:
             self._waiting.append(_Piece(kind, whole, len(text)))
 
     def begin_step(self) -> None:
-        """The texts of the step before are whole."""
+        """A new step begins, with new texts."""
         self._texts = defaultdict(_Text)
 
     def reset(self) -> None:
-        """All texts, calls, results and steps come again: discard them."""
+        """Discard all texts, calls, results and steps: they come again."""
         self.begin_step()
         self._waiting = deque(event for event in self._waiting if not _comes_again(event))
         self._waiting.append(_Piece("content", self._texts["content"], 0, reset=True))
 
     def next(self) -> StreamEvent:
-        """What is read next."""
+        """Remove and return the next event."""
         first = self._waiting.popleft()
         if not isinstance(first, _Piece):
             return first
@@ -102,12 +102,12 @@ class Unread:
 
 
 def _can_become(piece: _Piece, kind: TextOf) -> bool:
-    """Whether a piece that only says `reset` can say it with this text: arguments have no place for that."""
+    """Whether a piece that is only a `reset` can carry this text, too; an ArgumentsDelta has no `reset`."""
     return piece.length == 0 and not isinstance(kind, CallName)
 
 
 def _comes_again(event: _Piece | StreamEvent) -> bool:
-    """Whether a reset discards it."""
+    """Whether a reset discards this event."""
     if isinstance(event, UnknownEvent):
         return event.method == "stream/delta"
     return isinstance(event, _Piece | ToolCall | ToolUpdate | ToolResult | Step)

@@ -1,6 +1,6 @@
-"""Pictures and documents on their way to the server: over HTTP, beside the socket, so that no cancel waits behind them.
+"""Uploads pictures and documents over HTTP and not over the socket, so that no cancel has to wait behind them.
 
-An upload may be repeated without harm: the server names a file by its content (protocol section 20).
+Repeating an upload is harmless: a file's id depends on its content only (protocol section 20).
 """
 
 import asyncio
@@ -25,18 +25,18 @@ if TYPE_CHECKING:
 #: A path, the bytes themselves, or a file opened for reading them.
 Source: TypeAlias = "str | PathLike[str] | bytes | BinaryIO"
 
-#: So much is read and sent at a time, in bytes.
+#: How much is read and sent at a time, in bytes.
 _PIECE_BYTES = 256 * 1024
-#: How long a connection, a piece, or the server's answer may take, in seconds.
+#: How long a connection, a piece, or the server's response may take, in seconds.
 _LIMIT_S = 60.0
-#: Half of the frame that every server takes (protocol section 2): the text needs room, too.
+#: Half of the frame that every server accepts (protocol section 2): the text needs room, too.
 _INLINE_CHARS_MAX = 512 * 1024
 _UNKNOWN_TYPE = "application/octet-stream"
 
 
 @dataclass(frozen=True, slots=True)
 class UploadProgress:
-    """How far an upload is: bytes sent of all, of the file with that name ("" where it has none)."""
+    """The progress of an upload: how many of the file's bytes are sent. `filename` is "" where it has no name."""
 
     filename: str
     sent_bytes: int
@@ -47,7 +47,7 @@ OnProgress = Callable[[UploadProgress], None]
 
 
 class UploadedFile(BaseModel):
-    """A file that the server keeps; parts of messages name it by its `file_id`."""
+    """A file that the server stores; parts of messages name it by its `file_id`."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -60,9 +60,9 @@ class Uploads:
     """Sends files to one server.
 
     Args:
-        address: where it is.
-        token: the credential, where it needs one.
-        give_up_after_s: how long a server that is not there, or has no room now, is tried again, in seconds.
+        address: the server's address.
+        token: the credential, where the server needs one.
+        give_up_after_s: how long to retry while the server is not there or has no room, in seconds.
     """
 
     def __init__(self, address: Address, token: str | None, give_up_after_s: float) -> None:
@@ -73,11 +73,11 @@ class Uploads:
     async def send(
         self, source: Source, *, media_type: str | None = None, on_progress: OnProgress | None = None
     ) -> UploadedFile:
-        """The file as the server keeps it.
+        """Upload a file; the file as the server stores it.
 
         Args:
             source: what to send.
-            media_type: what it is; by its name where not given, and where it has none by its first bytes.
+            media_type: its media type; by default guessed from the name, or else from the first bytes.
             on_progress: called for each piece; it must not block or raise.
 
         Raises:
@@ -103,7 +103,7 @@ class Uploads:
             await asyncio.sleep(wait_s)
 
     async def _try(self, content: "_Content", media_type: str, on_progress: OnProgress) -> UploadedFile:
-        import httpx  # Most programs send no files, and it takes a tenth of a second.
+        import httpx  # Imported late: it takes a tenth of a second, and most programs send no files.
 
         headers = {"Content-Type": media_type, "Content-Length": str(content.size)}
         if self._token is not None:
@@ -118,7 +118,7 @@ class Uploads:
             what, cause = content.filename or "the file", str(error) or type(error).__name__
             raise Unreachable(
                 f"{what} could not be sent to {self._address.url}: {cause}",
-                "Is the server there? It may be sent again without harm.",
+                "Check that the server is running. Sending the file again is harmless.",
             ) from error
         return self._result(response)
 
@@ -133,13 +133,13 @@ class Uploads:
         except (ValueError, ValidationError, LookupError, TypeError):
             pass
         raise NotArcher(
-            f"{self._address.url} answered {response.status_code} to a file, and not as an Archer server does",
-            "Is it an Archer server of this age?",
+            f"{self._address.url} responded to an upload with {response.status_code}, unlike an Archer server",
+            "Check that it is an Archer server of this version.",
         )
 
 
 def _wait_s(error: ClientError, backoff: Backoff) -> float | None:
-    """How long to wait before trying once more; None where that makes no sense."""
+    """How long to wait before the next attempt, in seconds; None where another attempt can't succeed."""
     if not isinstance(error, Refused):
         return backoff.next_s()
     if not error.info.retryable:
@@ -149,7 +149,7 @@ def _wait_s(error: ClientError, backoff: Backoff) -> float | None:
 
 
 class _Content:
-    """Something to send, from its first byte as often as needed."""
+    """The content of a file, which can be read from its first byte as often as needed."""
 
     def __init__(self, data: bytes | BinaryIO, size: int, filename: str, *, is_ours: bool = False) -> None:
         self.size = size
@@ -160,7 +160,7 @@ class _Content:
 
     @classmethod
     def of(cls, source: Source) -> "_Content":
-        """Open it."""
+        """Open a source."""
         if isinstance(source, bytes | bytearray | memoryview):
             return cls(bytes(source), len(source), "")
         if isinstance(source, str | PathLike):
@@ -173,16 +173,16 @@ class _Content:
 
     @property
     def media_type(self) -> str:
-        """What its name says it is."""
+        """The media type, guessed from the name."""
         return mimetypes.guess_type(self.filename)[0] or _UNKNOWN_TYPE
 
     async def pieces(self, on_progress: OnProgress) -> AsyncIterator[bytes]:
-        """All of it, from the beginning."""
+        """All of the content, from the beginning."""
         sent = 0
         while sent < self.size:
             piece = await asyncio.to_thread(self._read, sent, min(_PIECE_BYTES, self.size - sent))
             if not piece:
-                return  # It has become shorter: the request breaks off, and nothing half is kept.
+                return  # The file has become shorter: the request breaks off, and the server stores nothing.
             yield piece
             sent += len(piece)
             on_progress(UploadProgress(self.filename, sent, self.size))
@@ -194,13 +194,13 @@ class _Content:
         return self._data.read(length)
 
     def close(self) -> None:
-        """Close what was opened here."""
+        """Close the file, if it was opened here."""
         if self._is_ours and not isinstance(self._data, bytes):
             self._data.close()
 
 
 def filename_of(source: Source) -> str:
-    """The name of what is sent, without its folder; "" where it has none."""
+    """The file's name without its folder; "" where it has none."""
     name = source if isinstance(source, str | PathLike) else getattr(source, "name", "")
     return Path(name).name if isinstance(name, str | PathLike) else ""
 
@@ -212,11 +212,11 @@ async def with_uploads(
     files: Sequence[Source],
     on_progress: OnProgress | None,
 ) -> Mapping[str, Any]:
-    """The request with its files sent, in order, and named by parts of the last message.
+    """Upload a request's files in order, and name them in parts of its last message.
 
     Raises:
-        OSError: one can't be read.
-        ClientError: one can't be sent.
+        OSError: a file can't be read.
+        ClientError: a file can't be uploaded.
     """
     messages = [await _without_data(uploads, message, on_progress) for message in request["messages"]]
     sent_images = [await uploads.send(image, on_progress=on_progress) for image in images]
@@ -229,21 +229,21 @@ async def with_uploads(
 
 
 def has_large_data(messages: Sequence[Mapping[str, Any]]) -> bool:
-    """Whether the messages hold more base64 than may go over the socket with them."""
+    """Whether the messages contain more base64 than should go over the socket."""
     return sum(len(part["url"]) for message in messages for part in _data_in(message)) > _INLINE_CHARS_MAX
 
 
 async def _without_data(
     uploads: Uploads, message: Mapping[str, Any], on_progress: OnProgress | None
 ) -> Mapping[str, Any]:
-    """The message with files in place of what it holds as base64."""
+    """Upload the base64 data in a message, and name the files in its place."""
     named: dict[int, dict[str, Any]] = {}
     for part in _data_in(message):
         head, _, data = part["url"].partition(",")
         try:
             content = await asyncio.to_thread(b64decode, data, validate=True)
         except ValueError:
-            continue  # The server says what is wrong with it, and where.
+            continue  # The server will say what is wrong with it, and where.
         media_type = head[len("data:") :].partition(";")[0]
         file = await uploads.send(content, media_type=media_type or None, on_progress=on_progress)
         kept = {name: value for name, value in part.items() if name != "url"}
@@ -254,7 +254,7 @@ async def _without_data(
 
 
 def _data_in(message: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """The parts of a message that hold base64."""
+    """The parts of a message that contain base64 data."""
     content = message.get("content")
     parts = content if isinstance(content, list | tuple) else ()
     return [
@@ -265,7 +265,7 @@ def _data_in(message: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 
 
 def _with_parts(messages: Sequence[Mapping[str, Any]], parts: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """The messages, with parts behind what the last one says."""
+    """The messages, with these parts appended to the last one."""
     *before, last = messages
     content = last.get("content") or []
     said = [{"type": "text", "text": content}] if isinstance(content, str) else list(content)

@@ -1,7 +1,7 @@
-"""Watching conversations over as many connections as it takes: what changed while there was none is told, too.
+"""Watching conversations over as many connections as it takes, changes made during a disconnection included.
 
-Behind each connection the conversations are listed anew, and what the list says is told where it differs from what is
-known. Owns no task: the link calls, and the reader of a watch takes what there is.
+After each connect the conversations are listed again, and every difference from the known states is reported. Owns no
+task: the link calls in, and the reader of a watch takes the changes that are there.
 """
 
 import asyncio
@@ -11,46 +11,46 @@ from typing import Any, Protocol
 from pydantic import ValidationError
 
 from archer_ws.client.errors import ClientError, NotArcher, Refused
-from archer_ws.client.requests import Call
+from archer_ws.client.requests import Request
 from archer_ws.core.clock import utc_now
 from archer_ws.sessions.models import Session, SessionChanged, SessionPage
 
-#: The most items that a page may have (protocol section 10).
+#: The limit of items in a page (protocol section 10).
 _PAGE = 200
-#: After so long what the server could not do is asked for again, where it does not say when.
+#: How long to wait before a refused request is repeated, where the server names no time, in milliseconds.
 _RETRY_MS = 1000
 
 
 class Requester(Protocol):
     """The link, as far as a watch needs it."""
 
-    def put(self, call: Call) -> None:
-        """Have a request sent."""
+    def put(self, request: Request) -> None:
+        """Queue a request."""
 
     def leave(self, watch: "SessionWatch") -> None:
-        """Tell the watch nothing more."""
+        """Stop reporting to the watch."""
 
     def watch_again(self, watch: "SessionWatch") -> None:
-        """Ask the server once more to tell it."""
+        """Ask the server again to report to the watch."""
 
 
 class SessionWatch:
-    """Conversations as they change: `async for change in watch`, best within `async with` or with `aclose` behind it.
+    """Changes of conversations: `async for change in watch`, within `async with`, or followed by `aclose`.
 
-    It begins when it is made: what a list shows that is asked for afterwards is older than what comes here. Each change
-    is how a conversation is by now; whoever reads slowly misses states in between, never the last. It survives lost
-    connections, and raises ClientError where there is none any more.
+    Watching begins when the watch is made: a list that is requested afterwards is not newer than what comes here. Each
+    change is a conversation's current state; a slow reader misses states in between, but never the last. A watch
+    survives lost connections, and raises ClientError once the client gives up.
     """
 
     def __init__(self, link: Requester, session_id: str | None) -> None:
         self.session_id = session_id
         self._link = link
         self._known: dict[str, SessionChanged] = {}
-        #: What was told since the list began that is being read: it is newer than the list.
+        #: Conversations reported since the current list was requested: these reports are newer than the list.
         self._heard: set[str] = set()
         self._listed: dict[str, SessionChanged] = {}
         self._is_attached = False
-        #: Whether the list that is being read is only what the watch begins with.
+        #: Whether the current list only sets the initial states, and none of it is reported.
         self._is_first_list = True
         self._waiting: dict[str, SessionChanged] = {}
         self._more = asyncio.Event()
@@ -67,10 +67,10 @@ class SessionWatch:
         return self
 
     async def __anext__(self) -> SessionChanged:
-        """The next conversation that has changed, as it is by now.
+        """The next conversation that has changed, in its current state.
 
         Raises:
-            ClientError: it can't be watched (any more).
+            ClientError: the conversation can't be watched, or no longer.
         """
         while not self._waiting:
             if self._failure is not None:
@@ -82,7 +82,7 @@ class SessionWatch:
         return self._waiting.pop(next(iter(self._waiting)))
 
     async def aclose(self) -> None:
-        """Watch no more; a loop over it ends. Harmless to repeat."""
+        """Stop watching; a loop over the watch ends. Harmless to repeat."""
         if not self._is_left:
             self._is_left = True
             self._waiting.clear()
@@ -90,14 +90,14 @@ class SessionWatch:
             self._link.leave(self)
 
     def wants(self, session_id: str) -> bool:
-        """Whether it is to be told of this one."""
+        """Whether this watch includes the conversation."""
         return self.session_id in {None, session_id}
 
     def attached(self) -> None:
-        """The server tells from now on, on this connection: see what happened before."""
+        """The server reports from now on, on this connection: request the states, to find earlier changes."""
         self._heard.clear()
         self._listed = {}
-        # Where the first list was not read to its end, nobody knows what has changed since.
+        # After a reconnect it is compared with the known states, even if the first list was not complete.
         self._is_first_list = not self._is_attached
         self._is_attached = True
         if self.session_id is None:
@@ -106,17 +106,21 @@ class SessionWatch:
             self._ask("session/get", {"session_id": self.session_id, "limit": 1}, self._got)
 
     def take(self, params: Mapping[str, Any]) -> None:
-        """The server tells of a conversation."""
+        """The server reports a change of a conversation."""
         try:
             state = SessionChanged.model_validate(params, extra="allow")
         except ValidationError:
-            self.fail(NotArcher("session/changed is not of archer.v1", "Is it an Archer server of this age?"))
+            self.fail(
+                NotArcher(
+                    "session/changed does not follow archer.v1", "Check that it is an Archer server of this version."
+                )
+            )
             return
         self._heard.add(state.session_id)
         self._tell(state)
 
     def refused(self, error: ClientError) -> None:
-        """The server does not let it watch; a conversation that was there before is gone."""
+        """The server refused the watch. A conversation that it knew before has been deleted."""
         if isinstance(error, Refused) and error.kind == "session_not_found" and self._is_attached:
             self._tell_gone(set(self._known))
         elif isinstance(error, Refused) and error.info.retryable:
@@ -126,7 +130,7 @@ class SessionWatch:
             self.fail(error)
 
     def fail(self, error: ClientError) -> None:
-        """It can't go on; what has come is still read."""
+        """The watch can't go on; changes that came before are still read."""
         self._failure = self._failure or error
         self._more.set()
 
@@ -148,7 +152,7 @@ class SessionWatch:
         self._compare()
 
     def _compare(self) -> None:
-        """Tell what the list has otherwise; of the first one nothing, as it is where the watch begins."""
+        """Report where the list differs from the known states; the first list only sets these."""
         changed = [state for key, state in self._listed.items() if self._is_news(key, state)]
         gone = self._known.keys() - self._listed.keys() - self._heard
         if self._is_first_list:
@@ -173,20 +177,20 @@ class SessionWatch:
             self._known.pop(state.session_id, None)
         else:
             self._known[state.session_id] = state
-        # To the end: what waits has waited for an older state.
+        # Move it to the end: its place in the queue was that of an older state.
         self._waiting.pop(state.session_id, None)
         self._waiting[state.session_id] = state
         self._more.set()
 
-    def _ask(self, method: str, params: Mapping[str, Any], answered: Callable[[Any], None]) -> None:
+    def _ask(self, method: str, params: Mapping[str, Any], on_result: Callable[[Any], None]) -> None:
         def taken(result: Any) -> None:
             try:
                 if not self._is_left:
-                    answered(result)
+                    on_result(result)
             except ValidationError:
-                self.fail(NotArcher(f"the server's answer to {method} is not of archer.v1"))
+                self.fail(NotArcher(f"the server's response to {method} does not follow archer.v1"))
 
-        self._link.put(Call(method, params, taken, self.refused, is_of_connection=True))
+        self._link.put(Request(method, params, taken, self.refused, is_of_connection=True))
 
 
 def _state(session: Session) -> SessionChanged:

@@ -42,7 +42,7 @@ export interface ConnectOptions {
   /**
    * What a page shows instead of a token: a ticket made for it by your own backend, which calls
    * `POST /api/v1/ws/tickets` with the token and the page's origin. Either the URL of such an endpoint (it is sent
-   * `{"origin": …}` by POST and answers `{"ticket": …}`), or a function; it is asked anew for each connection.
+   * `{"origin": …}` by POST and responds with `{"ticket": …}`), or a function; it is asked anew for each connection.
    * Throw an ArcherError with `retryable: false` to stop. A function is part of what a shared connection is known by:
    * define it once, outside of components.
    */
@@ -116,7 +116,7 @@ export interface ToolHandler {
   /**
    * Run a call. What it returns is what the model is told: a string as it is; a Blob, or an array of parts, Blobs and
    * strings, as parts (the Blobs are uploaded); anything else as JSON. What it throws, the model is told as an error.
-   * Left out: cards of yours show the call, and `answer` answers it.
+   * Without it, your page shows the call, and `answer` sends its result.
    */
   run?(args: any, context: ToolContext): unknown;
 }
@@ -132,8 +132,8 @@ export interface ToolContext {
 /**
  * Whether a call may run: true, false, or false with the reason that the model is told; now or later. It is asked once
  * for each call that needs approval and has a handler here, or is run by the server. `signal` is aborted when the
- * answer is of no use any more, as another window's came first. What it throws denies the call. Without it, calls wait
- * for `ArcherClient.approve`, from here or elsewhere.
+ * decision is no longer needed, because another window's came first. If it throws, the call is denied. Without it, calls
+ * wait for `ArcherClient.approve`, from here or elsewhere.
  */
 export type Approve = (
   call: ToolCallState,
@@ -176,15 +176,15 @@ export class ArcherClient {
   readonly retryAt: number | undefined;
 
   /**
-   * Ask for an answer: a text, or a request with all its fields. It begins at once, whether or not it is read, and is
-   * sent as soon as there is a connection. Its `stream_id`, minted here where you give none, makes repeating it
-   * harmless: behind a lost connection it joins what it began. It never throws: what goes wrong is told by the stream.
+   * Send a chat: a text, or a request with all its fields. It is sent as soon as there is a connection, whether or not
+   * the stream is read. Its `stream_id`, a new one by default, makes repeating it harmless: after a lost connection the
+   * request joins the stream that it began. It never throws: errors come through the stream.
    */
   send(request: string | ChatSendParams, options?: SendOptions): ChatStream;
 
   /**
-   * Send a picture or a document, for parts of messages to name it by its `file_id`. It goes beside the socket, and is
-   * tried again while the server is not there or has no room. Rejects with an ArcherError, or the signal's reason.
+   * Upload a picture or a document; parts of messages then name it by its `file_id`. It goes over HTTP, and is retried
+   * while the server is not there or has no room. Rejects with an ArcherError, or the signal's reason.
    */
   upload(
     blob: Blob,
@@ -192,21 +192,21 @@ export class ArcherClient {
   ): Promise<UploadedFile>;
 
   /**
-   * Read a stream that is there already: after a page's reload, or in another tab. Without `after` from its first
-   * event, which gives the whole text; with it from the event behind that `seq`. Leaving it does not cancel it, unless
+   * Read a stream that exists already: after a reload of the page, or in another tab. By default from its first event,
+   * which gives the whole text; with `after`, from the event after that `seq`. Leaving it does not cancel it, unless
    * `detach` is false.
    */
   resume(streamId: string, options?: StreamOptions & { after?: number }): ChatStream;
 
   /**
-   * Say whether a call may run that needs approval; the first word counts, from whichever window. It may be repeated
-   * without harm, as may `answer`: behind a lost connection they are.
+   * Approve or deny a call that needs approval; the first decision counts, from whichever window. Repeating it is
+   * harmless, as it is for `answer`: after a lost connection both are sent again.
    */
   approve(streamId: string, callId: string, approved: boolean, reason?: string): Promise<ToolOutcome>;
 
   /**
-   * Answer a call that a stream waits for, in place of its handler; the first answer counts. `result` is taken as what
-   * handlers return. Where the call is claimed, only with that claim.
+   * Send the tool result of a call that a stream waits for, instead of its handler; the first result counts. `result`
+   * may be whatever a handler may return. For a claimed call it needs that `claim`.
    */
   answer(
     streamId: string,
@@ -216,26 +216,26 @@ export class ArcherClient {
   ): Promise<ToolOutcome>;
 
   /**
-   * Any other method. Without a connection it waits for one. When the connection is lost before the answer, what may
-   * be repeated without harm is; the rest is rejected with the kind `connection_lost`.
+   * Call any other method. Without a connection it waits for one. If the connection is lost before the response, methods
+   * that are harmless to repeat are sent again; the others reject with the kind `connection_lost`.
    */
   call<M extends CallableMethod>(method: M, ...params: Params<M>): Promise<Methods[M]["result"]>;
 
-  /** Returns what ends the listening. A listener that throws is reported and harms nobody. */
+  /** Listen to an event; returns a function that stops it. An error that a listener throws is reported, and no more. */
   on<E extends keyof ClientEvents>(event: E, listener: (...args: ClientEvents[E]) => void): () => void;
 
   /**
-   * Be told of conversations as they change, all of them or one (`sessionId`); returns what ends it. Each change is how
-   * the conversation is by now, its end too (`deleted`). Where the connection was lost, what changed meanwhile is told
-   * behind the next one. What a list shows that is called for afterwards is older than what the listener is told.
-   * `onError`: it can't be watched, as no such conversation is there or the server is older; the watch is over then.
+   * Watch all conversations, or one (`sessionId`), for changes; returns a function that stops it. Each change is the
+   * conversation's current state, its deletion included (`deleted`). Changes made while the connection was lost are
+   * reported after the reconnect. A list that is requested afterwards is not newer than what the listener gets.
+   * `onError`: there is no such conversation, or the server is too old to watch it; the watch has ended.
    */
   watch(
     listener: (change: SessionChanged) => void,
     options?: { sessionId?: string; onError?: (error: ArcherError) => void },
   ): () => void;
 
-  /** Streams end here with the status `lost`; at the server each goes on as its `on_disconnect` says. */
+  /** Close the client: its streams end with the status `lost`; at the server each goes on or ends by its `on_disconnect`. */
   close(): void;
 }
 
@@ -243,7 +243,7 @@ export interface StreamOptions {
   /** Aborting it cancels the stream; loops over it throw `signal.reason` (an AbortError) at once. */
   signal?: AbortSignal;
   /**
-   * Whether leaving (a `break` out of its loop, or an abort) leaves the answer running instead of cancelling it:
+   * Whether leaving (a `break` out of its loop, or an abort) lets the stream run on instead of cancelling it:
    * by default false for `send` and true for `resume`.
    */
   detach?: boolean;
@@ -268,8 +268,8 @@ export interface StreamOptions {
 export interface SendOptions extends StreamOptions {
   /**
    * Pictures for the last message: a File, or any Blob whose `type` says what it is. They are uploaded first, as is
-   * what stands in the messages as base64 and is too large for the socket; an answer that is cancelled before is never
-   * asked for.
+   * base64 data in the messages that is too large for the socket. If the stream is cancelled before that is done, its
+   * request is never sent.
    */
   images?: readonly Blob[];
   /** Documents for it, likewise. */
@@ -302,9 +302,9 @@ export interface UnknownStreamEvent {
 }
 
 /**
- * New text, of the answer or of the model's visible reasoning. Where the stream waits for tools it has several answers:
- * `step` stands between two of them, alone, with the number of the one that begins. `reset`: discard what you have,
- * this is all now.
+ * New text: content, or the model's visible reasoning. A stream that waits for tools has several steps: between two of
+ * them comes a delta with `step` alone, the number of the step that begins. `reset`: discard the text so far; all of it
+ * comes again.
  */
 export interface Delta {
   content?: string;
@@ -317,51 +317,52 @@ export interface Delta {
  * How a stream ended. Where the server could not tell, the client does: `failed`, the request was not accepted;
  * `lost`, it can't be followed any more (the server has forgotten it, or the client was closed), and may have gone on.
  *
- * Where the server itself was lost while it answered, and is back: `incomplete`, with an `error` of kind `worker_lost`
- * that is `retryable`. The stream's `text` is what was kept, and `message_ids` begins with the question's: sent again with
- * that as `replace_from`, the question is answered anew in the place of what was lost.
+ * After a crash and restart of the server: `incomplete`, with an `error` of kind `worker_lost` that is `retryable`. The
+ * stream's `text` is what was stored, and `message_ids` begins with the question's id: send the question again with that
+ * id as `replace_from`, and the new stream replaces what was lost.
  */
 export interface StreamEnd extends Omit<StreamEnded, "status"> {
   status: StreamStatus | "lost";
 }
 
 /**
- * One answer, or with tools several in a row, their calls run in between. `for await` gives the text of all of them as
- * it comes; each loop gives all of it, from the first character. A loop that
- * falls behind gets larger pieces and holds up nobody. It ends when the answer is completed or cancelled, and throws
- * an ArcherError when it failed, is incomplete or was lost, behind the text that came. Leaving it cancels the stream,
- * unless `detach` says otherwise.
+ * One chat request with its events: with tools it has several steps, and the calls run in between. `for await` yields
+ * the text of all steps as it comes; each loop yields all of it, from the first character. A slow loop gets larger
+ * pieces and does not slow down others. The loop ends when the stream is completed or cancelled; when it failed, is
+ * incomplete or was lost, the loop throws an ArcherError after the text that came. Leaving the loop cancels the stream,
+ * unless `detach` is true.
  */
 export class ChatStream implements AsyncIterable<Delta> {
   private constructor();
   readonly streamId: string;
-  /** The last answer so far. */
+  /** The text of the last step so far. */
   readonly text: string;
   readonly reasoning: string;
   /**
-   * All calls, in order, and where each stands. One comes when the model has ended its answer well; with
-   * `on_tool_call: "end"`, as it is where no handlers are given, they come with the end and are to be run by you.
+   * All calls, in order, with their states. A call comes once the model has completed the step normally. With
+   * `on_tool_call: "end"`, the default without handlers, they come with the end, and are yours to run.
    */
   readonly toolCalls: ToolCallState[];
-  /** The last answer as the next request has it in its messages, before the results of its calls. */
+  /** The last completion as a message for the next request; the tool results of its calls follow it there. */
   readonly message: ChatMessage;
   /**
-   * All that the stream has added to the conversation so far: answers with their calls, results, what was steered in,
-   * the last answer. The same as `stream/get` gives with `messages: true`, but for results that are told `truncated`.
+   * All messages of the stream so far: completions with their calls, tool results and steered messages. The same as
+   * those of `stream/get` with `messages: true`, except that a result whose event was `truncated` has its first 64 KiB;
+   * `toolCalls` then has `truncated` in the call's `result`.
    */
   readonly messages: StreamMessage[];
-  /** The last event seen, to `resume` after it. */
+  /** The number of the last event that came, to `resume` after it. */
   readonly seq: number;
   /** `waiting`: for the results of calls. */
   readonly status: StreamStatus | "lost";
   /** Resolves with its end, also a bad one; never rejects. */
   readonly ended: Promise<StreamEnd>;
-  /** End the generation. The stream still comes to its end, with the status `cancelled` and the text so far. */
+  /** Cancel the generation. The stream still ends, with the status `cancelled` and the text so far. */
   cancel(): Promise<CancelResult>;
   /**
-   * Say something to the model while it works: it is told before its next step, and one comes. `outcome` is `accepted`,
-   * or `too_late` or `already_ended`: then send it as a message of its own. What the end kept out after all stands in
-   * `unsteered` of the end. Blobs among the parts are uploaded. The same `messageId` again is harmless.
+   * Send the model a message while it works; it gets the message in its next step. The `outcome` is `accepted`, or
+   * `too_late` or `already_ended`: then send it as a new chat. If the stream ends before the next step after all, the
+   * message is in the end's `unsteered`. Blobs among the parts are uploaded. Repeating a `messageId` is harmless.
    */
   steer(
     content: string | readonly (string | Part | Blob)[],

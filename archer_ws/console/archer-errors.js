@@ -26,7 +26,7 @@ export class ArcherError extends Error {
 }
 
 /**
- * The error of a JSON-RPC answer; a server of another age may leave out its data.
+ * The error of a JSON-RPC response; an older or newer server may leave out its data.
  * @param {{ code?: number, message?: string, data?: Partial<ErrorInfo> }} error
  */
 export function refusal({ code, message = "the server refused the request", data }) {

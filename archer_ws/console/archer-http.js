@@ -17,22 +17,22 @@ export async function fetchTicket(source) {
     const message = `no ticket could be fetched: ${error instanceof Error ? error.message : error}`;
     throw unreachable(message, "Look into what `ticket` calls.", error);
   }
-  const hint = "It must give the `ticket` of the answer of POST /api/v1/ws/tickets.";
+  const hint = "It must give the `ticket` of the response of POST /api/v1/ws/tickets.";
   throw new ArcherError({ kind: "unauthenticated", message: "what `ticket` gave is no ticket", hint });
 }
 
 /** @param {string} url */
 async function postForTicket(url) {
-  const answer = await fetch(url, {
+  const response = await fetch(url, {
     method: "POST",
     headers: { "Content-Type": "application/json" },
     body: JSON.stringify({ origin: globalThis.location?.origin }),
   });
-  if (answer.ok) return (await answer.json()).ticket;
-  const isPassing = answer.status >= 500 || answer.status === 408 || answer.status === 429;
+  if (response.ok) return (await response.json()).ticket;
+  const isPassing = response.status >= 500 || response.status === 408 || response.status === 429;
   throw new ArcherError({
     kind: "unauthenticated",
-    message: `${url} gave no ticket (${answer.status})`,
+    message: `${url} gave no ticket (${response.status})`,
     hint: "Is the user still signed in there?",
     retryable: isPassing,
   });
@@ -40,7 +40,7 @@ async function postForTicket(url) {
 
 /**
  * Whether the server is there and forbids this page: then it has to be told, not asked again.
- * A page may not read the answer of a server that forbids its origin, but it can tell it from no answer at all.
+ * A page can't read the response of a server that forbids its origin, but it can tell it from no response at all.
  * @param {URL} url
  */
 export async function findRefusal(url) {

@@ -1,8 +1,8 @@
-// The connection: its keeping and its mending.
+// The connection to the server: opens it, and reopens it after a loss.
 //
-// One socket carries everything. Behind a loss every stream is attached anew at its last event, then the unanswered
-// requests are repeated. What waits is archer-requests.js's, what a stream makes of its events archer-stream.js's, and
-// who may share a connection archer-client.js's.
+// One socket carries everything. After a loss, every stream is attached again after its last event; then the requests
+// without a response are sent again. Requests are queued in archer-requests.js, a stream's events are handled in
+// archer-stream.js, and archer-client.js decides which clients share a connection.
 
 import { ArcherError, closeError, closed, notArcher, notify, unreachable } from "./archer-errors.js";
 import { fetchTicket, findRefusal } from "./archer-http.js";
@@ -179,7 +179,7 @@ export class Link {
     this.#isDialling = true;
     this.retryAt = undefined;
     clearTimeout(this.#timer);
-    this.#timer = setTimeout(() => this.#lose(unreachable(`${url} did not answer in time`)), OPEN_LIMIT_MS);
+    this.#timer = setTimeout(() => this.#lose(unreachable(`${url} sent no response in time`)), OPEN_LIMIT_MS);
     this.#setState("connecting");
     const protocols = [SUBPROTOCOL];
     try {
@@ -223,7 +223,7 @@ export class Link {
 
   #initialized = (/** @type {import("./archer.js").InitializeResult} */ result) => {
     if (!Number.isSafeInteger(result?.heartbeat_ms)) {
-      return this.close(notArcher(this.#options.url, "does not answer as an Archer server does"));
+      return this.close(notArcher(this.#options.url, "does not respond as an Archer server does"));
     }
     clearTimeout(this.#timer);
     Object.assign(this.#requests.limits, result.limits);
@@ -261,7 +261,7 @@ export class Link {
   /** @param {string} data */
   #receive(data) {
     this.#silentTicks = 0;
-    // What is heard may have been waiting here since before the doubt: the answer to the ping ends it.
+    // What is heard may have been waiting here since before the doubt: the response to the ping ends it.
     if (this.#doubt !== undefined) this.#expectSoon();
     let message;
     try {
@@ -271,7 +271,7 @@ export class Link {
     }
     if (typeof message?.method === "string") this.#notified({ method: message.method, params: message.params ?? {} });
     else if (message?.id === undefined) this.close(notArcher(this.#options.url, "sends what is no JSON-RPC"));
-    else if ((this.#requests.answered(message) ?? "initialize") !== "initialize") {
+    else if ((this.#requests.settle(message) ?? "initialize") !== "initialize") {
       this.#ceilingMs = this.#options.backoff.firstMs;
     }
   }
@@ -346,7 +346,7 @@ export class Link {
     return !isLocal && globalThis.navigator?.onLine === false;
   }
 
-  /** Let go of the socket, and take back what it did not answer. @param {ArcherError} error */
+  /** Let go of the socket, and queue the requests without a response again. @param {ArcherError} error */
   #hangUp(error) {
     this.#attempt++;
     this.#isDialling = this.#isReady = false;

@@ -1,4 +1,4 @@
-// A React hook over the client: one chat, its messages and the answer as it comes, which outlives the page's reload.
+// A React hook over the client: one chat, its messages and the running stream; the chat survives a reload of the page.
 //
 // Works with React 18 and 19; what it promises is written in archer-react.d.ts. `Chat` owns the state, and React reads
 // it by useSyncExternalStore. The connection and the order of events are the client's.
@@ -16,7 +16,7 @@ import { connect } from "./archer-client.js";
  * @typedef {import("./archer-client.d.ts").StreamMessage} StreamMessage
  * @typedef {import("./archer-react.d.ts").ChatState} ChatState
  * @typedef {import("./archer-react.d.ts").UseChatOptions} UseChatOptions
- * What a tab remembers of a chat; `streamId` while an answer runs.
+ * What a tab remembers of a chat; `streamId` while a stream runs.
  * @typedef {{ messages: ChatMessage[], streamId?: string }} Stored
  */
 
@@ -63,9 +63,9 @@ class Chat {
   #client;
   /** @type {string | undefined} */
   #storageKey;
-  /** The conversation, without the running answer. @type {ChatMessage[]} */
+  /** The conversation, without the running stream. @type {ChatMessage[]} */
   #messages;
-  /** The running answer, or the last one. @type {ChatStream | undefined} */
+  /** The running stream, or the last one. @type {ChatStream | undefined} */
   #stream;
   /** @type {StreamEnd | undefined} */
   #ended;
@@ -133,7 +133,7 @@ class Chat {
     this.#render();
   }
 
-  /** Disconnect. A running answer goes on where the next mount can resume it, and is cancelled where none can. */
+  /** Disconnect. A running stream goes on if the next mount can resume it, and is cancelled otherwise. */
   #close() {
     const stream = this.#isRunning ? this.#stream : undefined;
     if (stream && !this.#storageKey) {
@@ -210,7 +210,7 @@ class Chat {
     this.#render();
   }
 
-  /** The conversation with the answer so far. @returns {ChatMessage[]} */
+  /** The conversation with the running stream's messages so far. @returns {ChatMessage[]} */
   #conversation() {
     if (!this.#stream || !this.#isRunning) return this.#messages;
     return [...this.#messages, .../** @type {ChatMessage[]} */ (this.#stream.messages)];
@@ -264,7 +264,7 @@ class Chat {
 }
 
 /**
- * A message of an earlier answer as requests have it.
+ * A message of an earlier stream as requests have it.
  * @param {ChatMessage & Partial<Pick<StreamMessage, "reasoning" | "refusal" | "result_status">>} message
  */
 function sendable({ reasoning, refusal, result_status, ...message }) {

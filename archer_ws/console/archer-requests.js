@@ -1,4 +1,4 @@
-// Requests that wait to be sent or answered: whose turn it is, and what a loss leaves to be repeated.
+// Requests that wait to be sent or for their response: which one is next, and which to repeat after a loss.
 
 import { ArcherError, refusal } from "./archer-errors.js";
 
@@ -11,7 +11,7 @@ import { ArcherError, refusal } from "./archer-errors.js";
 
 // What the server takes however busy it is (section 8).
 const CONTROL = new Set(["stream/cancel", "stream/steer", "tool/approve", "tool/claim", "tool/result", "ping"]);
-// What may be sent twice without harm; anything else is rejected when its answer is lost.
+// Methods that are harmless to send twice; any other is rejected when its response is lost.
 const REPEATABLE = new Set(
   `stream/cancel stream/steer stream/get stream/list tool/approve tool/claim tool/result
   session/create session/get session/list session/search session/update session/delete session/delete_all
@@ -75,10 +75,10 @@ export class Requests {
   }
 
   /**
-   * The method that was answered with success, if any.
+   * The method of the request that succeeded, if any.
    * @param {{ id: number, result?: unknown, error?: { code?: number, message?: string, data?: any } }} message
    */
-  answered({ id, result, error }) {
+  settle({ id, result, error }) {
     const call = this.#inFlight.get(id);
     if (!call) return undefined;
     this.#inFlight.delete(id);
@@ -90,18 +90,18 @@ export class Requests {
     return error ? undefined : call.method;
   }
 
-  /** The connection is lost: what was not answered goes again, in the old order. @param {ArcherError} cause */
+  /** The connection is lost: queue the requests without a response again, in their order. @param {ArcherError} cause */
   takeBack(cause) {
     this.#isOpen = false;
     const isRepeatable = (/** @type {Call} */ { method, body }) =>
       // A change of one version finds another behind its own work.
       REPEATABLE.has(method) && !(method === "session/update" && JSON.parse(body).version !== undefined);
-    const unanswered = [...this.#inFlight.values()].filter((call) => !call.ofConnection);
+    const open = [...this.#inFlight.values()].filter((call) => !call.ofConnection);
     this.#inFlight.clear();
     this.drop((call) => call.ofConnection);
-    this.#waiting.unshift(...unanswered.filter(isRepeatable));
-    for (const call of unanswered.filter((call) => !isRepeatable(call))) {
-      const message = `the connection was lost before ${call.method} was answered`;
+    this.#waiting.unshift(...open.filter(isRepeatable));
+    for (const call of open.filter((call) => !isRepeatable(call))) {
+      const message = `the connection was lost before the response to ${call.method}`;
       const hint = "It may or may not have been done: look before you repeat it.";
       call.reject(new ArcherError({ kind: "connection_lost", message, hint }, { cause }));
     }

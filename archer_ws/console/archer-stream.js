@@ -1,4 +1,4 @@
-// One answer as it comes: its events in order, its text, its end.
+// One stream: its events in order, its text, its end.
 //
 // `Log` follows a stream for its connection and owns the order: nothing lost, doubled or out of turn (protocol
 // section 5). `ChatStream` is what a program holds; several may show one log, as one socket has one delivery a stream.
@@ -102,7 +102,7 @@ export class Log {
     const { seq, from } = /** @type {UnknownEvent} */ (params);
     const first = Number.isSafeInteger(from) ? from : seq;
     const reset = method === "stream/delta" && params.reset === true;
-    // An answer asked for with `stream: false` comes with its end, in place of its deltas.
+    // With `stream: false` the text comes in the last event, instead of deltas.
     const isWhole = method === "stream/ended" && typeof params.content === "string";
     if (!this.#isAttached || !Number.isSafeInteger(seq)) return "taken";
     if (first !== this.seq + 1 && !reset && !isWhole) return seq <= this.seq ? "taken" : this.#gap();
@@ -180,7 +180,7 @@ export class Log {
 /** @param {StreamEnd} end */
 function endError(end) {
   if (end.status === "completed" || end.status === "cancelled") return undefined;
-  const message = end.status === "incomplete" ? "the answer is incomplete" : "the answer failed";
+  const message = end.status === "incomplete" ? "the stream is incomplete" : "the stream failed";
   return new ArcherError({ kind: "internal_error", message, stream_id: end.stream_id, ...end.error });
 }
 

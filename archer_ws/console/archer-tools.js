@@ -1,4 +1,4 @@
-// Running the calls that a stream waits for: asking, claiming, running, answering (protocol section 23).
+// Running the calls that a stream waits for: approval, claim, run, result (protocol section 23).
 //
 // Nothing here is told when to begin: whenever the stream has moved, the calls are looked at, and what each needs is
 // done. So a replay, a reset and a lost connection need nothing of their own. Where a call stands, archer-transcript.js
@@ -18,9 +18,9 @@ import { contentOf } from "./archer-upload.js";
  * @typedef {import("./archer-stream.js").Log} Log
  * @typedef {(blob: Blob, signal?: AbortSignal) => Promise<UploadedFile>} Upload
  * `taken`: another client's claim holds it, and that it does is still to be told by an event.
- * @typedef {{ call: ToolCallState, claim: string, phase: "claiming" | "running" | "answering" | "taken" | "over",
- *   unwanted: AbortController, answer: { content: unknown, status: "ok" | "error" } | undefined }} Run
- * @typedef {{ unwanted: AbortController, answer: { approved: boolean, reason?: string } | undefined,
+ * @typedef {{ call: ToolCallState, claim: string, phase: "claiming" | "running" | "sending" | "taken" | "over",
+ *   unwanted: AbortController, result: { content: unknown, status: "ok" | "error" } | undefined }} Run
+ * @typedef {{ unwanted: AbortController, approval: { approved: boolean, reason?: string } | undefined,
  *   isTold: boolean }} Question
  */
 
@@ -110,12 +110,12 @@ export class ToolRunner {
       if (this.#approve && !question && (tool || call.by !== "client")) this.#ask(call, this.#approve);
       return;
     }
-    if (question) abort(question.unwanted, "it was answered elsewhere");
+    if (question) abort(question.unwanted, "it was decided elsewhere");
     let run = this.#runs.get(call.call_id);
     // Should that claim lapse, and the call be open again, it is tried anew.
     if (run?.phase === "taken" && call.state === "running") this.#runs.delete(call.call_id);
     if (run || !tool?.run || call.state !== "pending") return;
-    run = { call, claim: newId("clm"), phase: "claiming", unwanted: new AbortController(), answer: undefined };
+    run = { call, claim: newId("clm"), phase: "claiming", unwanted: new AbortController(), result: undefined };
     this.#runs.set(call.call_id, run);
     this.#send(run);
   }
@@ -128,39 +128,39 @@ export class ToolRunner {
   /** @param {ToolCallState} call @param {Approve} approve */
   async #ask(call, approve) {
     /** @type {Question} */
-    const question = { unwanted: new AbortController(), answer: undefined, isTold: false };
+    const question = { unwanted: new AbortController(), approval: undefined, isTold: false };
     this.#questions.set(call.call_id, question);
     const { signal } = question.unwanted;
     try {
       const said = await approve(call, { signal, stream: this.#stream });
       const { approved, reason } = typeof said === "object" && said ? said : { approved: said, reason: undefined };
-      question.answer = { approved: approved === true, ...(reason && { reason }) };
+      question.approval = { approved: approved === true, ...(reason && { reason }) };
     } catch (error) {
       if (signal.aborted) return;
       report(error);
-      question.answer = { approved: false, reason: `nobody could be asked: ${messageOf(error)}` };
+      question.approval = { approved: false, reason: `nobody could be asked: ${messageOf(error)}` };
     }
     if (!signal.aborted) this.#tell(call.call_id, question);
   }
 
   /** @param {string} callId @param {Question} question */
   #tell(callId, question) {
-    const { answer, unwanted } = question;
-    if (!answer || question.isTold || unwanted.signal.aborted) return;
+    const { approval, unwanted } = question;
+    if (!approval || question.isTold || unwanted.signal.aborted) return;
     const told = () => (question.isTold = true);
-    this.#say("tool/approve", callId, answer, told, () => this.#tell(callId, question));
+    this.#say("tool/approve", callId, approval, told, () => this.#tell(callId, question));
   }
 
   /** What a run has to say by now, again where it was said before. @param {Run} run */
   #send(run) {
     const { call_id } = run.call;
-    const { claim, phase, answer } = run;
+    const { claim, phase, result } = run;
     const again = () => this.#send(run);
     if (phase === "claiming" || phase === "running") {
       this.#say("tool/claim", call_id, { claim }, ({ outcome }) => this.#claimed(run, outcome), again);
-    } else if (phase === "answering" && answer) {
+    } else if (phase === "sending" && result) {
       const over = () => (run.phase = "over");
-      this.#say("tool/result", call_id, { ...answer, claim }, over, again, (error) => this.#unsendable(run, error));
+      this.#say("tool/result", call_id, { ...result, claim }, over, again, (error) => this.#unsendable(run, error));
     }
   }
 
@@ -183,37 +183,37 @@ export class ToolRunner {
     const { call, unwanted } = run;
     const { signal } = unwanted;
     run.phase = "running";
-    /** @type {Run["answer"]} */
-    let answer;
+    /** @type {Run["result"]} */
+    let result;
     try {
       signal.throwIfAborted();
       const context = { signal, callId: call.call_id, stream: this.#stream };
       const given = await this.#tools[call.name]?.run?.(JSON.parse(call.arguments), context);
-      answer = { content: await contentOf(given, (blob) => this.#upload(blob, signal)), status: "ok" };
+      result = { content: await contentOf(given, (blob) => this.#upload(blob, signal)), status: "ok" };
     } catch (error) {
-      answer = { content: messageOf(error), status: "error" };
+      result = { content: messageOf(error), status: "error" };
     }
     if (run.phase !== "running") return;
-    run.answer = answer;
-    run.phase = "answering";
+    run.result = result;
+    run.phase = "sending";
     this.#send(run);
   }
 
   /** The server does not take what a handler gave: the model is told. @param {Run} run @param {ArcherError} error */
   #unsendable(run, error) {
-    if (run.answer?.status === "error" || run.phase !== "answering") return report(error);
-    run.answer = { content: `its result could not be sent: ${error.message}`, status: "error" };
+    if (run.result?.status === "error" || run.phase !== "sending") return report(error);
+    run.result = { content: `its result could not be sent: ${error.message}`, status: "error" };
     this.#send(run);
   }
 
   /**
    * @param {string} method @param {string} call_id @param {object} more
-   * @param {(result: import("./archer.js").ToolOutcome) => void} answered
+   * @param {(result: import("./archer.js").ToolOutcome) => void} onOutcome
    * @param {() => void} again @param {(error: ArcherError) => void} refused
    */
-  #say(method, call_id, more, answered, again, refused = report) {
+  #say(method, call_id, more, onOutcome, again, refused = report) {
     const params = { stream_id: this.#log.streamId, call_id, ...more };
-    this.#log.link.ask(method, params, answered, (error) => {
+    this.#log.link.ask(method, params, onOutcome, (error) => {
       if (error.retryable) setTimeout(again, error.retryAfterMs ?? RETRY_MS);
       else refused(error);
     });

@@ -37,7 +37,7 @@ export class Transcript {
   get messages() {
     return this.steps.flatMap((step) => [
       ...step.steered.map((message) => /** @type {StreamMessage} */ ({ role: "user", ...message })),
-      ...answerOf(step, this.#callsOf(step)),
+      ...completionOf(step, this.#callsOf(step)),
       ...this.#callsOf(step).flatMap(resultOf),
     ]);
   }
@@ -86,7 +86,7 @@ const newStep = (number, steered = []) =>
 export const named = ({ call_id, name, arguments: json }) => ({ call_id, name, arguments: json });
 
 /** @param {Step} step @param {ToolCallState[]} calls @returns {StreamMessage[]} */
-function answerOf({ content, reasoning, refusal }, calls) {
+function completionOf({ content, reasoning, refusal }, calls) {
   if (!content && calls.length === 0 && !refusal) return [];
   const called = calls.length > 0 && { tool_calls: calls.map(named) };
   return [{ role: "assistant", content, ...(reasoning && { reasoning }), ...called, ...(refusal && { refusal }) }];

@@ -7,7 +7,7 @@ import { ArcherError, notArcher, refusal, unreachable } from "./archer-errors.js
 /**
  * @typedef {import("./archer-client.d.ts").UploadProgress} UploadProgress
  * @typedef {import("./archer-client.d.ts").UploadedFile} UploadedFile
- * @typedef {{ status: number, text: string }} Answer
+ * @typedef {{ status: number, text: string }} UploadResponse
  * @typedef {{ url: URL, authorize: () => Promise<string | undefined>, giveUpAfterMs: number,
  *   backoff: { firstMs: number, maxMs: number } }} Target
  * @typedef {{ signal?: AbortSignal, onProgress?: (progress: UploadProgress) => void }} UploadOptions
@@ -138,7 +138,7 @@ const nameOf = (blob) => (blob instanceof File ? blob.name : "");
 /**
  * @param {URL} url @param {Blob} blob @param {string | undefined} token @param {AbortSignal} [signal]
  * @param {(progress: UploadProgress) => void} [onProgress]
- * @returns {Promise<Answer>}
+ * @returns {Promise<UploadResponse>}
  */
 function post(url, blob, token, signal, onProgress) {
   const headers = { "Content-Type": blob.type || "application/octet-stream", ...(token && { Authorization: `Bearer ${token}` }) };
@@ -163,25 +163,25 @@ function post(url, blob, token, signal, onProgress) {
 /**
  * @param {URL} url @param {Blob} blob @param {Record<string, string>} headers @param {AbortSignal | undefined} signal
  * @param {(sentBytes: number) => void} told
- * @returns {Promise<Answer>}
+ * @returns {Promise<UploadResponse>}
  */
 async function postByFetch(url, blob, headers, signal, told) {
   try {
-    const answer = await fetch(url, { method: "POST", body: blob, headers, signal });
+    const response = await fetch(url, { method: "POST", body: blob, headers, signal });
     told(blob.size);
-    return { status: answer.status, text: await answer.text() };
+    return { status: response.status, text: await response.text() };
   } catch (cause) {
     if (signal?.aborted) throw signal.reason;
     throw unreachable(`a file could not be sent to ${url.href}`, undefined, cause);
   }
 }
 
-/** @param {URL} url @param {Answer} answer @returns {UploadedFile} */
+/** @param {URL} url @param {UploadResponse} response @returns {UploadedFile} */
 function fileIn(url, { status, text }) {
   const body = parsed(text);
   if (status >= 200 && status < 300 && typeof body?.file_id === "string") return body;
   if (typeof body?.error?.message === "string") throw refusal({ message: body.error.message, data: body.error });
-  throw notArcher(url, `answered ${status} to a file, and not as an Archer server does`);
+  throw notArcher(url, `responded to an upload with ${status}, unlike an Archer server`);
 }
 
 /** @param {string} text @returns {any} */

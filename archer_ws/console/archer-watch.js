@@ -89,13 +89,13 @@ export class SessionWatches {
     });
   }
 
-  /** @param {Watcher} watcher @param {string} method @param {object} params @param {(result: any) => void} answered */
-  #ask(watcher, method, params, answered) {
+  /** @param {Watcher} watcher @param {string} method @param {object} params @param {(result: any) => void} onResult */
+  #ask(watcher, method, params, onResult) {
     const isWanted = () => this.#watchers.has(watcher);
     this.#link.ask(
       method,
       params,
-      (result) => isWanted() && answered(result),
+      (result) => isWanted() && onResult(result),
       (error) => {
         if (!isWanted()) return;
         if (error.kind === "session_not_found" && watcher.isAttached) gone(watcher, watcher.known.keys());

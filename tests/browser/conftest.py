@@ -7,11 +7,11 @@ import pytest
 
 from tests.browser.console import Console
 from tests.browser.scripted_model import ScriptedModel
-from tests.fakes.cutting_proxy import CuttingProxy, cutting_proxy
-from tests.interop.browser import Browser, chromium
-from tests.interop.javascript import Javascript, javascript
-from tests.interop.scripted_chat import address_of
+from tests.interop.browser import Browser
+from tests.interop.fixtures import browser, js, proxy
 from tests.processes import Server, server
+
+__all__ = ["browser", "js", "proxy"]
 
 
 @pytest.fixture
@@ -21,30 +21,9 @@ def model() -> ScriptedModel:
 
 
 @pytest.fixture
-async def js() -> AsyncIterator[Javascript]:
-    """A Node process, which drives the browser."""
-    async with javascript() as running:
-        yield running
-
-
-@pytest.fixture
-async def browser(js: Javascript) -> AsyncIterator[Browser]:
-    """A headless Chromium."""
-    async with chromium(js) as running:
-        yield running
-
-
-@pytest.fixture
 async def sidecar(tmp_path: Path, model: ScriptedModel) -> AsyncIterator[Server]:
     """A running `archer-ws serve`."""
     async with server(model, cwd=tmp_path) as running:
-        yield running
-
-
-@pytest.fixture
-async def proxy(sidecar: Server) -> AsyncIterator[CuttingProxy]:
-    """What stands before the sidecar and can be cut."""
-    async with cutting_proxy(address_of(sidecar)) as running:
         yield running
 
 

@@ -78,6 +78,93 @@ async def test_words_in_any_message_are_found_and_lead_to_their_conversation(con
     assert "light scatters" in seen["found"][0]
 
 
+async def imported(sidecar: Server, session_id: str, count: int) -> None:
+    """A conversation of so many questions, each with its answer, at the server."""
+    messages = []
+    for number in range(count):
+        told = {"created_at": "2026-01-01T00:00:00Z", "status": "completed"}
+        messages.append({**told, "message_id": f"q{number}", "role": "user", "content": f"question {number:03}"})
+        answer = {"message_id": f"a{number}", "role": "assistant", "content": f"answer {number:03}.\n\n" * 5}
+        messages.append({**told, **answer, "stream_id": f"s{number}"})
+    session = {"session_id": session_id, "title": "Long", "messages": messages}
+    told = {"created_at": "2026-01-01T00:00:00Z", "updated_at": "2026-01-01T00:00:00Z"}
+    line = json.dumps({**session, **told})
+    response = await sidecar.http.post(
+        "/api/v1/sessions/import", content=line, headers={"content-type": "application/jsonl"}
+    )
+    assert response.json()["imported"] == 1, response.text
+
+
+#: Opens what a search found first; where the found message is then.
+OPEN_HIT = """
+    const openHit = async (words) => {
+        await page.keyboard.press("Control+k");
+        await page.keyboard.press("Control+a");
+        await page.keyboard.type(words);
+        await page.locator(".sidebar .list .entry").filter({ hasText: words }).first().click();
+        await page.locator("[data-found]").waitFor();
+    };
+    const isInView = () => page.locator("[data-found]").evaluate((found) => {
+        const { top, bottom } = found.getBoundingClientRect();
+        const room = found.closest(".scroller").getBoundingClientRect();
+        return top >= room.top - 1 && top < room.bottom && bottom > room.top;
+    });
+    const marked = async () => ({
+        text: (await page.locator("[data-found]").innerText()).trim().split("\\n")[0],
+        isInView: await isInView(),
+        focused: await page.evaluate(() => document.activeElement.contains(document.querySelector("[data-found]"))),
+    });
+"""
+
+
+@pytest.mark.parametrize("motion", ["no-preference", "reduce"])
+async def test_a_message_that_was_found_is_scrolled_to_focused_and_marked_for_a_moment(
+    console: Console, sidecar: Server, motion: str
+) -> None:
+    await imported(sidecar, "long", 60)
+    seen = await console.run(
+        OPEN_HIT
+        + """
+        await page.emulateMedia({ reducedMotion: motion });
+        await openHit("question 007");
+        const question = await marked();
+        await drawn();
+        question.staysInView = await isInView();
+        await page.waitForFunction(() => !document.querySelector("[data-found]"));
+        const isStillThere = await page.evaluate(() => {
+            const { top } = document.querySelector('[data-message="q7"]').getBoundingClientRect();
+            return top > 0 && top < innerHeight;
+        });
+        await openHit("answer 020");
+        return { question, isStillThere, answer: await marked() };
+        """,
+        motion=motion,
+    )
+    there = {"isInView": True, "focused": True}
+    assert seen["question"] == {**there, "text": "question 007", "staysInView": True}
+    assert seen["isStillThere"]
+    assert seen["answer"] == {**there, "text": "answer 020."}
+
+
+async def test_older_pages_are_read_until_the_found_message_is_there(console: Console, sidecar: Server) -> None:
+    await imported(sidecar, "longer", 250)
+    seen = await console.run(OPEN_HIT + 'await openHit("question 003"); return marked();')
+    assert seen == {"text": "question 003", "isInView": True, "focused": True}
+
+
+async def test_who_scrolls_away_from_a_found_message_is_let_go(console: Console, sidecar: Server) -> None:
+    await imported(sidecar, "long", 60)
+    await console.run(
+        OPEN_HIT
+        + """
+        await openHit("question 030");
+        await shown.locator(".scroller").hover();
+        await page.mouse.wheel(0, -4000);
+        await page.waitForFunction(() => !document.querySelector("[data-found]"));
+        """
+    )
+
+
 async def test_a_conversation_is_exported_to_be_read_and_to_be_imported_again(
     console: Console, sidecar: Server
 ) -> None:

@@ -227,7 +227,7 @@ async def test_a_question_is_withdrawn_when_another_window_answers_it(js: Javasc
         await js.run("await kept.archer.approve('mine', 'c1', true)")
         seen = await js.run(READ)
         await js.run("kept.decide(false)")
-        assert await js.run("return kept.asked") == ["c1", "c1 it was answered elsewhere"]
+        assert await js.run("return kept.asked") == ["c1", "c1 it was decided elsewhere"]
     assert (seen["ran"], seen["text"]) == (["c1"], "c1 ok")
     assert len(server.asked_of("tool/approve")) == 1
 

@@ -194,7 +194,7 @@ async def test_of_two_tabs_that_ask_one_approves_one_runs_the_tool_and_both_see_
         assert (each["last"], each["status"]) == ("I heard: rain in Oslo", "completed")
         assert each["calls"] == [["settled", "ok"]]
         assert each["shown"] == each["told"]
-    assert await browser.run("one", "return kept.asked") == ["get_weather", "it was answered elsewhere"]
+    assert await browser.run("one", "return kept.asked") == ["get_weather", "it was decided elsewhere"]
     assert weather.chats.qsize() == 2
 
 

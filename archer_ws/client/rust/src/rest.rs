@@ -1,4 +1,4 @@
-//! The same streams over HTTP: a whole answer, server-sent events, cancelling and resuming.
+//! The same streams over HTTP: as one response or as server-sent events, with cancelling and resuming.
 
 use std::fmt;
 
@@ -12,7 +12,7 @@ use crate::types::{
     ToolCallEvent,
 };
 
-/// A sidecar's address, and how to show who is asking.
+/// A sidecar's address and credential.
 #[derive(Clone, Debug)]
 pub struct Rest {
     http: reqwest::Client,
@@ -20,22 +20,22 @@ pub struct Rest {
     token: Option<String>,
 }
 
-/// An event of a stream; `id` is its number, with which [`Rest::events`] goes on after it.
+/// An event of a stream; `id` is its number, after which [`Rest::events`] resumes.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Event {
-    /// A piece of the text, of the reasoning, or of a call's arguments.
+    /// A piece of the content, of the reasoning, or of a call's arguments.
     Text { id: u64, text: TextEvent },
     /// A call is complete: run it.
     ToolCall { id: u64, call: ToolCallEvent },
-    /// The end: without it, the connection broke, and the stream can be resumed.
+    /// The last event. If the events end without it, the connection was lost: resume the stream.
     Ended { id: u64, ended: EndedEvent },
-    /// Any other event, known here or not, as it came. Its id counts like any other's.
+    /// Any other event, known to this client or not, unchanged. Resume after its id like after any other's.
     Other { id: u64, name: String, data: String },
 }
 
 impl Event {
-    /// Its number: what to go on after, whatever the event is.
+    /// The event's number, to resume after it.
     pub fn id(&self) -> u64 {
         match self {
             Self::Text { id, .. }
@@ -49,11 +49,11 @@ impl Event {
 /// Why a request failed.
 #[derive(Debug)]
 pub enum Error {
-    /// The server's answer: `kind` says which, `hint` what to do.
+    /// The response is an error: `kind` says which one, `hint` what to do.
     Refused(StatusCode, Box<ErrorInfo>),
-    /// No answer, or none of ours.
+    /// There is no response, or it is not an Archer server's.
     Http(reqwest::Error),
-    /// What came is no event of ours.
+    /// An event that does not follow the protocol.
     Event(String),
 }
 
@@ -85,28 +85,28 @@ impl Rest {
         }
     }
 
-    /// The whole answer. A failed one is an error, even where some text came.
+    /// Send a chat and wait for its [`ChatResponse`]. A failed stream is an error, even if some text came.
     pub async fn chat(&self, request: &ChatRequest) -> Result<ChatResponse, Error> {
         self.json(self.http.post(self.url("chat/completions")).json(request))
             .await
     }
 
-    /// The answer's events. Dropping them ends the generation, unless `on_disconnect` says `continue`.
+    /// Send a chat and read its events. Dropping them cancels the stream, unless `on_disconnect` is `continue`.
     pub async fn stream(
         &self,
         request: &ChatRequest,
     ) -> Result<impl Stream<Item = Result<Event, Error>>, Error> {
-        let answer = self
-            .answer(
+        let response = self
+            .send(
                 self.http
                     .post(self.url("chat/completions/stream"))
                     .json(request),
             )
             .await?;
-        Ok(events_of(answer))
+        Ok(events_of(response))
     }
 
-    /// A stream's events after the event `after`: resumes a broken connection, or reads it again.
+    /// A stream's events after the event `after`: resumes after a lost connection, or reads the stream again.
     pub async fn events(
         &self,
         stream_id: &str,
@@ -115,10 +115,10 @@ impl Rest {
         let request = self
             .http
             .get(self.url(&format!("streams/{stream_id}/events?after={after}")));
-        Ok(events_of(self.answer(request).await?))
+        Ok(events_of(self.send(request).await?))
     }
 
-    /// Cancel a stream, whoever reads it.
+    /// Cancel a stream, also one that others read.
     pub async fn cancel(&self, stream_id: &str) -> Result<CancelResult, Error> {
         self.json(self.http.delete(self.url(&format!("streams/{stream_id}"))))
             .await
@@ -129,25 +129,25 @@ impl Rest {
     }
 
     async fn json<T: DeserializeOwned>(&self, request: RequestBuilder) -> Result<T, Error> {
-        Ok(self.answer(request).await?.json().await?)
+        Ok(self.send(request).await?.json().await?)
     }
 
-    async fn answer(&self, mut request: RequestBuilder) -> Result<Response, Error> {
+    async fn send(&self, mut request: RequestBuilder) -> Result<Response, Error> {
         if let Some(token) = &self.token {
             request = request.bearer_auth(token);
         }
-        let answer = request.send().await?;
-        let status = answer.status();
+        let response = request.send().await?;
+        let status = response.status();
         if status.is_success() {
-            return Ok(answer);
+            return Ok(response);
         }
-        let body: ErrorBody = answer.json().await?;
+        let body: ErrorBody = response.json().await?;
         Err(Error::Refused(status, Box::new(body.error)))
     }
 }
 
-fn events_of(answer: Response) -> impl Stream<Item = Result<Event, Error>> {
-    answer
+fn events_of(response: Response) -> impl Stream<Item = Result<Event, Error>> {
+    response
         .bytes_stream()
         .eventsource()
         .filter_map(async |event| match event {

@@ -4,12 +4,13 @@
 /**
  * `lines`: the first line of the parsed text, and the one behind the last; where nothing needs it, as the parser said.
  * @typedef {{ kind: "leaf", tag: string, side: string, source: string }} Leaf
- * @typedef {{ kind: "item", task: boolean | undefined, children: Block[], lines: [number, number] }} Item
+ * `hasMore`: behind these children are others, which are not known here.
+ * @typedef {{ kind: "item", task: boolean | undefined, children: Block[], lines: [number, number], hasMore?: boolean }} Item
  * @typedef {{ kind: "list", ordered: boolean, start: number, mark: string, loose: boolean, children: Item[],
- *   lines: [number, number] }} List
+ *   lines: [number, number], hasMore?: boolean }} List
  * @typedef {{ kind: "quote", children: Block[] }} Quote
  * @typedef {{ kind: "row", isHead: boolean, children: Leaf[] }} Row
- * @typedef {{ kind: "table", children: Row[] }} Table
+ * @typedef {{ kind: "table", children: Row[], hasMore?: boolean }} Table
  * @typedef {{ kind: "code", info: string, fence: string, content: string }} Code
  * @typedef {{ kind: "rule" }} Rule
  * @typedef {{ kind: "definition", label: string }} Definition
@@ -28,12 +29,7 @@ const TASK = /^\[([ xX])\][ \t\n]+/;
  * @returns {Placed[]}
  */
 export function blocksOf(tokens, lines) {
-  const blocks = new Reader(tokens).until("");
-  for (const block of blocks) {
-    // The parser says it of paragraphs; where a list's items have none, and for each part of a list alike, so do lines.
-    if (block.kind === "list") block.loose ||= hasGaps(block.children, lines);
-  }
-  return blocks;
+  return new Reader(tokens, lines).until("");
 }
 
 /**
@@ -60,10 +56,12 @@ class Reader {
   #at = 0;
   /** @type {readonly Token[]} */
   #tokens;
+  #lines;
 
-  /** @param {readonly Token[]} tokens */
-  constructor(tokens) {
+  /** @param {readonly Token[]} tokens @param {readonly string[]} lines */
+  constructor(tokens, lines) {
     this.#tokens = tokens;
+    this.#lines = lines;
   }
 
   /** The blocks up to the token of this type, which is passed over. @param {string} end */
@@ -125,6 +123,8 @@ class Reader {
       loose ||= this.#tokens.slice(first, this.#at).some((inner) => isOwn(inner) && !inner.hidden);
       children.push({ kind: "item", task: task(item[0]), children: item, lines: /** @type {[number, number]} */ (token.map) });
     }
+    // The parser says it of paragraphs; where a list's items have none, and for each part of a list alike, so do lines.
+    loose ||= hasGaps(children, this.#lines);
     const start = Number(opening.attrGet("start") ?? 1);
     return { kind: "list", ordered, start, mark: opening.markup, loose, children, lines: [0, 0] };
   }

@@ -1,11 +1,13 @@
 // A text that grows: which of its blocks are what they are whatever follows, and which may still change.
 //
 // A block is settled once another one has begun behind it. Of a long list or table, the items and rows before the last
-// are settled, too, and the lines of an open block of code as they come; so what is parsed again with each piece of text
-// is short, however long the answer. What came in pieces is in the end what it would be as a whole.
+// are settled, too (of a list in the last item likewise), and the lines of an open block of code as they come; so what is
+// parsed again with each piece of text is short, however long the answer. What came in pieces is in the end what it would
+// be as a whole.
 
 import { blocksOf, lastLeaf } from "./blocks.js";
 import { calmed, shownLines } from "./calm.js";
+import { openTail, withoutHead } from "./open-items.js";
 import { parseBlocks } from "./parser.js";
 import { piecesOf } from "./pieces.js";
 
@@ -16,10 +18,12 @@ import { piecesOf } from "./pieces.js";
  *
  * Where blocks are shown. The first of those that are not settled have the index 0.
  * @typedef {object} Shown
- * @property {(blocks: readonly Block[], isAll: boolean, isWhole?: boolean) => void} patch makes the open blocks be these;
- *   if they are not all, those behind stay as they are, and if they are not whole, so do children behind theirs
+ * @property {(blocks: readonly Block[], isAll: boolean) => void} patch makes the open blocks be these; if they are not
+ *   all, those behind stay as they are, and so do children behind those of a block that `hasMore`
  * @property {(count: number) => void} settle the first ones change no more
- * @property {(count: number) => void} settleChildren the first ones of the first one's
+ * @property {(count: number) => void} settleRows the first ones of the first one, which is a table
+ * @property {(list: import("./blocks.js").List) => void} settleTail all items of the first one that `list` has, which was
+ *   patched; of an item that `hasMore`, only its children, by the same rule
  * @property {(text: string) => void} extendCode the first one, which is code, goes on
  */
 
@@ -31,8 +35,9 @@ const FENCE_HELD = /^ {0,3}(?:`*|~*)[ \t]*$/;
 const HEAD_LINES = 2;
 
 /**
- * `offset`: where a line begins in the open text. `labels`: what is defined, and in which line.
- * @typedef {{ blocks: Placed[], lines: string[], labels: { line: number, label: string }[],
+ * `before`: how many lines of the head stand before the open text. `offset`: where a line begins in the open text.
+ * `labels`: what is defined, and in which line.
+ * @typedef {{ blocks: Placed[], lines: string[], before: number, labels: { line: number, label: string }[],
  *   offset: (line: number) => number }} Parsed
  *
  * `shown`: how much of the line that has no end yet.
@@ -44,8 +49,10 @@ export class Growing {
   #text = "";
   /** How many of its characters are lines that were looked at. */
   #known = 0;
-  /** The head of the table that is open: the parser wants it before rows. */
+  /** What the parser wants before the open text: the head of the table whose rows it is, or the items that it is in. */
   #head = "";
+  /** Those items, the outermost first. @type {import("./open-items.js").OpenItem[]} */
+  #openItems = [];
   /** @type {Fence | undefined} */
   #fence;
   /** What may be half a character. */
@@ -103,7 +110,7 @@ export class Growing {
     const settled = blocks.slice(0, count).filter(hasElement);
     this.#shown.patch(settled, isAll);
     this.#shown.settle(settled.length);
-    if (count > 0) this.#head = "";
+    if (count > 0) this.#setHead("");
     const open = /** @type {Placed | undefined} */ (blocks[count]);
     const first = isAll ? Infinity : open ? this.#open(open, parsed, count === blocks.length - 1) : 0;
     this.#definitions.settle(parsed.labels.filter(({ line }) => line < first).map(({ label }) => label));
@@ -130,10 +137,11 @@ export class Growing {
     const { tokens, references } = parseBlocks(this.#head + text);
     this.#definitions.show(references);
     const defining = tokens.filter(({ type }) => type === "reference_definition");
-    const before = this.#head ? HEAD_LINES : 0;
+    const before = this.#head.split("\n").length - 1;
     return {
-      blocks: blocksOf(tokens, lines),
+      blocks: withoutHead(blocksOf(tokens, lines), this.#openItems),
       lines,
+      before,
       labels: defining.map(({ map, meta }) => ({ line: map?.[0] ?? 0, label: String(meta?.label) })),
       offset: (line) => lines.slice(before, line).reduce((sum, { length }) => sum + length + 1, 0),
     };
@@ -144,20 +152,22 @@ export class Growing {
    * @param {Placed} block @param {Parsed} parsed @param {boolean} isLast
    * @returns {number} the first line that is not settled
    */
-  #open(block, { lines }, isLast) {
+  #open(block, { lines, before }, isLast) {
     const [first, end] = block.lines;
     if (!isLast) return first;
     switch (block.kind) {
       case "list": {
-        const count = block.children.length - 1;
-        this.#shown.patch([{ ...block, children: block.children.slice(0, count) }], false, false);
-        this.#shown.settleChildren(count);
-        return block.children[count].lines[0];
+        const { settled, openItems, line } = openTail(block, lines);
+        this.#shown.patch([settled], false);
+        this.#shown.settleTail(settled);
+        // In the head's own lines nothing new is settled.
+        if (line >= before) this.#setHead(openItems.map(({ opening }) => `${opening}\n`).join(""), openItems);
+        return line;
       }
       case "table":
-        this.#shown.patch([block], false, false);
-        this.#shown.settleChildren(block.children.length - 1);
-        this.#head = lines.slice(first, first + HEAD_LINES).map((line) => `${line}\n`).join("");
+        this.#shown.patch([{ ...block, hasMore: true }], false);
+        this.#shown.settleRows(block.children.length - 1);
+        this.#setHead(lines.slice(first, first + HEAD_LINES).map((line) => `${line}\n`).join(""));
         return end;
       case "code": {
         const mark = /^(`{3,}|~{3,})/.exec(lines[first])?.[0];
@@ -169,6 +179,12 @@ export class Growing {
       default:
         return first;
     }
+  }
+
+  /** @param {string} head @param {import("./open-items.js").OpenItem[]} [openItems] */
+  #setHead(head, openItems = []) {
+    this.#head = head;
+    this.#openItems = openItems;
   }
 
   /** The lines of an open block of code; false if they are all read. @param {Fence} fence @param {boolean} isEnd */
@@ -199,7 +215,7 @@ export class Growing {
 
   #showOpen() {
     if (this.#fence) return;
-    const text = shownLines(this.#text, this.#head !== "");
+    const text = shownLines(this.#text, this.#head !== "" && this.#openItems.length === 0);
     if (this.#head + text === this.#display) return;
     this.#display = this.#head + text;
     const { blocks } = this.#parse(text);

@@ -13,10 +13,9 @@ import { TableView } from "./table.js";
  * @typedef {import("./inline.js").Context & { definitions: import("./definitions.js").Definitions,
  *   highlighted: (code: CodeView) => void }} ViewContext
  *
- * A block on the page. `update` makes it be another one, or returns false if it can't; with `isAll` false, the children
+ * A block on the page. `update` makes it be another one, or returns false if it can't; of one that `hasMore`, the children
  * behind those that are given stay as they are.
- * @typedef {{ element: HTMLElement, update(block: Block, isAll: boolean): boolean, settle(): void,
- *   settleChildren?: (count: number) => void }} View
+ * @typedef {{ element: HTMLElement, update(block: Block): boolean, settle(): void }} View
  */
 
 /** The views that stand in an element and may change, in order; what was settled stands before them. */
@@ -35,18 +34,17 @@ export class Children {
   /**
    * @param {readonly Block[]} blocks
    * @param {boolean} isAll no others stay behind them
-   * @param {boolean} [isWhole] nor children behind those of the blocks
    */
-  patch(blocks, isAll, isWhole = true) {
+  patch(blocks, isAll) {
     blocks.forEach((block, index) => {
       const old = /** @type {View | undefined} */ (this.#open[index]);
-      if (old?.update(block, isWhole)) return;
+      if (old?.update(block)) return;
       const made = viewOf(block, this.#context);
       if (old) old.element.replaceWith(made.element);
       else this.#parent.append(made.element);
       this.#open[index] = made;
       // Where the first part of its rows is laid out, the width of its columns can be seen.
-      if (made instanceof TableView) made.update(block, true);
+      if (made instanceof TableView) made.update(block);
     });
     if (isAll) for (const view of this.#open.splice(blocks.length)) view.element.remove();
   }
@@ -57,8 +55,21 @@ export class Children {
   }
 
   /** @param {number} count */
-  settleChildren(count) {
-    this.#open[0]?.settleChildren?.(count);
+  settleRows(count) {
+    const view = this.#open[0];
+    if (view instanceof TableView) view.settleRows(count);
+  }
+
+  /** @param {List} list */
+  settleTail(list) {
+    const view = this.#open[0];
+    if (view instanceof ListView) view.settleTail(list);
+  }
+
+  /** @param {Item} item */
+  settleChildrenOf(item) {
+    const view = this.#open[0];
+    if (view instanceof ItemView) view.settleTail(item);
   }
 
   /** @param {string} text */
@@ -105,15 +116,21 @@ class ItemView {
     this.#children.patch(block.children, true);
   }
 
-  /** @param {Block} block @param {boolean} isAll */
-  update(block, isAll) {
+  /** @param {Block} block */
+  update(block) {
     if (block.kind !== "item" || block.task !== this.#task) return false;
-    this.#children.patch(block.children, isAll);
+    this.#children.patch(block.children, !block.hasMore);
     return true;
   }
 
   settle() {
     this.#children.settle();
+  }
+
+  /** @param {Item} item whose last child is a list that goes on */
+  settleTail({ children }) {
+    this.#children.settle(children.length - 1);
+    this.#children.settleTail(/** @type {List} */ (children.at(-1)));
   }
 }
 
@@ -143,15 +160,15 @@ class ListView {
     element.dir = "auto";
     this.element = /** @type {HTMLElement} */ (element);
     this.#children = new Children(this.element, context);
-    this.#patch(block, true);
+    this.#patch(block);
   }
 
-  /** @param {Block} block @param {boolean} isAll */
-  update(block, isAll) {
+  /** @param {Block} block */
+  update(block) {
     if (block.kind !== "list" || block.ordered !== this.#block.ordered || block.mark !== this.#block.mark) return false;
     // Items that follow settled ones have a number of their own in the text, which counts for nothing.
     if (!this.#hasSettled && block.start !== this.#block.start) return false;
-    this.#patch(block, isAll);
+    this.#patch(block);
     return true;
   }
 
@@ -159,20 +176,23 @@ class ListView {
     this.#children.settle();
   }
 
-  /** @param {number} count */
-  settleChildren(count) {
-    if (count === 0) return;
-    this.#hasSettled = true;
+  /** @param {List} list which goes on */
+  settleTail({ children }) {
+    if (children.length === 0) return;
+    const last = /** @type {Item} */ (children.at(-1));
+    const count = last.hasMore ? children.length - 1 : children.length;
+    this.#hasSettled ||= count > 0;
     this.#isLoose ||= this.#block.loose;
     this.#children.settle(count);
+    if (last.hasMore) this.#children.settleChildrenOf(last);
   }
 
-  /** @param {List} block @param {boolean} isAll */
-  #patch(block, isAll) {
+  /** @param {List} block */
+  #patch(block) {
     this.#block = block;
     this.element.classList.toggle("md-loose", this.#isLoose || block.loose);
     if (!this.element.classList.length) this.element.removeAttribute("class");
-    this.#children.patch(block.children, isAll);
+    this.#children.patch(block.children, !block.hasMore);
   }
 }
 
@@ -188,10 +208,10 @@ class QuoteView {
     this.#children.patch(block.children, true);
   }
 
-  /** @param {Block} block @param {boolean} isAll */
-  update(block, isAll) {
+  /** @param {Block} block */
+  update(block) {
     if (block.kind !== "quote") return false;
-    this.#children.patch(block.children, isAll);
+    this.#children.patch(block.children, true);
     return true;
   }
 

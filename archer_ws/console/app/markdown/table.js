@@ -40,8 +40,8 @@ export class TableView {
     this.#rowsOfPart = Math.max(1, Math.min(PART_ROWS_MAX, Math.floor(PART_CELLS_MAX / columns)));
   }
 
-  /** Its rows come once it stands on the page. @param {Block} block @param {boolean} isAll */
-  update(block, isAll) {
+  /** Its rows come once it stands on the page. @param {Block} block */
+  update(block) {
     if (block.kind !== "table" || block.children[0].children.length !== this.#head.length) return false;
     const [head, ...rows] = block.children;
     this.#head.update(head);
@@ -50,17 +50,17 @@ export class TableView {
       this.#open.push(new RowView(row, this.#makeCell));
       this.#partOf(this.#count + index).append(this.#open[index].element);
     });
-    if (isAll) this.#drop(rows.length);
+    if (!block.hasMore) this.#drop(rows.length);
     return true;
   }
 
   settle() {
     this.#head.settle();
-    this.settleChildren(this.#open.length);
+    this.settleRows(this.#open.length);
   }
 
   /** @param {number} count */
-  settleChildren(count) {
+  settleRows(count) {
     for (const row of this.#open.splice(0, count)) row.settle();
     this.#count += count;
   }

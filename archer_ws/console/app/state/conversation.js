@@ -34,6 +34,8 @@ export class Conversation {
   trouble = signal(undefined);
   items = signal(/** @type {Item[]} */ ([]));
   hasOlder = signal(false);
+  /** The id of the message that the view has to scroll to. @type {import("../vendor/signals.js").Signal<string | undefined>} */
+  sought = signal(undefined);
   /** What is being written here: a reload keeps it. @type {import("../vendor/signals.js").Signal<string>} */
   draft;
   /** What it is called until the list has its name: after the first question. */
@@ -152,11 +154,44 @@ export class Conversation {
   }
 
   async readOlder() {
+    await this.#readPage();
+    this.#arrange();
+  }
+
+  /** Have the view scroll to a stored message; pages of older messages are read until it is there. @param {string} messageId */
+  async seek(messageId) {
+    await this.refresh();
+    while (!this.#has(messageId) && this.#cursor != null) await this.#readPage();
+    this.#arrange();
+    // It may have been deleted since the search.
+    if (this.#has(messageId)) this.sought.value = this.#shownIn(messageId);
+  }
+
+  async #readPage() {
     const page = await this.#get(this.#cursor);
     this.#stored = [...page.messages, ...this.#stored];
     this.#cursor = page.next_cursor;
     this.hasOlder.value = this.#cursor != null;
-    this.#arrange();
+  }
+
+  /** @param {string} messageId */
+  #has(messageId) {
+    return this.#stored.some(({ message_id }) => message_id === messageId);
+  }
+
+  /**
+   * The id of the message whose element shows that one: a tool result and a steered message belong to a step.
+   * @param {string} messageId
+   */
+  #shownIn(messageId) {
+    const group = grouped(this.#stored).find((each) => each.some(({ message_id }) => message_id === messageId)) ?? [];
+    const place = group.findIndex(({ message_id }) => message_id === messageId);
+    // A steered message stands before the step that it is for.
+    const isSteered = place > 0 && group[place].role === "user";
+    const step = isSteered
+      ? group.slice(place).find(({ role }) => role === "assistant")
+      : group.slice(0, place + 1).findLast(({ role }) => role === "assistant");
+    return step?.message_id ?? messageId;
   }
 
   /** @param {SessionChanged} change */

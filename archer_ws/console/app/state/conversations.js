@@ -64,6 +64,12 @@ export function show(id) {
   shownId.value = id;
 }
 
+/** Show the conversation of a message that a search found, and scroll to the message. @param {FoundMessage} hit */
+export function showMessage({ session_id, message_id }) {
+  show(session_id);
+  return conversation(session_id).seek(message_id);
+}
+
 /** A new one, not at the server before its first message. @param {{ beside?: boolean }} [where] */
 export function begin({ beside = false } = {}) {
   const id = newId("ses");

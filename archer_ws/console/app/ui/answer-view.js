@@ -81,7 +81,7 @@ function StepView({ answer, step }) {
   const isWritten = answer.isRunning && isLast;
   return html`
     ${step.steered.map((text) => html`<p class="steered" dir="auto">${text}</p>`)}
-    <div class="step" data-written=${isWritten && answer.status.value !== "waiting"}>
+    <div class="step" data-message=${step.messageId} data-written=${isWritten && answer.status.value !== "waiting"}>
       <${Rail} step=${step} />
       <${StepText} step=${step} isWritten=${isWritten} />
       ${step.calls.value.map((call) => html`<${ToolCard} key=${call.callId} answer=${answer} call=${call} />`)}

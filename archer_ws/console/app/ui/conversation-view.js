@@ -9,11 +9,9 @@ import { Composer } from "./composer.js";
 import { ErrorCard } from "./error-card.js";
 import { html } from "./html.js";
 import { Icon } from "./icons.js";
+import { Place } from "./place.js";
 import { SaidView } from "./said-view.js";
 import { Welcome } from "./welcome.js";
-
-// So near to the end, the reader follows what comes.
-const NEAR_END_PX = 64;
 
 /** @param {{ id: string }} props */
 export function ConversationView({ id }) {
@@ -22,7 +20,16 @@ export function ConversationView({ id }) {
   const scroller = useRef(/** @type {HTMLElement | null} */ (null));
   const [isAway, setAway] = useState(false);
   useEffect(() => void shown.refresh(), [id, isOpen.value]);
-  useEffect(() => follow(/** @type {HTMLElement} */ (scroller.current), () => shown.hasText, setAway), [id]);
+  const place = useRef(/** @type {Place | undefined} */ (undefined));
+  useEffect(() => {
+    const made = new Place(/** @type {HTMLElement} */ (scroller.current), () => shown.hasText, setAway);
+    place.current = made;
+    return () => made.leave();
+  }, [id]);
+  const sought = shown.sought.value;
+  useEffect(() => {
+    if (sought !== undefined && place.current?.seek(sought)) shown.sought.value = undefined;
+  }, [sought, items]);
   const toEnd = () => scroller.current?.scrollTo({ top: scroller.current.scrollHeight, behavior: "smooth" });
   const title = titleOfConversation(id) || strings.list.new;
   const isWelcome = items.length === 0 && shown.isNew.value;
@@ -57,34 +64,4 @@ function Trouble({ error }) {
   const { gone, goneHint } = strings.chat;
   const info = error.kind === "session_not_found" ? { ...error.info, message: gone, hint: goneHint } : error.info;
   return html`<${ErrorCard} error=${info} />`;
-}
-
-/**
- * Stay at the end while it grows, as long as the reader is there.
- * @param {HTMLElement} scroller @param {() => boolean} hasText @param {(isAway: boolean) => void} tell
- */
-function follow(scroller, hasText, tell) {
-  let isAtEnd = true;
-  let topBefore = 0;
-  const scrolled = () => {
-    const { scrollHeight, scrollTop, clientHeight } = scroller;
-    // Who reads further up has scrolled up; what has only grown since is followed.
-    if (scrollHeight - scrollTop - clientHeight < NEAR_END_PX) isAtEnd = true;
-    else if (scrollTop < topBefore) isAtEnd = false;
-    topBefore = scrollTop;
-    tell(!isAtEnd && hasText());
-  };
-  const grown = new ResizeObserver(() => {
-    // What greets a first visit is read from its beginning.
-    if (!hasText()) return;
-    if (isAtEnd) scroller.scrollTop = scroller.scrollHeight;
-    else scrolled();
-  });
-  grown.observe(/** @type {Element} */ (scroller.firstElementChild));
-  grown.observe(scroller);
-  scroller.addEventListener("scroll", scrolled, { passive: true });
-  return () => {
-    grown.disconnect();
-    scroller.removeEventListener("scroll", scrolled);
-  };
 }

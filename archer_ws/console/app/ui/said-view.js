@@ -30,7 +30,7 @@ export function SaidView({ item, conversation }) {
     }
   };
   return html`
-    <article class="said" aria-label=${who}>
+    <article class="said" aria-label=${who} data-message=${item.id}>
       ${parts.length > 0 && html`<div class="parts">${parts.map((part) => html`<${PartView} part=${part} />`)}</div>`}
       ${text && html`<p class="words" dir="auto">${text}</p>`}
       <div class="actions">

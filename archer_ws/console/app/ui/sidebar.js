@@ -1,7 +1,7 @@
 // The list of conversations: search, open, rename, export, delete.
 
 import { useState } from "../vendor/preact-hooks.js";
-import { begin, found, fork, hasMore, query, readMore, remove, rename, search, sessions, show, shownId, openIds, isSideBySide } from "../state/conversations.js";
+import { begin, found, fork, hasMore, query, readMore, remove, rename, search, sessions, show, shownId, showMessage, openIds, isSideBySide } from "../state/conversations.js";
 import { download, exportJson, exportMarkdown } from "../state/exports.js";
 import { facts } from "../state/server.js";
 import { strings } from "../strings.js";
@@ -66,6 +66,10 @@ function Search() {
 /** @param {{ onDone: () => void }} props */
 function Found({ onDone }) {
   const hits = found.value ?? [];
+  const open = (/** @type {import("../../archer.js").FoundMessage} */ hit) => {
+    showMessage(hit).catch((error) => announce(error.message));
+    onDone();
+  };
   const titles = new Map((sessions.value ?? []).map(({ session_id, title }) => [session_id, title]));
   if (hits.length === 0) return html`<p class="empty" role="status">${strings.list.nothingFound(query.value)}</p>`;
   return html`
@@ -74,7 +78,7 @@ function Found({ onDone }) {
       ${hits.map(
         (hit) => html`
           <li key=${hit.message_id}>
-            <button type="button" class="entry" onClick=${() => (show(hit.session_id), onDone())}>
+            <button type="button" class="entry" onClick=${() => open(hit)}>
               <span class="title" dir="auto">${titles.get(hit.session_id) || strings.list.untitled}</span>
               <span class="preview" dir="auto">${hit.snippet}</span>
             </button>

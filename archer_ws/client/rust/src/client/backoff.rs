@@ -25,7 +25,7 @@ impl Backoff {
         pause
     }
 
-    /// A request was answered: the next loss begins anew.
+    /// A request succeeded: after the next loss, start again from the first ceiling.
     pub(super) fn reset(&mut self) {
         self.ceiling = self.min;
     }

@@ -1,4 +1,4 @@
-//! What can go wrong, told apart by what the caller can do about it.
+//! The errors of a client, by what the caller can do about them.
 
 use std::fmt;
 use std::sync::Arc;
@@ -10,17 +10,17 @@ use crate::types::{CallError, ErrorInfo};
 /// Why a call or a stream failed.
 #[derive(Clone, Debug)]
 pub enum Error {
-    /// The server answered with an error: `kind` says which, `hint` what to do.
+    /// The response is an error: `kind` says which one, `hint` what to do.
     Refused(Box<ErrorInfo>),
-    /// The server closed the socket; with which code tells whether coming back makes sense.
+    /// The server closed the socket; the code says whether to connect again.
     ClosedFor { code: u16, reason: String },
-    /// The handshake was answered with this HTTP status: a wrong token (401) or address.
+    /// The handshake failed with this HTTP status: the token (401) or the address is wrong.
     Handshake(u16),
-    /// There is no server, or not just now.
+    /// There is no server, or it accepts no connections now.
     Unreachable(Arc<tungstenite::Error>),
     /// Dialling or `initialize` took longer than `Config::connect_timeout`.
     TimedOut,
-    /// What came is not archer.v1.
+    /// A message does not follow archer.v1.
     Protocol(String),
     /// Another reader of this client took the stream over.
     Replaced,
@@ -36,14 +36,14 @@ impl fmt::Display for Error {
                 write!(f, "the server closed the connection: {code} {reason}")
             }
             Self::Handshake(401) => {
-                f.write_str("the server wants a valid token: set Config::token")
+                f.write_str("the server needs a valid token: set Config::token")
             }
             Self::Handshake(status) => {
-                write!(f, "the handshake was answered with the status {status}")
+                write!(f, "the handshake failed with the HTTP status {status}")
             }
             Self::Unreachable(error) => write!(f, "no connection to the server: {error}"),
-            Self::TimedOut => f.write_str("the server took too long to answer"),
-            Self::Protocol(what) => write!(f, "this is no archer.v1: {what}"),
+            Self::TimedOut => f.write_str("the server sent no response in time"),
+            Self::Protocol(what) => write!(f, "a message does not follow archer.v1: {what}"),
             Self::Replaced => f.write_str("another reader took the stream over"),
             Self::Closed => f.write_str("the client is closed"),
         }
@@ -76,7 +76,7 @@ impl From<CallError> for Error {
 impl From<tungstenite::Error> for Error {
     fn from(error: tungstenite::Error) -> Self {
         match error {
-            tungstenite::Error::Http(answer) => Self::Handshake(answer.status().as_u16()),
+            tungstenite::Error::Http(response) => Self::Handshake(response.status().as_u16()),
             other => Self::Unreachable(Arc::new(other)),
         }
     }
@@ -95,7 +95,7 @@ impl Error {
     }
 }
 
-/// Whether a close code says that one may come back (protocol section 11).
+/// Whether to connect again after this close code (protocol section 11).
 fn may_reconnect(code: u16) -> bool {
     matches!(code, 1001 | 1005 | 1006 | 1011 | 1012 | 1013 | 4000..=4499)
 }

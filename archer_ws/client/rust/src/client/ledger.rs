@@ -1,4 +1,5 @@
-//! What is unanswered and which streams are attached: what the answers, events and losses of a connection mean.
+//! The requests without a response and the attached streams: what responses, events and losses of a connection mean for
+//! them.
 //!
 //! Owned by the connection's task; does no I/O of its own. Frames for the server go into `outgoing`, while there is one.
 
@@ -44,7 +45,7 @@ pub(super) enum Command {
     },
 }
 
-/// What becomes of an answer.
+/// What a response is for.
 enum Awaited {
     Reply(Reply),
     Attach {
@@ -56,11 +57,11 @@ enum Awaited {
     Reattach {
         stream_id: String,
     },
-    /// Nobody waits for it.
+    /// Nothing waits for it.
     Nothing,
 }
 
-struct Unanswered {
+struct OpenRequest {
     text: String,
     awaited: Awaited,
 }
@@ -118,7 +119,7 @@ impl Attached {
 pub(super) struct Ledger {
     ids: Ids,
     /// By request id, which is the order in which they were made.
-    unanswered: BTreeMap<i64, Unanswered>,
+    open_requests: BTreeMap<i64, OpenRequest>,
     streams: HashMap<String, Attached>,
     outgoing: Option<mpsc::UnboundedSender<Message>>,
 }
@@ -127,19 +128,19 @@ impl Ledger {
     pub(super) fn new(ids: Ids) -> Self {
         Self {
             ids,
-            unanswered: BTreeMap::new(),
+            open_requests: BTreeMap::new(),
             streams: HashMap::new(),
             outgoing: None,
         }
     }
 
-    /// A socket stands: subscribe where each stream was, then repeat what was not answered.
+    /// A socket stands: subscribe where each stream was, then repeat the requests without a response.
     pub(super) fn connected(&mut self, outgoing: mpsc::UnboundedSender<Message>) {
         self.outgoing = Some(outgoing);
-        self.unanswered
+        self.open_requests
             .retain(|_, request| !matches!(request.awaited, Awaited::Reattach { .. }));
         let repeated: Vec<String> = self
-            .unanswered
+            .open_requests
             .values()
             .map(|request| request.text.clone())
             .collect();
@@ -207,7 +208,7 @@ impl Ledger {
     /// Send a request; without a socket it waits for the next.
     fn ask(&mut self, Numbered { id, text }: Numbered, awaited: Awaited) {
         self.transmit(text.clone());
-        self.unanswered.insert(id, Unanswered { text, awaited });
+        self.open_requests.insert(id, OpenRequest { text, awaited });
     }
 
     fn transmit(&self, text: String) {
@@ -237,7 +238,7 @@ impl Ledger {
                 outcome,
             }) => {
                 let succeeded = outcome.is_ok();
-                if let Some(request) = self.unanswered.remove(&id) {
+                if let Some(request) = self.open_requests.remove(&id) {
                     self.settle(request.awaited, outcome.map_err(|error| error.data.into()));
                 }
                 Ok(succeeded)
@@ -245,7 +246,7 @@ impl Ledger {
             // The server could not read a frame of ours.
             ServerMessage::Response(Response { outcome, .. }) => {
                 let said = outcome
-                    .map_or_else(|error| error.message, |_| "an answer to no request".into());
+                    .map_or_else(|error| error.message, |_| "a response to no request".into());
                 Err(Error::Protocol(said))
             }
             ServerMessage::Notification(notification) => {
@@ -338,7 +339,7 @@ impl Ledger {
 
     /// Promised not to happen (protocol section 5); what is missing is fetched rather than left out.
     fn fetch_missing(&mut self, stream_id: &str) {
-        let is_asked = self.unanswered.values().any(
+        let is_asked = self.open_requests.values().any(
             |request| matches!(&request.awaited, Awaited::Reattach { stream_id: asked } if asked == stream_id),
         );
         let Some(attached) = self.streams.get_mut(stream_id).filter(|_| !is_asked) else {
@@ -358,7 +359,7 @@ impl Ledger {
         for attached in std::mem::take(&mut self.streams).into_values() {
             attached.inbox.fail(error.clone());
         }
-        for request in std::mem::take(&mut self.unanswered).into_values() {
+        for request in std::mem::take(&mut self.open_requests).into_values() {
             self.settle(request.awaited, Err(error.clone()));
         }
     }

@@ -25,7 +25,7 @@ pub use error::Error;
 pub use stream::{Answer, ArgumentsDelta, ChatStream, Event, UnknownEvent};
 pub use tools::{Approval, ToolContext, ToolError, ToolHandler, Tools};
 
-/// Where the server is, and how to show who is asking.
+/// The server's address, the credential, and the limits of connecting.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// The socket's address, such as `ws://127.0.0.1:8000/api/v1/ws`.
@@ -97,12 +97,12 @@ impl Client {
     /// After a loss of the connection the request is sent again: every method may be repeated without harm, except
     /// `session/create` without a `session_id` of your own.
     pub async fn call<M: Method>(&self, params: M) -> Result<M::Result, Error> {
-        let (reply, answer) = oneshot::channel();
+        let (reply, response) = oneshot::channel();
         self.put(Command::Call {
             request: self.ids.request(params)?,
             reply,
         })?;
-        result_of(answer).await
+        result_of(response).await
     }
 
     /// Start a stream. Without a `stream_id` it gets one here: with it, sending again after a loss joins the stream
@@ -123,8 +123,8 @@ impl Client {
             .get_or_insert_with(|| new_id("rs-"))
             .clone();
         tools.offer(&mut params);
-        let (stream, answer) = self.open(stream_id, params, 0, tools)?;
-        let accepted: ChatSendResult = result_of(answer).await?;
+        let (stream, response) = self.open(stream_id, params, 0, tools)?;
+        let accepted: ChatSendResult = result_of(response).await?;
         Ok(stream.accepted(accepted.provider, accepted.model))
     }
 
@@ -144,8 +144,8 @@ impl Client {
             after,
             ..StreamSubscribeParams::new(stream_id)
         };
-        let (stream, answer) = self.open(stream_id.to_owned(), params, after, tools)?;
-        answer.await.unwrap_or(Err(Error::Closed))?;
+        let (stream, response) = self.open(stream_id.to_owned(), params, after, tools)?;
+        response.await.unwrap_or(Err(Error::Closed))?;
         Ok(stream)
     }
 
@@ -155,8 +155,8 @@ impl Client {
         params: M,
         after: u64,
         tools: Tools,
-    ) -> Result<(ChatStream, Outcome), Error> {
-        let (reply, answer) = oneshot::channel();
+    ) -> Result<(ChatStream, PendingResponse), Error> {
+        let (reply, response) = oneshot::channel();
         let inbox = Arc::new(Inbox::default());
         let request = self.ids.request(params)?;
         let stream = ChatStream::new(stream_id.clone(), Arc::clone(&inbox), self.clone());
@@ -168,7 +168,7 @@ impl Client {
             stream_id,
             attached: Attached::new(after, inbox, feed),
         })?;
-        Ok((stream, answer))
+        Ok((stream, response))
     }
 
     fn put(&self, command: Command) -> Result<(), Error> {
@@ -176,10 +176,10 @@ impl Client {
     }
 }
 
-type Outcome = oneshot::Receiver<Result<serde_json::Value, Error>>;
+type PendingResponse = oneshot::Receiver<Result<serde_json::Value, Error>>;
 
-async fn result_of<T: DeserializeOwned>(answer: Outcome) -> Result<T, Error> {
-    let value = answer.await.unwrap_or(Err(Error::Closed))?;
+async fn result_of<T: DeserializeOwned>(response: PendingResponse) -> Result<T, Error> {
+    let value = response.await.unwrap_or(Err(Error::Closed))?;
     Ok(serde_json::from_value(value)?)
 }
 

@@ -1,7 +1,7 @@
-//! Running the calls that a stream waits for: asking, claiming, running, answering (protocol section 23).
+//! Running the calls that a stream waits for: approval, claim, run, result (protocol section 23).
 //!
 //! A task for each stream with [`Tools`]. The [`Feed`] tells it what happens; whenever something has, all calls are
-//! looked at, and what each needs is done. Requests that a loss left unanswered are the ledger's to repeat.
+//! looked at, and what each needs is done. The ledger repeats requests that a loss left without a response.
 
 use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
@@ -50,7 +50,7 @@ pub(super) struct Feed {
 }
 
 impl Feed {
-    /// A subscription was answered: there are events up to `head_seq`, and those up to `last_seq` were told.
+    /// The server accepted a subscription: there are events up to `head_seq`, and those up to `last_seq` were told.
     pub(super) fn attached(&mut self, head_seq: u64, last_seq: u64) {
         self.head_seq = head_seq;
         self.is_current = false;
@@ -129,7 +129,7 @@ struct Run {
 }
 
 /// How a task came out.
-enum Outcome {
+enum Finish {
     /// Nothing more is to be done.
     Over,
     /// Another client runs the call.
@@ -142,7 +142,7 @@ struct Runner {
     tools: Tools,
     is_current: bool,
     calls: BTreeMap<String, Call>,
-    tasks: JoinSet<(String, Outcome)>,
+    tasks: JoinSet<(String, Finish)>,
 }
 
 impl Runner {
@@ -156,7 +156,7 @@ impl Runner {
                 },
                 // A task that was aborted has nothing to say.
                 Some(Ok((call_id, outcome))) = self.tasks.join_next(), if !self.tasks.is_empty() => {
-                    if let Outcome::Taken = outcome {
+                    if let Finish::Taken = outcome {
                         self.taken(&call_id);
                     }
                 }
@@ -264,9 +264,9 @@ impl Runner {
             let params = ToolClaimParams::new(&self.stream_id, call_id, &run.claim);
             let (client, call_id) = (self.client.clone(), call_id.clone());
             self.tasks.spawn(async move {
-                match say(&client, params).await.map(|answer| answer.outcome) {
-                    Ok(ToolOutcomeKind::Taken) => (call_id, Outcome::Taken),
-                    _ => (call_id, Outcome::Over), // what else there is, events tell
+                match say(&client, params).await.map(|told| told.outcome) {
+                    Ok(ToolOutcomeKind::Taken) => (call_id, Finish::Taken),
+                    _ => (call_id, Finish::Over), // what else there is, events tell
                 }
             });
         }
@@ -310,7 +310,7 @@ async fn ask(
     client: Client,
     call: StreamToolCall,
     said: impl Future<Output = Approval>,
-) -> (String, Outcome) {
+) -> (String, Finish) {
     let approval = AssertUnwindSafe(said)
         .catch_unwind()
         .await
@@ -324,7 +324,7 @@ async fn ask(
         ..ToolApproveParams::new(approved, &call.stream_id, &call.call_id)
     };
     let _ = say(&client, params).await; // an event tells what came of it
-    (call.call_id, Outcome::Over)
+    (call.call_id, Finish::Over)
 }
 
 async fn run(
@@ -332,12 +332,12 @@ async fn run(
     call: StreamToolCall,
     claim: String,
     handler: Arc<dyn Runnable>,
-) -> (String, Outcome) {
+) -> (String, Finish) {
     let claiming = ToolClaimParams::new(&call.stream_id, &call.call_id, &claim);
-    match say(&client, claiming).await.map(|answer| answer.outcome) {
+    match say(&client, claiming).await.map(|told| told.outcome) {
         Ok(ToolOutcomeKind::Claimed) => {}
-        Ok(ToolOutcomeKind::Taken) => return (call.call_id, Outcome::Taken),
-        _ => return (call.call_id, Outcome::Over),
+        Ok(ToolOutcomeKind::Taken) => return (call.call_id, Finish::Taken),
+        _ => return (call.call_id, Finish::Over),
     }
     let given = AssertUnwindSafe(give(&call, handler.as_ref()))
         .catch_unwind()
@@ -355,7 +355,7 @@ async fn run(
         let why = format!("its result could not be sent: {why}");
         let _ = say(&client, result_of(&call, &claim, Err(why.into()))).await;
     }
-    (call.call_id, Outcome::Over)
+    (call.call_id, Finish::Over)
 }
 
 async fn give(call: &StreamToolCall, handler: &dyn Runnable) -> Result<Content, ToolError> {
@@ -394,7 +394,7 @@ async fn say<M: Method<Result = ToolOutcome> + Clone>(
             Err(Error::Refused(info)) if info.retryable => {
                 sleep(info.retry_after_ms.map_or(RETRY, Duration::from_millis)).await;
             }
-            answered => return answered,
+            settled => return settled,
         }
     }
 }
