@@ -7,7 +7,7 @@ import { offered } from "../state/tools.js";
 /**
  * @typedef {import("../state/conversation.js").Conversation} Conversation
  * @typedef {import("../state/items.js").SaidItem} SaidItem
- * @typedef {import("../state/answers.js").Answer} Answer
+ * @typedef {import("../state/completion.js").Completion} Completion
  * @typedef {import("../../archer.js").ChatMessage} ChatMessage
  */
 
@@ -23,7 +23,7 @@ export function requestOf(conversation, { isStored, example }) {
   const asked = /** @type {SaidItem | undefined} */ (items[lastAt]);
   const tools = Object.entries(offered(settings)).map(([name, { description, parameters }]) => ({ name, description, parameters }));
   const before = items.slice(0, Math.max(0, lastAt));
-  const history = before.flatMap((item) => (item.kind === "answer" ? answerMessages(item.answer) : [saidMessage(item)]));
+  const history = before.flatMap((item) => (item.kind === "completion" ? completionMessages(item.completion) : [saidMessage(item)]));
   const question = asked ? saidMessage(asked) : { role: /** @type {const} */ ("user"), content: example };
   return {
     ...(isStored && { session_id: conversation.id }),
@@ -39,11 +39,11 @@ function saidMessage(item) {
   return { ...message, role: /** @type {import("../../archer.js").MessageRole} */ (item.role) };
 }
 
-/** Its texts, what was said meanwhile, its calls and what came of them; a call that nothing came of is none. @param {Answer} answer */
-function answerMessages(answer) {
+/** Its texts, what was said meanwhile, its calls and what came of them; a call that nothing came of is none. @param {Completion} completion */
+function completionMessages(completion) {
   /** @type {ChatMessage[]} */
   const messages = [];
-  for (const step of answer.steps.value) {
+  for (const step of completion.steps.value) {
     messages.push(...step.steered.map((content) => ({ role: /** @type {const} */ ("user"), content })));
     const calls = step.calls.value.filter(({ status }) => status !== undefined);
     if (!step.text && calls.length === 0) continue;

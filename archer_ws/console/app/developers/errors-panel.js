@@ -25,13 +25,13 @@ function allErrors() {
   const says = strings.errors;
   const asked = shownError.value;
   const lost = failure.value?.info;
-  const answers = openIds.value.flatMap((id) =>
-    conversation(id).items.value.flatMap((item) => (item.kind === "answer" ? [item.answer.outcome.value.error] : [])),
+  const completions = openIds.value.flatMap((id) =>
+    conversation(id).items.value.flatMap((item) => (item.kind === "completion" ? [item.completion.outcome.value.error] : [])),
   );
   const all = [
     { error: asked, where: says.asked },
     { error: lost, where: says.connection },
-    ...answers.reverse().map((error) => ({ error, where: says.answer })),
+    ...completions.reverse().map((error) => ({ error, where: says.answer })),
   ];
   /** @type {{ error: ErrorInfo, where: string }[]} */
   const told = [];

@@ -3,7 +3,7 @@
 /**
  * `method`: of an answer, that of its request; empty where it can't be told. `error`: the kind of one.
  * @typedef {import("../state/wire.js").Frame} Frame
- * @typedef {{ method: string, streamId: string, isAnswer: boolean, error: string, seq?: number, from?: number }} Facts
+ * @typedef {{ method: string, streamId: string, isResponse: boolean, error: string, seq?: number, from?: number }} Facts
  */
 
 const REQUESTS_MAX = 1000;
@@ -38,7 +38,7 @@ export function includes(frame, text) {
 /** @param {Frame} frame @returns {Facts} */
 function found(frame) {
   if (frame.streamId !== undefined) {
-    return { method: "stream/delta", streamId: frame.streamId, isAnswer: false, error: "" };
+    return { method: "stream/delta", streamId: frame.streamId, isResponse: false, error: "" };
   }
   const { id, method, params, result, error } = parsed(frame);
   const streamId = params?.stream_id ?? result?.stream_id ?? error?.data?.stream_id ?? "";
@@ -47,12 +47,12 @@ function found(frame) {
       if (asked.size >= REQUESTS_MAX) asked.clear();
       asked.set(id, { method, streamId });
     }
-    return { method, streamId, isAnswer: false, error: "", seq: params?.seq, from: params?.from };
+    return { method, streamId, isResponse: false, error: "", seq: params?.seq, from: params?.from };
   }
   const request = asked.get(id);
   asked.delete(id);
   return {
-    ...{ method: request?.method ?? "", streamId: streamId || (request?.streamId ?? ""), isAnswer: true },
+    ...{ method: request?.method ?? "", streamId: streamId || (request?.streamId ?? ""), isResponse: true },
     error: error ? (error.data?.kind ?? String(error.code)) : "",
   };
 }

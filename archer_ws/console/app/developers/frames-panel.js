@@ -76,12 +76,12 @@ export function FramesPanel() {
 /** @param {Frame} frame */
 function row(frame) {
   const says = strings.frames;
-  const { method, streamId, isAnswer, error } = factsOf(frame);
+  const { method, streamId, isResponse, error } = factsOf(frame);
   const { from, seq } = seqsOf(frame);
   return html`
     <span class="way" data-out=${frame.isOut}>${frame.isOut ? "↑" : "↓"}<span class="unseen"> ${frame.isOut ? says.out : says.in}</span></span>
     <time>${strings.clock(frame.at)}</time>
-    <span class="what"><b>${method || says.answer}</b>${isAnswer && method && html` ${says.answer}`}${error && html` <em>${error}</em>`}
+    <span class="what"><b>${method || says.response}</b>${isResponse && method && html` ${says.response}`}${error && html` <em>${error}</em>`}
       ${frame.count > 1 && html` ${says.times(frame.count)}`}${seq !== undefined && html` <small>${strings.log.seq(from ?? seq, seq)}</small>`}</span>
     <span class="stream" title=${streamId}>${brief(streamId)}</span>
     <span class="size">${strings.size(frame.chars)}</span>
@@ -109,13 +109,13 @@ function Choice({ label, any, values, value, brief = (text) => text }) {
 function Detail({ frame, count, onClose }) {
   const says = strings.frames;
   const text = useMemo(() => shownText(frame), [frame, count]);
-  const { method, isAnswer } = factsOf(frame);
+  const { method, isResponse } = factsOf(frame);
   const isGathered = frame.streamId !== undefined;
   return html`
     <section class="detail" aria-label=${says.detail}>
       <header>
         <span class="way" data-out=${frame.isOut}>${frame.isOut ? "↑" : "↓"}</span>
-        <b>${method || says.answer}${isAnswer && method && ` ${says.answer}`}</b>
+        <b>${method || says.response}${isResponse && method && ` ${says.response}`}</b>
         <span class="soft">${frame.isOut ? says.out : says.in} ${strings.clock(frame.at)}, ${strings.size(frame.chars)}</span>
         <${CopyButton} text=${() => frame.text} label=${count > 1 ? says.copyAll : says.copy} />
         <button type="button" class="quiet icon-only" aria-label=${says.closeDetail} title=${says.closeDetail} onClick=${onClose}><${Icon} name="close" /></button>

@@ -9,10 +9,10 @@ import { strings } from "./strings.js";
 import { entriesOf } from "./timeline.js";
 
 /**
- * @typedef {import("../state/answers.js").Answer} Answer
+ * @typedef {import("../state/completion.js").Completion} Completion
  * @typedef {import("../state/moments.js").Moment} Moment
  * @typedef {import("../state/conversation.js").Conversation} Conversation
- * @typedef {import("../state/items.js").AnswerItem} AnswerItem
+ * @typedef {import("../state/items.js").CompletionItem} CompletionItem
  * @typedef {import("./timeline.js").Entry} Entry
  */
 
@@ -26,49 +26,49 @@ export function LogPanel() {
   useChanges(GATHER_MS);
   const chosen = useSignal("");
   const shown = conversation(shownId.value);
-  const items = shown.items.value.filter((item) => item.kind === "answer");
-  const { answer } = items.find(({ id }) => id === chosen.value) ?? items.at(-1) ?? {};
-  if (!answer) return html`<p class="empty">${says.none}</p>`;
+  const items = shown.items.value.filter((item) => item.kind === "completion");
+  const { completion } = items.find(({ id }) => id === chosen.value) ?? items.at(-1) ?? {};
+  if (!completion) return html`<p class="empty">${says.none}</p>`;
   return html`
     <div class="log">
-      <label class="pick-answer">${says.answer}
-        <select value=${answer.streamId} onChange=${(/** @type {any} */ { target }) => (chosen.value = target.value)}>
+      <label class="pick-completion">${says.answer}
+        <select value=${completion.streamId} onChange=${(/** @type {any} */ { target }) => (chosen.value = target.value)}>
           ${items.map((item, index) => html`<option key=${item.id} value=${item.id}>${says.choice(index + 1, questionOf(shown, item))}</option>`)}
         </select>
       </label>
-      <p class="soft"><code>${answer.streamId}</code></p>
-      <${Log} key=${answer.streamId} answer=${answer} />
+      <p class="soft"><code>${completion.streamId}</code></p>
+      <${Log} key=${completion.streamId} completion=${completion} />
     </div>
   `;
 }
 
-/** @param {Conversation} shown @param {AnswerItem} item */
+/** @param {Conversation} shown @param {CompletionItem} item */
 function questionOf(shown, item) {
   return shown.questionOf(item)?.said.text.slice(0, QUESTION_CHARS) || item.id;
 }
 
-/** @param {{ answer: Answer }} props */
-function Log({ answer }) {
+/** @param {{ completion: Completion }} props */
+function Log({ completion }) {
   const says = strings.log;
   /** Read anew from the server, as nobody followed it here. @type {import("../vendor/signals.js").Signal<Moment[] | undefined>} */
   const read = useSignal(undefined);
   const note = useSignal("");
   // Redrawn by a beat only between frames' changes: the end of an answer comes without one.
-  const isEnded = !answer.isRunning;
-  const moments = answer.moments.length > 0 ? answer.moments : read.value;
+  const isEnded = !completion.isRunning;
+  const moments = completion.moments.length > 0 ? completion.moments : read.value;
   if (!moments) {
     return html`<p class="empty">${says.stored}</p>
       <p class="choices start">${note.value || html`<button type="button" disabled=${!isEnded}
-        onClick=${() => readLog(answer, read, note)}>${says.read}</button>`}</p>`;
+        onClick=${() => readLog(completion, read, note)}>${says.read}</button>`}</p>`;
   }
   const entries = entriesOf(moments);
-  const isTimed = moments === answer.moments;
-  const beginMs = answer.times.askedMs ?? moments[0].atMs;
+  const isTimed = moments === completion.moments;
+  const beginMs = completion.times.askedMs ?? moments[0].atMs;
   const shown = entries.slice(-ENTRIES_MAX);
   return html`
     ${shown.length < entries.length && html`<p class="soft">${says.entries(shown.length, entries.length)}</p>`}
     <ol class="timeline">
-      ${answer.times.askedMs !== undefined && shown.length === entries.length &&
+      ${completion.times.askedMs !== undefined && shown.length === entries.length &&
       html`<li data-kind="asked"><b>${says.kinds.asked}</b> <time>${strings.clock(beginMs)}</time></li>`}
       ${shown.map((entry, index) => html`<${EntryView} key=${index} entry=${entry} count=${entry.seq}
         offset=${isTimed ? strings.offset(entry.atMs - beginMs) : ""} isTimed=${isTimed} />`)}
@@ -96,13 +96,13 @@ function EntryView({ entry, offset, isTimed }) {
 }
 
 /**
- * @param {Answer} answer @param {import("../vendor/signals.js").Signal<Moment[] | undefined>} read
+ * @param {Completion} completion @param {import("../vendor/signals.js").Signal<Moment[] | undefined>} read
  * @param {import("../vendor/signals.js").Signal<string>} note
  */
-async function readLog(answer, read, note) {
+async function readLog(completion, read, note) {
   note.value = strings.log.reading;
   const now = client.peek();
-  const moments = now && (await answer.readLog(now));
+  const moments = now && (await completion.readLog(now));
   if (moments) read.value = moments;
   note.value = moments ? "" : strings.log.forgotten;
 }

@@ -6,7 +6,7 @@ import { useChanges } from "./changes.js";
 import { firsts, gaps, quantile, rates } from "./series.js";
 import { strings } from "./strings.js";
 
-/** @typedef {import("../state/answers.js").Answer} Answer */
+/** @typedef {import("../state/completion.js").Completion} Completion */
 
 const GATHER_MS = 250;
 // Who wants less motion gets fewer pictures.
@@ -20,11 +20,11 @@ const HEIGHT = 100;
 export function PlotsPanel() {
   const says = strings.plots;
   const isCalm = matchMedia("(prefers-reduced-motion: reduce)").matches;
-  const answers = openIds.value.flatMap(answersOf);
-  useChanges(isCalm ? CALM_MS : GATHER_MS, () => openIds.peek().flatMap(answersOf).some(isRecent));
-  const perSecond = rates(answers, performance.now(), RATE);
-  const firstMs = firsts(answers).slice(-FIRSTS_MAX);
-  const newest = answersOf(shownId.value).findLast((answer) => gaps(answer, 1).length > 0);
+  const completions = openIds.value.flatMap(completionsOf);
+  useChanges(isCalm ? CALM_MS : GATHER_MS, () => openIds.peek().flatMap(completionsOf).some(isRecent));
+  const perSecond = rates(completions, performance.now(), RATE);
+  const firstMs = firsts(completions).slice(-FIRSTS_MAX);
+  const newest = completionsOf(shownId.value).findLast((completion) => gaps(completion, 1).length > 0);
   const between = newest ? gaps(newest, GAPS_MAX) : [];
   const gapMs = between.map(({ ms }) => ms);
   const { duration } = strings;
@@ -65,11 +65,11 @@ function Plot({ title, note, axis, figures, children }) {
 }
 
 /** @param {string} id */
-function answersOf(id) {
-  return conversation(id).items.value.flatMap((item) => (item.kind === "answer" ? [item.answer] : []));
+function completionsOf(id) {
+  return conversation(id).items.value.flatMap((item) => (item.kind === "completion" ? [item.completion] : []));
 }
 
-/** Whether its text is still in the plot that moves. @param {Answer} answer */
+/** Whether its text is still in the plot that moves. @param {Completion} completion */
 function isRecent({ times }) {
   return times.lastMs > performance.now() - (RATE.bins + 2) * RATE.binMs;
 }

@@ -2,21 +2,21 @@
 
 /**
  * `cut`: whether the connection was lost meanwhile.
- * @typedef {import("../state/answers.js").Answer} Answer
+ * @typedef {import("../state/completion.js").Completion} Completion
  * @typedef {{ ms: number, cut: boolean }} Gap
  */
 
 /**
  * Pieces a second, by equal parts of the time until now; the first is the oldest.
- * @param {Answer[]} answers @param {number} nowMs @param {{ bins: number, binMs: number }} how
+ * @param {Completion[]} completions @param {number} nowMs @param {{ bins: number, binMs: number }} how
  */
-export function rates(answers, nowMs, { bins, binMs }) {
+export function rates(completions, nowMs, { bins, binMs }) {
   /** @type {number[]} */
   const counts = new Array(bins).fill(0);
   // Whole parts: none changes its height while it moves on.
   const endMs = Math.ceil(nowMs / binMs) * binMs;
   const beginMs = endMs - bins * binMs;
-  for (const { moments } of answers) {
+  for (const { moments } of completions) {
     for (let index = moments.length - 1; index >= 0 && moments[index].atMs >= beginMs; index--) {
       const { method, chars, seq, from, atMs } = moments[index];
       if (method !== "stream/delta" || chars === 0) continue;
@@ -26,16 +26,16 @@ export function rates(answers, nowMs, { bins, binMs }) {
   return counts.map((count) => (count * 1000) / binMs);
 }
 
-/** How long the first text of each took, in the order in which they were asked for. @param {Answer[]} answers */
-export function firsts(answers) {
-  return answers
+/** How long the first text of each took, in the order in which they were asked for. @param {Completion[]} completions */
+export function firsts(completions) {
+  return completions
     .map(({ times: { askedMs, firstMs } }) => ({ askedMs: askedMs ?? 0, ms: askedMs && firstMs ? firstMs - askedMs : 0 }))
     .filter(({ ms }) => ms > 0)
     .sort((one, other) => one.askedMs - other.askedMs)
     .map(({ ms }) => ms);
 }
 
-/** Between pieces of text that follow each other; what a tool took in between is none. @param {Answer} answer @param {number} most */
+/** Between pieces of text that follow each other; what a tool took in between is none. @param {Completion} completion @param {number} most */
 export function gaps({ moments }, most) {
   /** @type {Gap[]} */
   const found = [];

@@ -45,7 +45,7 @@ export const strings = {
     out: "sent",
     in: "received",
     times: (/** @type {number} */ count) => `×${page.number(count)}`,
-    answer: "answer",
+    response: "response",
     error: "error",
     copy: "Copy the frame",
     copyAll: "Copy the frames, a line each",

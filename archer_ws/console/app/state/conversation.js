@@ -1,11 +1,11 @@
-// One conversation: what was said, what is being answered, and asking, again, otherwise, or no more.
+// One conversation: what was said, what is being generated, and asking, again, otherwise, or no more.
 //
 // What the server has stored comes first, in its order; what is only here (not accepted yet, or failed before anything
 // was stored) keeps its place behind what it answers.
 
 import { ArcherError } from "../../archer-client.js";
 import { computed, signal } from "../vendor/signals.js";
-import { Answer } from "./answers.js";
+import { Completion } from "./completion.js";
 import { client } from "./connection.js";
 import { newId } from "./ids.js";
 import { grouped, isOfModel, isRunning, messageOf, saidItem, titleOf } from "./items.js";
@@ -19,7 +19,7 @@ import { offered, tools } from "./tools.js";
  * @typedef {import("../../archer.js").SessionChanged} SessionChanged
  * @typedef {import("./items.js").Said} Said
  * @typedef {import("./items.js").SaidItem} SaidItem
- * @typedef {import("./items.js").AnswerItem} AnswerItem
+ * @typedef {import("./items.js").CompletionItem} CompletionItem
  * @typedef {import("./items.js").Item} Item
  */
 
@@ -44,13 +44,13 @@ export class Conversation {
     return first?.kind === "said" ? titleOf(first.said.text) : "";
   });
   /** Whether an answer is being written. */
-  isBusy = computed(() => this.items.value.some((item) => item.kind === "answer" && item.answer.isRunning));
+  isBusy = computed(() => this.items.value.some((item) => item.kind === "completion" && item.completion.isRunning));
   /** Whether one waits for somebody: to approve a call, say. */
   isWaiting = computed(() => this.running?.status.value === "waiting");
   /** @type {StoredMessage[]} */
   #stored = [];
-  /** By their streams. @type {Map<string, Answer>} */
-  #answers = new Map();
+  /** By their streams. @type {Map<string, Completion>} */
+  #completions = new Map();
   /** @type {string | null | undefined} */
   #cursor;
   #wasRead = false;
@@ -63,9 +63,9 @@ export class Conversation {
     this.draft = kept(sessionStorage, `archer.draft.${id}`, "");
   }
 
-  /** The one that is being written. @returns {Answer | undefined} */
+  /** The one that is being written. @returns {Completion | undefined} */
   get running() {
-    return this.items.value.findLast(isRunning)?.answer;
+    return this.items.value.findLast(isRunning)?.completion;
   }
 
   get hasText() {
@@ -94,18 +94,18 @@ export class Conversation {
     return this.#begin([item], fields, said.text);
   }
 
-  /** Ask for that answer anew: what follows it is dropped. @param {AnswerItem} item */
+  /** Ask for that answer anew: what follows it is dropped. @param {CompletionItem} item */
   async askAgain(item) {
     const items = this.items.peek();
     const asked = this.questionOf(item);
-    const { messageId } = item.answer;
+    const { messageId } = item.completion;
     this.items.value = items.slice(0, items.indexOf(item));
     if (messageId) return this.#begin([], { messages: [], replace_from: messageId }, "");
     if (!asked) return undefined;
     return this.askOtherwise(asked, asked.said);
   }
 
-  /** What it answers. @param {AnswerItem} item @returns {SaidItem | undefined} */
+  /** What it answers. @param {CompletionItem} item @returns {SaidItem | undefined} */
   questionOf(item) {
     const items = this.items.peek();
     const before = items.slice(0, items.indexOf(item));
@@ -128,21 +128,21 @@ export class Conversation {
 
   /** Say something to the answer that is coming; false where it is too late for that. @param {string} text */
   async steer(text) {
-    const answer = this.running;
-    if (!answer?.stream) return false;
+    const completion = this.running;
+    if (!completion?.stream) return false;
     const id = newId("msg");
-    answer.steered.value = [...answer.steered.peek(), { id, text }];
-    const { outcome } = await answer.stream.steer(text, { messageId: id });
+    completion.steered.value = [...completion.steered.peek(), { id, text }];
+    const { outcome } = await completion.stream.steer(text, { messageId: id });
     if (outcome === "accepted") return true;
-    answer.steered.value = answer.steered.peek().filter((each) => each.id !== id);
+    completion.steered.value = completion.steered.peek().filter((each) => each.id !== id);
     return false;
   }
 
   /** The id of the message behind that item: a branch with it ends there. @param {Item} item */
   idBehind(item) {
-    const { answer } = item.kind === "answer" ? item : { answer: undefined };
-    const ids = new Set(item.kind === "said" ? [item.id] : answer?.steps.peek().map(({ messageId }) => messageId));
-    const last = this.#stored.findLastIndex((each) => ids.has(each.message_id) || each.stream_id === answer?.streamId);
+    const { completion } = item.kind === "completion" ? item : { completion: undefined };
+    const ids = new Set(item.kind === "said" ? [item.id] : completion?.steps.peek().map(({ messageId }) => messageId));
+    const last = this.#stored.findLastIndex((each) => ids.has(each.message_id) || each.stream_id === completion?.streamId);
     return this.#stored[last + 1]?.message_id;
   }
 
@@ -224,7 +224,7 @@ export class Conversation {
       this.hasOlder.value = this.#cursor != null;
       this.#wasRead = true;
       this.trouble.value = undefined;
-      for (const streamId of page.active_streams) if (!this.#answers.has(streamId)) this.#resume(streamId);
+      for (const streamId of page.active_streams) if (!this.#completions.has(streamId)) this.#resume(streamId);
       this.#arrange();
     } catch (error) {
       if (!(error instanceof ArcherError) || error.retryable) return;
@@ -239,15 +239,15 @@ export class Conversation {
   /** @param {string} streamId */
   #resume(streamId) {
     const now = /** @type {import("../../archer-client.d.ts").ArcherClient} */ (client.peek());
-    const answer = new Answer(streamId);
-    this.#answers.set(streamId, answer);
-    answer.status.value = "running";
+    const completion = new Completion(streamId);
+    this.#completions.set(streamId, completion);
+    completion.status.value = "running";
     // Calls that wait are taken over: of several windows one runs each.
-    answer.follow((onEvent) => now.resume(streamId, { onEvent, tools }), { isNew: false });
+    completion.follow((onEvent) => now.resume(streamId, { onEvent, tools }), { isNew: false });
     const asked = this.#stored.findLast((each) => each.stream_id === streamId && each.role === "user");
-    const item = { kind: /** @type {const} */ ("answer"), id: streamId, answer, isLocal: true };
+    const item = { kind: /** @type {const} */ ("completion"), id: streamId, completion, isLocal: true };
     this.items.value = [...this.items.peek(), { ...item, afterId: asked?.message_id }];
-    answer.stream?.ended.then(() => this.refresh());
+    completion.stream?.ended.then(() => this.refresh());
   }
 
   /**
@@ -258,30 +258,30 @@ export class Conversation {
     const now = client.peek();
     if (!now) return undefined;
     const streamId = newId("str");
-    const answer = new Answer(streamId);
-    this.#answers.set(streamId, answer);
+    const completion = new Completion(streamId);
+    this.#completions.set(streamId, completion);
     const afterId = items.at(-1)?.id ?? this.items.peek().at(-1)?.id;
-    /** @type {AnswerItem} */
-    const answered = { kind: "answer", id: streamId, answer, afterId, isLocal: true };
-    this.items.value = [...this.items.peek(), ...items, answered];
+    /** @type {CompletionItem} */
+    const item = { kind: "completion", id: streamId, completion, afterId, isLocal: true };
+    this.items.value = [...this.items.peek(), ...items, item];
     const settings = settingsOf(this.id);
     const request = /** @type {import("../../archer.js").ChatSendParams} */ ({
       ...{ session_id: this.id, stream_id: streamId, ...requestFields(settings), ...fields },
     });
-    answer.request = request;
+    completion.request = request;
     const begin = async () => {
       const title = titleOf(said);
       if (this.isNew.peek()) await now.call("session/create", { session_id: this.id, title });
       this.isNew.value = false;
       await whenKnown();
-      if (!answer.isRunning) return;
+      if (!completion.isRunning) return;
       const given = fields.tool_choice === undefined ? offered(settings) : tools;
-      answer.follow((onEvent) => now.send(request, { onEvent, tools: given }), { isNew: true });
-      await answer.stream?.ended;
+      completion.follow((onEvent) => now.send(request, { onEvent, tools: given }), { isNew: true });
+      await completion.stream?.ended;
       await this.refresh();
     };
-    begin().catch((error) => answer.fail(error));
-    return answer;
+    begin().catch((error) => completion.fail(error));
+    return completion;
   }
 
   /** Put what is stored and what is only here into one order. */
@@ -297,17 +297,17 @@ export class Conversation {
         continue;
       }
       const streamId = first.stream_id ?? first.message_id;
-      let answer = this.#answers.get(streamId);
-      if (!answer) {
-        answer = Answer.stored(group);
-        this.#answers.set(streamId, answer);
-      } else answer.adopt(group);
-      items.push({ kind: "answer", id: streamId, answer, isLocal: false });
+      let completion = this.#completions.get(streamId);
+      if (!completion) {
+        completion = Completion.stored(group);
+        this.#completions.set(streamId, completion);
+      } else completion.adopt(group);
+      items.push({ kind: "completion", id: streamId, completion, isLocal: false });
       known.add(streamId);
     }
     for (const item of this.items.peek()) {
       if (known.has(item.id) || !item.isLocal) continue;
-      const at = item.kind === "answer" ? items.findIndex(({ id }) => id === item.afterId) : -1;
+      const at = item.kind === "completion" ? items.findIndex(({ id }) => id === item.afterId) : -1;
       if (at < 0) items.push(item);
       else items.splice(at + 1, 0, item);
     }

@@ -61,7 +61,7 @@ export function fileUrl(fileId) {
   let made = urls.get(fileId);
   if (!made) {
     made = request(`api/v1/files/${encodeURIComponent(fileId)}`)
-      .then((answer) => answer.blob())
+      .then((response) => response.blob())
       .then((blob) => URL.createObjectURL(blob));
     made.catch(() => urls.delete(fileId));
     urls.set(fileId, made);

@@ -3,19 +3,19 @@
 /**
  * @typedef {import("../../archer.js").StoredMessage} StoredMessage
  * @typedef {import("../../archer.js").Part} Part
- * @typedef {import("./answers.js").Answer} Answer
+ * @typedef {import("./completion.js").Completion} Completion
  * What was asked: text, and the pictures and files beside it.
  * @typedef {{ text: string, parts: Part[] }} Said
  * @typedef {{ kind: "said", id: string, role: string, said: Said, createdAt: string, isLocal: boolean }} SaidItem
- * @typedef {{ kind: "answer", id: string, answer: Answer, afterId?: string, isLocal: boolean }} AnswerItem
- * @typedef {SaidItem | AnswerItem} Item
+ * @typedef {{ kind: "completion", id: string, completion: Completion, afterId?: string, isLocal: boolean }} CompletionItem
+ * @typedef {SaidItem | CompletionItem} Item
  */
 
 const TITLE_CHARS = 60;
 
-/** @param {Item} item @returns {item is AnswerItem} */
+/** @param {Item} item @returns {item is CompletionItem} */
 export function isRunning(item) {
-  return item.kind === "answer" && item.answer.isRunning;
+  return item.kind === "completion" && item.completion.isRunning;
 }
 
 /**

@@ -24,9 +24,9 @@ export const tokenWanted = signal(/** @type {"missing" | "refused" | undefined} 
 
 /** Ask the server what it is. Rejects where it can't be reached. */
 export async function readFacts() {
-  const answer = await fetch(base, { headers: { accept: "application/json" }, cache: "no-store" });
-  if (!answer.ok) throw await errorOf(answer);
-  facts.value = await answer.json();
+  const response = await fetch(base, { headers: { accept: "application/json" }, cache: "no-store" });
+  if (!response.ok) throw await errorOf(response);
+  facts.value = await response.json();
 }
 
 /** @param {string} value */
@@ -43,36 +43,36 @@ export function setToken(value) {
 export async function request(path, init = {}) {
   const headers = new Headers(init.headers);
   if (token.value) headers.set("authorization", `Bearer ${token.value}`);
-  let answer;
+  let response;
   try {
-    answer = await fetch(new URL(path, base), { ...init, headers });
+    response = await fetch(new URL(path, base), { ...init, headers });
   } catch (cause) {
     if (init.signal?.aborted) throw cause;
     throw new ArcherError({ kind: "unreachable", message: `${base} can't be reached`, retryable: true }, { cause });
   }
-  if (!answer.ok) throw await errorOf(answer);
-  return answer;
+  if (!response.ok) throw await errorOf(response);
+  return response;
 }
 
 /** A ticket for the socket; a token that the server does not know stops the client, and is asked for anew. */
 export async function ticket() {
   try {
     const body = JSON.stringify({ origin: location.origin });
-    const answer = await request("api/v1/ws/tickets", {
+    const response = await request("api/v1/ws/tickets", {
       ...{ method: "POST", body, headers: { "content-type": "application/json" } },
     });
-    return (await answer.json()).ticket;
+    return (await response.json()).ticket;
   } catch (error) {
     if (error instanceof ArcherError && error.kind === "unauthenticated") tokenWanted.value = "refused";
     throw error;
   }
 }
 
-/** @param {Response} answer */
-async function errorOf(answer) {
-  const info = await answer.json().then(
+/** @param {Response} response */
+async function errorOf(response) {
+  const info = await response.json().then(
     (body) => body?.error,
     () => undefined,
   );
-  return new ArcherError({ message: `the server answered ${answer.status}`, ...info }, { code: answer.status });
+  return new ArcherError({ message: `the server responded with ${response.status}`, ...info }, { code: response.status });
 }

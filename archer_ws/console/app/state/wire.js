@@ -43,7 +43,7 @@ export class TappedSocket extends WebSocket {
     if (Date.now() < downUntil) queueMicrotask(() => this.close());
     this.addEventListener("message", ({ data }) => {
       record(data, false);
-      if (asked.size > 0 && /^\{"jsonrpc":"2.0","id":/.test(data)) answered(data);
+      if (asked.size > 0 && /^\{"jsonrpc":"2.0","id":/.test(data)) responded(data);
     });
   }
 
@@ -67,7 +67,7 @@ export function cut(downMs = 0) {
 }
 
 /** @param {string} data */
-function answered(data) {
+function responded(data) {
   const { id, result } = JSON.parse(data);
   const params = asked.get(id);
   asked.delete(id);

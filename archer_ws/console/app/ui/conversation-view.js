@@ -4,7 +4,7 @@ import { useEffect, useRef, useState } from "../vendor/preact-hooks.js";
 import { conversation, isSideBySide, shownId, titleOfConversation } from "../state/conversations.js";
 import { isOpen } from "../state/connection.js";
 import { strings } from "../strings.js";
-import { AnswerView } from "./answer-view.js";
+import { CompletionView } from "./completion-view.js";
 import { Composer } from "./composer.js";
 import { ErrorCard } from "./error-card.js";
 import { html } from "./html.js";
@@ -45,7 +45,7 @@ export function ConversationView({ id }) {
           ${items.map((item) =>
             item.kind === "said"
               ? html`<${SaidView} key=${item.id} item=${item} conversation=${shown} />`
-              : html`<${AnswerView} key=${item.id} item=${item} conversation=${shown} isLast=${item === items.at(-1)} />`,
+              : html`<${CompletionView} key=${item.id} item=${item} conversation=${shown} isLast=${item === items.at(-1)} />`,
           )}
           ${shown.trouble.value && html`<${Trouble} error=${shown.trouble.value} />`}
         </div>

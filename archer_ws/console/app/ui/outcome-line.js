@@ -3,14 +3,14 @@
 import { strings } from "../strings.js";
 import { html } from "./html.js";
 
-/** @typedef {import("../state/answers.js").Answer} Answer */
+/** @typedef {import("../state/completion.js").Completion} Completion */
 
-/** @param {{ answer: Answer }} props */
-export function OutcomeLine({ answer }) {
+/** @param {{ completion: Completion }} props */
+export function OutcomeLine({ completion }) {
   const { outcome } = strings;
-  const told = answer.outcome.value;
+  const told = completion.outcome.value;
   const { usage } = told;
-  const { firstMs, perSecond, tokens } = answer.speed;
+  const { firstMs, perSecond, tokens } = completion.speed;
   const figures = [
     Boolean(tokens) && `${outcome.tokens(Number(tokens))}${usage?.estimated ? ` (${outcome.estimated})` : ""}`,
     usage?.reasoning_tokens && outcome.reasoning(usage.reasoning_tokens),
@@ -21,18 +21,18 @@ export function OutcomeLine({ answer }) {
     told.format_valid === true && outcome.formatValid,
   ].filter(Boolean);
   return html`
-    ${notes(answer).map((note) => html`<p class="note" dir="auto">${note}</p>`)}
-    ${survived(answer) && html`<p class="note good">${survived(answer)}</p>`}
+    ${notes(completion).map((note) => html`<p class="note" dir="auto">${note}</p>`)}
+    ${survived(completion) && html`<p class="note good">${survived(completion)}</p>`}
     ${told.format_errors && html`<ul class="note">${told.format_errors.map(({ path, message }) => html`<li><code>${path || "."}</code> ${message}</li>`)}</ul>`}
     ${figures.length > 0 && html`<p class="figures">${figures.map((figure) => html`<span>${figure}</span> `)}</p>`}
   `;
 }
 
-/** @param {Answer} answer */
-function notes(answer) {
+/** @param {Completion} completion */
+function notes(completion) {
   const { outcome } = strings;
-  const told = answer.outcome.value;
-  const status = answer.status.value;
+  const told = completion.outcome.value;
+  const status = completion.status.value;
   return [
     told.refusal && [outcome.refused, told.refusal.text].filter(Boolean).join(" "),
     told.finish_reason === "length" && outcome.length,
@@ -44,9 +44,9 @@ function notes(answer) {
   ].filter(Boolean);
 }
 
-/** @param {Answer} answer */
-function survived(answer) {
-  const seams = answer.steps.value.flatMap((step) => step.seams.value).filter(({ backMs }) => backMs !== undefined);
+/** @param {Completion} completion */
+function survived(completion) {
+  const seams = completion.steps.value.flatMap((step) => step.seams.value).filter(({ backMs }) => backMs !== undefined);
   if (seams.length === 0) return "";
   return strings.outcome.seams(seams.length, seams.reduce((sum, seam) => sum + seam.replayed, 0));
 }

@@ -8,15 +8,15 @@ import { html } from "./html.js";
 import { Icon } from "./icons.js";
 
 /**
- * @typedef {import("../state/answers.js").Answer} Answer
+ * @typedef {import("../state/completion.js").Completion} Completion
  * @typedef {import("../state/steps.js").Call} Call
  */
 
 const LINE_CHARS = 70;
 
-/** @param {{ answer: Answer, call: Call }} props */
-export function ToolCard({ answer, call }) {
-  const state = stateOf(call, answer);
+/** @param {{ completion: Completion, call: Call }} props */
+export function ToolCard({ completion, call }) {
+  const state = stateOf(call, completion);
   const isAsking = state === "approval";
   useEffect(() => void (isAsking && announce(strings.announce.approval(call.name))), [isAsking]);
   return html`
@@ -27,21 +27,21 @@ export function ToolCard({ answer, call }) {
         <span class="state">${strings.tools.states[state] ?? state}</span>
       </header>
       <pre class="arguments" dir="ltr" aria-label=${strings.tools.arguments} tabindex="0">${pretty(call.arguments)}</pre>
-      ${isAsking && html`<${Approval} answer=${answer} call=${call} />`}
+      ${isAsking && html`<${Approval} completion=${completion} call=${call} />`}
       ${call.result && html`<pre class="result" dir="auto" aria-label=${strings.tools.result} tabindex="0">${pretty(call.result)}</pre>`}
       ${call.isTruncated && html`<p class="note">${strings.tools.truncated}</p>`}
     </section>
   `;
 }
 
-/** @param {{ answer: Answer, call: Call }} props */
-function Approval({ answer, call }) {
+/** @param {{ completion: Completion, call: Call }} props */
+function Approval({ completion, call }) {
   const [reason, setReason] = useState("");
   const [isSent, setSent] = useState(false);
   const decide = async (/** @type {boolean} */ approved) => {
     setSent(true);
     try {
-      await client.peek()?.approve(answer.streamId, call.callId, approved, reason.trim() || undefined);
+      await client.peek()?.approve(completion.streamId, call.callId, approved, reason.trim() || undefined);
     } catch (error) {
       announce(/** @type {Error} */ (error).message);
       setSent(false);
@@ -69,11 +69,11 @@ function Remaining({ until }) {
   return html`<span class="detail">${strings.tools.until(Math.max(0, Date.parse(until) - now))}</span>`;
 }
 
-/** @param {Call} call @param {Answer} answer */
-function stateOf(call, answer) {
+/** @param {Call} call @param {Completion} completion */
+function stateOf(call, completion) {
   if (call.status) return call.status;
-  if (!call.isComplete) return answer.isRunning ? "writing" : "cancelled";
-  if (call.needsApproval && call.approved !== true && call.state !== "running" && answer.isRunning) return "approval";
+  if (!call.isComplete) return completion.isRunning ? "writing" : "cancelled";
+  if (call.needsApproval && call.approved !== true && call.state !== "running" && completion.isRunning) return "approval";
   return call.state;
 }
 

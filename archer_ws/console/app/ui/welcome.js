@@ -17,9 +17,9 @@ export function Welcome({ id }) {
   const here = conversation(id);
   const say = (/** @type {string} */ text) => here.ask({ text, parts: [] });
   const cutInMidSentence = () => {
-    const answer = say(welcome.cut.prompt);
-    const stop = answer?.beat.subscribe(() => {
-      if (answer.text.length < CUT_AT_CHARS) return;
+    const completion = say(welcome.cut.prompt);
+    const stop = completion?.beat.subscribe(() => {
+      if (completion.text.length < CUT_AT_CHARS) return;
       queueMicrotask(() => stop?.());
       cutConnection();
     });

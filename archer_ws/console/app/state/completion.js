@@ -22,15 +22,15 @@ import { replayListeners } from "./wire.js";
 
 const ENDED = new Set(["completed", "cancelled", "incomplete", "failed", "lost"]);
 
-/** Those that run in this page. @type {Set<Answer>} */
+/** Those that run in this page. @type {Set<Completion>} */
 const running = new Set();
 
-lossListeners.add(() => running.forEach((answer) => answer.cut()));
+lossListeners.add(() => running.forEach((completion) => completion.cut()));
 replayListeners.add(({ streamId, after, headSeq }) => {
-  for (const answer of running) if (answer.streamId === streamId) answer.mended(after, headSeq);
+  for (const completion of running) if (completion.streamId === streamId) completion.mended(after, headSeq);
 });
 
-export class Answer {
+export class Completion {
   steps = signal([new Step()]);
   status = signal(/** @type {string} */ ("queued"));
   /** What it does before its first text: a phase and its detail. */
@@ -92,10 +92,10 @@ export class Answer {
     return this;
   }
 
-  /** @param {StoredMessage[]} messages those of one stream @returns {Answer} */
+  /** @param {StoredMessage[]} messages those of one stream @returns {Completion} */
   static stored(messages) {
     const last = /** @type {StoredMessage} */ (messages.at(-1));
-    const made = new Answer(last.stream_id ?? last.message_id, messages[0].created_at);
+    const made = new Completion(last.stream_id ?? last.message_id, messages[0].created_at);
     const steps = [];
     /** @type {string[]} */
     let steered = [];
@@ -108,7 +108,7 @@ export class Answer {
       }
     }
     made.steps.value = steps.length > 0 ? steps : [new Step()];
-    const { status, provider, model, finish_reason, usage, error, refusal } = messages.findLast(isAnswer) ?? last;
+    const { status, provider, model, finish_reason, usage, error, refusal } = messages.findLast(isAssistant) ?? last;
     made.status.value = status;
     made.source.value = { provider: provider ?? undefined, model: model ?? undefined };
     made.outcome.value = { finish_reason, usage, error, refusal };
@@ -142,9 +142,9 @@ export class Answer {
 
   /** The ids of its messages, as the server stored them. @param {StoredMessage[]} messages those of this stream */
   adopt(messages) {
-    const ids = messages.filter(isAnswer).map(({ message_id }) => message_id);
+    const ids = messages.filter(isAssistant).map(({ message_id }) => message_id);
     this.steps.peek().forEach((step, index) => (step.messageId = ids[index]));
-    const error = messages.findLast(isAnswer)?.error;
+    const error = messages.findLast(isAssistant)?.error;
     if (error && !this.outcome.peek().error) this.outcome.value = { ...this.outcome.peek(), error };
   }
 
@@ -304,6 +304,6 @@ export class Answer {
 }
 
 /** @param {StoredMessage} message */
-function isAnswer({ role }) {
+function isAssistant({ role }) {
   return role === "assistant";
 }

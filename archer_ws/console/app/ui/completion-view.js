@@ -13,19 +13,19 @@ import { StepText } from "./step-text.js";
 import { ToolCard } from "./tool-card.js";
 
 /**
- * @typedef {import("../state/answers.js").Answer} Answer
+ * @typedef {import("../state/completion.js").Completion} Completion
  * @typedef {import("../state/steps.js").Step} Step
  * @typedef {import("../state/conversation.js").Conversation} Conversation
- * @typedef {import("../state/items.js").AnswerItem} AnswerItem
+ * @typedef {import("../state/items.js").CompletionItem} CompletionItem
  */
 
-/** @param {{ item: AnswerItem, conversation: Conversation, isLast: boolean }} props */
-export function AnswerView({ item, conversation, isLast }) {
-  const { answer } = item;
-  const status = answer.status.value;
-  const isRunning = answer.isRunning;
-  const { model } = answer.source.value;
-  useAnnouncements(answer);
+/** @param {{ item: CompletionItem, conversation: Conversation, isLast: boolean }} props */
+export function CompletionView({ item, conversation, isLast }) {
+  const { completion } = item;
+  const status = completion.status.value;
+  const isRunning = completion.isRunning;
+  const { model } = completion.source.value;
+  useAnnouncements(completion);
   const askAgain = () => {
     // What the server has no more can't be asked there.
     const asked = conversation.isGone ? conversation.questionOf(item) : undefined;
@@ -34,7 +34,7 @@ export function AnswerView({ item, conversation, isLast }) {
   };
   const branch = () =>
     fork(conversation.id, conversation.idBehind(item)).catch((/** @type {Error} */ error) => announce(error.message));
-  const { error, message_ids } = answer.outcome.value;
+  const { error, message_ids } = completion.outcome.value;
   const again = html`<button type="button" class="primary" disabled=${conversation.isBusy.value} onClick=${askAgain}>
     <${Icon} name="again" /> ${strings.chat.askAgain}
   </button>`;
@@ -42,18 +42,18 @@ export function AnswerView({ item, conversation, isLast }) {
     <article class="answer" data-status=${status} aria-label=${strings.chat.answer} aria-busy=${isRunning}>
       <header>
         ${(model || !isRunning) && html`<span class="who">${model ?? error?.provider ?? strings.chat.answer}</span>`}
-        ${isRunning && html`<${Progress} answer=${answer} />`}
+        ${isRunning && html`<${Progress} completion=${completion} />`}
       </header>
-      ${answer.steps.value.map((step, index) => html`<${StepView} key=${index} answer=${answer} step=${step} />`)}
-      ${answer.steered.value.map(
+      ${completion.steps.value.map((step, index) => html`<${StepView} key=${index} completion=${completion} step=${step} />`)}
+      ${completion.steered.value.map(
         ({ id, text }) =>
           html`<p class="steered" key=${id}><span dir="auto">${text}</span> <small>${isRunning ? strings.chat.steering : strings.chat.unsteered}</small></p>`,
       )}
-      ${error && html`<${ErrorCard} error=${error} isTextKept=${answer.text !== ""}>${isLast && again}<//>`}
-      ${!isRunning && html`<${OutcomeLine} answer=${answer} />`}
-      ${!isRunning && (answer.text || !error) &&
+      ${error && html`<${ErrorCard} error=${error} isTextKept=${completion.text !== ""}>${isLast && again}<//>`}
+      ${!isRunning && html`<${OutcomeLine} completion=${completion} />`}
+      ${!isRunning && (completion.text || !error) &&
       html`<div class="actions">
-        ${answer.text && html`<${CopyButton} text=${() => answer.text} />`}
+        ${completion.text && html`<${CopyButton} text=${() => completion.text} />`}
         ${!(error && isLast) &&
         html`<button type="button" class="quiet icon-only" aria-label=${strings.chat.askAgain} title=${strings.chat.askAgain}
           disabled=${conversation.isBusy.value} onClick=${askAgain}><${Icon} name="again" /></button>`}
@@ -64,27 +64,27 @@ export function AnswerView({ item, conversation, isLast }) {
   `;
 }
 
-/** @param {{ answer: Answer }} props */
-function Progress({ answer }) {
+/** @param {{ completion: Completion }} props */
+function Progress({ completion }) {
   const { phases } = strings.chat;
-  const told = answer.progress.value;
-  const hasText = answer.beat.value >= 0 && answer.text !== "";
-  const status = answer.status.value;
+  const told = completion.progress.value;
+  const hasText = completion.beat.value >= 0 && completion.text !== "";
+  const status = completion.status.value;
   const phase = told?.phase ?? (status === "queued" ? "sending" : status);
   if (hasText && phase === "running") return html`<span class="unseen">${strings.chat.cursor}</span>`;
   return html`<span class="phase">${phases[phase] ?? phase}${told?.detail && html`: <span dir="auto">${told.detail}</span>`}</span>`;
 }
 
-/** @param {{ answer: Answer, step: Step }} props */
-function StepView({ answer, step }) {
-  const isLast = step === answer.steps.value.at(-1);
-  const isWritten = answer.isRunning && isLast;
+/** @param {{ completion: Completion, step: Step }} props */
+function StepView({ completion, step }) {
+  const isLast = step === completion.steps.value.at(-1);
+  const isWritten = completion.isRunning && isLast;
   return html`
     ${step.steered.map((text) => html`<p class="steered" dir="auto">${text}</p>`)}
-    <div class="step" data-message=${step.messageId} data-written=${isWritten && answer.status.value !== "waiting"}>
+    <div class="step" data-message=${step.messageId} data-written=${isWritten && completion.status.value !== "waiting"}>
       <${Rail} step=${step} />
       <${StepText} step=${step} isWritten=${isWritten} />
-      ${step.calls.value.map((call) => html`<${ToolCard} key=${call.callId} answer=${answer} call=${call} />`)}
+      ${step.calls.value.map((call) => html`<${ToolCard} key=${call.callId} completion=${completion} call=${call} />`)}
     </div>
   `;
 }
@@ -101,18 +101,18 @@ function Rail({ step }) {
   </div>`;
 }
 
-/** @param {Answer} answer */
-function useAnnouncements(answer) {
-  const wasRunning = useRef(answer.isRunning);
-  const status = answer.status.value;
+/** @param {Completion} completion */
+function useAnnouncements(completion) {
+  const wasRunning = useRef(completion.isRunning);
+  const status = completion.status.value;
   useEffect(() => {
     if (wasRunning.current && status === "running") announce(strings.announce.answering);
-    if (wasRunning.current && !answer.isRunning) {
-      const { error } = answer.outcome.peek();
-      const words = answer.text.trim().split(/\s+/).length;
+    if (wasRunning.current && !completion.isRunning) {
+      const { error } = completion.outcome.peek();
+      const words = completion.text.trim().split(/\s+/).length;
       if (error) announce(strings.announce.failed(error.message));
       else announce(status === "cancelled" ? strings.announce.stopped : strings.announce.answered(words));
     }
-    wasRunning.current = answer.isRunning;
+    wasRunning.current = completion.isRunning;
   }, [status]);
 }
