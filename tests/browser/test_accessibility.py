@@ -131,7 +131,7 @@ async def test_screen_readers_are_told_of_beginning_and_end_and_not_of_each_toke
     await console.run("await has(half);", half=HALF)
     model.go.set()
     told = await console.run("await ended(); await drawn(); return page.evaluate(() => window.told);")
-    assert told == ["The answer is coming.", "The answer is there: 40 words."]
+    assert told == ["The answer has begun.", "The answer is complete: 40 words."]
     # The text itself is in no live region.
     lives = await console.run("""
         return page.evaluate(() => {

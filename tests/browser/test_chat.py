@@ -158,7 +158,7 @@ async def test_a_server_started_anew_without_a_store_leaves_what_is_shown_and_th
         async with server(model, *("--port", str(port_of(first))), cwd=tmp_path, ARCHER_STORE="memory") as second:
             seen = await console.run(
                 """
-                    await has("not at the server any more");
+                    await has("no longer has this conversation");
                     const left = [await said(), await answers()];
                     await answer().getByRole("button", { name: "Ask again" }).first().click();
                     await page.waitForFunction(() => document.querySelectorAll(".tab").length === 2);
@@ -199,7 +199,7 @@ async def test_after_a_killed_server_the_kept_text_is_there_and_the_page_says_wh
                     return { told, left, reloaded };
                     """
             )
-    assert "The server was lost while it answered" in seen["told"]
+    assert "The server stopped while the answer was being generated" in seen["told"]
     assert "worker_lost" in seen["told"]
     assert seen["left"] == [HALF]
     assert seen["reloaded"] == [["never"], [HALF]]

@@ -35,7 +35,7 @@ async def test_the_button_cuts_the_connection_and_the_answer_goes_on_where_it_wa
     """)
     assert "You cut the connection." in cut
     assert mended["answers"] == [TEXT]
-    assert "1 answer was taken up where it stood" in mended["story"]
+    assert "1 answer was resumed where it left off" in mended["story"]
     assert mended["seams"] == 1
     assert "Survived 1 lost connection" in mended["told"]
     assert "Resumed" in mended["state"]
@@ -53,7 +53,7 @@ async def test_many_conversations_go_over_one_socket_and_stopping_one_leaves_the
             await page.reload();
             await connected();
             for (const number of [1, 2, 3]) {
-                if (number > 1) await page.getByRole("button", { name: "Another beside it" }).click();
+                if (number > 1) await page.getByRole("button", { name: "New conversation beside this one" }).click();
                 await page.locator(".pane").nth(number - 1).and(shown).waitFor();
                 await ask(`hold ${number}`);
                 await shown.locator('.answer[aria-busy="true"] .text').filter({ hasText: "word19" }).waitFor();
@@ -122,7 +122,7 @@ async def test_a_server_that_stops_says_so_before(browser: Browser, tmp_path: Pa
         await console.run("await connected('draining'); await has('The server is stopping');")
         model.go.set()
         assert await console.run("await ended(); return answers();") == [TEXT]
-        await console.run("await has('The server stopped, as it had said.');")
+        await console.run("await has('The server stopped, as announced.');")
 
 
 async def test_a_token_is_asked_for_kept_in_the_tab_alone_and_never_in_a_frame(
@@ -140,7 +140,7 @@ async def test_a_token_is_asked_for_kept_in_the_tab_alone_and_never_in_a_frame(
             });
             await page.getByLabel("Token").fill("wrong");
             await page.keyboard.press("Enter");
-            await has("does not know that token");
+            await has("does not accept this token");
             await page.getByLabel("Token").fill("s3cret-of-mine");
             await page.keyboard.press("Enter");
             await connected();

@@ -14,7 +14,7 @@ pytestmark = [pytest.mark.browser, pytest.mark.timeout(180)]
 CHOOSE = """
     const choose = async (item) => {
         await page.locator(".row").first().hover();
-        await page.locator(".row").first().getByRole("button", { name: /What to do/ }).click();
+        await page.locator(".row").first().getByRole("button", { name: /Actions for/ }).click();
         await page.getByRole("menuitem", { name: item, exact: true }).click();
     };
     const downloaded = async (item) => {
@@ -69,7 +69,7 @@ async def test_words_in_any_message_are_found_and_lead_to_their_conversation(con
         await page.keyboard.press("Control+k");
         await page.keyboard.press("Control+a");
         await page.keyboard.type("nowhere");
-        await has("No message has all words of");
+        await has("No message contains all the words of");
         return { listed, found };
         """
     )
@@ -188,7 +188,7 @@ async def test_a_deleted_conversation_that_is_read_here_stays_readable_and_says_
     async with Console(browser, sidecar.url) as console:
         await console.run(TALK)
         await sidecar.http.delete("/api/v1/sessions", params={"all": "true"})
-        seen = await console.run("await has('not at the server any more'); return answers();")
+        seen = await console.run("await has('no longer has this conversation'); return answers();")
         assert "light scatters" in seen[0]
 
 

@@ -56,12 +56,12 @@ async def test_frames_are_listed_both_ways_and_shown_in_full_and_copied_as_they_
         return { listed, pretty, copied: await copied() };
         """
     )
-    sent, answered = seen["listed"]
+    sent, received = seen["listed"]
     assert sent.startswith("↑")
     assert "sent" in sent
     assert "chat/send" in sent
-    assert answered.startswith("↓")
-    assert "chat/send answer" in answered
+    assert received.startswith("↓")
+    assert "chat/send response" in received
     frame = json.loads(seen["copied"])
     assert frame["params"]["messages"][0]["content"] == "Why?"
     assert json.loads(seen["pretty"]) == frame
@@ -87,7 +87,7 @@ async def test_frames_are_filtered_by_text_method_and_stream(console: Console) -
         await until(() => document.querySelector(".frames .count").innerText.includes(" of "));
         const withText = await rows();
         await drawer.getByLabel("Filter").fill("in no frame at all");
-        await drawer.getByText("No frame fits the filter.").waitFor();
+        await drawer.getByText("No frame matches the filter.").waitFor();
         return { streams, ofSecond, withText };
         """
     )
@@ -197,7 +197,7 @@ async def test_while_it_is_closed_it_makes_no_elements_and_is_not_told_of_frames
             await tab("Frames");
             await row.first().waitFor();
             const open = await counted();
-            await drawer.getByRole("button", { name: "Close the developers' part" }).click();
+            await drawer.getByRole("button", { name: "Close the developer tools" }).click();
             await drawer.waitFor({ state: "detached" });
             await page.evaluate(() => void (window.drawn = 0));
             await ask("Why?");
@@ -243,9 +243,9 @@ async def test_the_log_tells_text_by_its_numbers_and_where_it_was_cut_and_taken_
     assert text.startswith("Text seq 2")
     assert "130 characters" in text
     assert lost.startswith("Connection lost")
-    assert "behind event 2" in lost
-    assert taken.startswith("Taken up")
-    assert "from event 3: 3" in taken or "goes on with event 3" in taken
+    assert "after event 2" in lost
+    assert taken.startswith("Resumed")
+    assert "from event 3: 3" in taken or "continues with event 3" in taken
     assert rest.startswith("Text seq 3")
     assert ended.startswith("Ended seq ")
     assert ended.endswith("completed")
@@ -295,7 +295,7 @@ async def test_an_error_card_opens_all_that_the_server_said(console: Console) ->
     assert list(told) == names.split()
     assert (told["kind"], told["provider"], told["retryable"]) == ("provider_error", "ollama", "no")
     assert told["hint"].startswith("Choose a smaller model")
-    assert told["retry_after_ms"] == "not told"
+    assert told["retry_after_ms"] == "not given"
     copied = json.loads(seen["copied"])
     assert copied["request_id"] == told["request_id"]
     assert copied["stream_id"] == told["stream_id"]

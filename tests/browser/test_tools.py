@@ -85,7 +85,7 @@ async def test_what_is_said_meanwhile_is_told_before_the_next_step_and_stays_in_
         ROLL
         + """
         await ask("Make it quick.");
-        await has("told before its next step");
+        await has("sent to the model before its next step");
         await page.getByRole("button", { name: "Approve" }).click();
         await ended();
         const live = [await texts(shown.locator(".steered")), await said(), await answers()];
@@ -121,7 +121,7 @@ async def test_that_an_answer_waits_is_seen_from_other_conversations(console: Co
         return [await page.locator(".tab .live").getAttribute("aria-label"), await page.locator(".row .live").count()];
         """
     )
-    assert seen == ["an answer waits for you", 1]
+    assert seen == ["an answer is waiting for you", 1]
 
 
 async def test_where_the_tools_are_not_wanted_none_are_offered(console: Console, sidecar: Server) -> None:

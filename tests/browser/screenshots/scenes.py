@@ -230,7 +230,7 @@ async def models(studio: Studio, path: Path) -> None:
     await studio.run("""
         await shown.getByRole("button", { name: "Model" }).click();
         await page.locator(".models h3[data-available=false]").first().waitFor();
-        await page.getByText("Look again").waitFor();
+        await page.getByText("Refresh").waitFor();
     """)
     await studio.shoot(path)
 
