@@ -1,4 +1,4 @@
-// Where the page begins: it draws itself, and connects.
+// The entry point: renders the page and connects.
 
 import { h, render } from "./vendor/preact.js";
 import { start } from "./state/connection.js";
@@ -12,5 +12,5 @@ else if (!openIds.value.includes(shownId.value)) shownId.value = openIds.value[0
 root.replaceChildren();
 render(h(App, { name: root.dataset.name ?? "" }), root);
 start();
-// Behind the first screen.
+// After the first screen is drawn.
 requestAnimationFrame(() => setTimeout(loadMarkdown));

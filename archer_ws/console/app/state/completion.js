@@ -1,7 +1,7 @@
-// One answer as the page shows it: its steps of text, thinking and calls, how it ended, and how fast it came.
+// One completion as the page shows it: its steps with text, reasoning and tool calls, how it ended, and its speed.
 //
-// The same object whether it is read from a running stream, taken up again, or made of stored messages. Text is gathered
-// between two frames of the screen, however many pieces it comes in.
+// A completion is built from a running stream, a resumed stream, or stored messages; the class is the same. Deltas are
+// collected and shown once per animation frame, however many arrive.
 
 import { signal } from "../vendor/signals.js";
 import { lossListeners } from "./connection.js";
@@ -22,7 +22,7 @@ import { replayListeners } from "./wire.js";
 
 const ENDED = new Set(["completed", "cancelled", "incomplete", "failed", "lost"]);
 
-/** Those that run in this page. @type {Set<Completion>} */
+/** The completions whose streams this page follows now. @type {Set<Completion>} */
 const running = new Set();
 
 lossListeners.add(() => running.forEach((completion) => completion.cut()));
@@ -33,23 +33,23 @@ replayListeners.add(({ streamId, after, headSeq }) => {
 export class Completion {
   steps = signal([new Step()]);
   status = signal(/** @type {string} */ ("queued"));
-  /** What it does before its first text: a phase and its detail. */
+  /** What the server reports before the first text: a phase and its detail. */
   progress = signal(/** @type {{ phase: string, detail?: string } | undefined} */ (undefined));
   outcome = signal(/** @type {Outcome} */ ({}));
   source = signal(/** @type {{ provider?: string, model?: string, effort?: string }} */ ({}));
-  /** What was said to it here, and is told the model before its next step. */
+  /** Messages steered in from this page that the model receives before its next step. */
   steered = signal(/** @type {{ id: string, text: string }[]} */ ([]));
-  /** When it was asked for, its first text and its last, as performance.now() counts, and how many pieces came. */
+  /** Times of the request, the first text and the last text (performance.now()), and the number of pieces received. */
   times = { askedMs: /** @type {number | undefined} */ (undefined), firstMs: 0, lastMs: 0, pieces: 0 };
   /** @type {Moment[]} */
   moments = [];
-  /** Grows about each frame while it comes: for plots and rates. */
+  /** Incremented about once per animation frame while text arrives: for plots and rates. */
   beat = signal(0);
-  /** What it was asked with, where that was done here. @type {import("../../archer.js").ChatSendParams | undefined} */
+  /** The request, if this page sent it. @type {import("../../archer.js").ChatSendParams | undefined} */
   request;
-  /** Its stream, while it is followed here. @type {ChatStream | undefined} */
+  /** The stream, if this page follows it. @type {ChatStream | undefined} */
   stream;
-  /** Text of the calls' arguments, until the next frame. @type {Map<string, string>} */
+  /** Argument text by call id, collected until the next animation frame. @type {Map<string, string>} */
   #pieces = new Map();
   #frame = 0;
   #isReplaying = false;
@@ -73,13 +73,13 @@ export class Completion {
     return this.steps.peek().map(({ text }) => text).filter(Boolean).join("\n\n");
   }
 
-  /** Where the server keeps it: what `replace_from` takes. */
+  /** The id of its first stored message, for `replace_from`. */
   get messageId() {
     return this.steps.peek().find(({ messageId }) => messageId)?.messageId;
   }
 
   /**
-   * Follow a stream: one that was just asked for, or one that runs already, whose beginning nobody here has timed.
+   * Follow a stream. `isNew`: this page has just requested it; otherwise it was running already: no start time.
    * @param {(onEvent: (event: StreamEvent) => void) => ChatStream} open
    * @param {{ isNew: boolean }} how
    */
@@ -116,9 +116,9 @@ export class Completion {
   }
 
   /**
-   * The events of its log, from the server: of an answer that nobody followed here. Their times are when they were read.
+   * Read the events of its log from the server, for a stream that this page did not follow. Times: when they were read.
    * @param {import("../../archer-client.d.ts").ArcherClient} now
-   * @returns {Promise<Moment[] | undefined>} nothing, where the server keeps it no more
+   * @returns {Promise<Moment[] | undefined>} undefined if the server no longer has the log
    */
   async readLog(now) {
     /** @type {Moment[]} */
@@ -128,19 +128,19 @@ export class Completion {
     return status === "lost" ? undefined : moments;
   }
 
-  /** End it, at the provider too. */
+  /** Cancel it, at the provider too. */
   stop() {
     if (this.stream) this.stream.cancel();
-    else this.status.value = "cancelled"; // It was not asked for yet.
+    else this.status.value = "cancelled"; // The request was not sent yet.
   }
 
-  /** It could not even be asked for. @param {import("../../archer-client.d.ts").ArcherError} error */
+  /** The request could not be sent. @param {import("../../archer-client.d.ts").ArcherError} error */
   fail(error) {
     this.outcome.value = { error: error.info };
     this.status.value = "failed";
   }
 
-  /** The ids of its messages, as the server stored them. @param {StoredMessage[]} messages those of this stream */
+  /** Take over the ids of its stored messages. @param {StoredMessage[]} messages those of this stream */
   adopt(messages) {
     const ids = messages.filter(isAssistant).map(({ message_id }) => message_id);
     this.steps.peek().forEach((step, index) => (step.messageId = ids[index]));
@@ -148,7 +148,7 @@ export class Completion {
     if (error && !this.outcome.peek().error) this.outcome.value = { ...this.outcome.peek(), error };
   }
 
-  /** The connection is lost. */
+  /** The connection was lost: note where in the text. */
   cut() {
     const step = this.lastStep;
     const atMs = performance.now();
@@ -157,7 +157,7 @@ export class Completion {
     note(this.moments, { atMs, method: "cut", seq, from: seq, chars: 0, what: "" });
   }
 
-  /** The events behind `after` come now. @param {number} after @param {number} headSeq the last of the log so far */
+  /** The stream was resumed: events after `after` are replayed. @param {number} after @param {number} headSeq the newest */
   mended(after, headSeq) {
     const replayed = Math.max(0, headSeq - after);
     note(this.moments, { atMs: performance.now(), method: "resumed", seq: headSeq, from: after + 1, chars: 0, what: "" });
@@ -213,7 +213,7 @@ export class Completion {
     }
   }
 
-  /** @param {import("../../archer.js").SteeredMessage[]} messages what was said to the model before it */
+  /** @param {import("../../archer.js").SteeredMessage[]} messages those that the model received before this step */
   #nextStep(messages) {
     const told = new Set(messages.map(({ message_id }) => message_id));
     this.steered.value = this.steered.peek().filter(({ id }) => !told.has(id));
@@ -251,7 +251,7 @@ export class Completion {
 
   #beatSoon() {
     if (this.#frame !== 0) return;
-    // A page that nobody sees gets no frames; what has come is shown when it is looked at.
+    // A hidden page gets no animation frames; the text is shown when the page becomes visible.
     this.#frame = requestAnimationFrame(() => {
       this.#frame = 0;
       this.#flush();
@@ -286,7 +286,7 @@ export class Completion {
   }
 
   /**
-   * How fast it came: ms to the first text (of an answer that was asked for here), and tokens a second from then on.
+   * Its speed: ms to the first text (if this page sent the request), and tokens per second from then on.
    * @returns {{ firstMs?: number, perSecond?: number, tokens?: number }}
    */
   get speed() {

@@ -1,4 +1,4 @@
-// The one connection of the page: its client, its state in words that people read, and what happened to it.
+// The page's one connection: its client, its state, and the last outage.
 
 import { connect } from "../../archer-client.js";
 import { computed, signal } from "../vendor/signals.js";
@@ -8,13 +8,13 @@ import { TappedSocket, cut, replayListeners } from "./wire.js";
 /**
  * @typedef {import("../../archer-client.d.ts").ArcherClient} ArcherClient
  * @typedef {import("../../archer-client.d.ts").ArcherError} ArcherError
- * One loss of the connection and how it was mended; times as performance.now() counts. `replayed`: events that came
- * once the streams were taken up again, of so many `streams`.
+ * One loss of the connection and its recovery; times are performance.now(). `streams`: how many streams were resumed;
+ * `replayed`: how many events were replayed for them.
  * @typedef {{ cutAt: number, wasOurs: boolean, wasDraining: boolean, backAt?: number, streams: number,
  *   replayed: number }} Outage
  */
 
-// How long a cut by the button keeps the connection down: long enough to see that the answers go on without it.
+// How long the button keeps the connection down: long enough to see that generation continues without it.
 const CUT_MS = 2500;
 const TICK_MS = 200;
 const RETRY_FACTS_MS = 2000;
@@ -26,17 +26,17 @@ export const state = signal(/** @type {import("../../archer-client.d.ts").State}
 export const failure = signal(/** @type {ArcherError | undefined} */ (undefined));
 /** How long until the next attempt, in ms. */
 export const retryInMs = signal(/** @type {number | undefined} */ (undefined));
-/** The server said that it stops. */
+/** The server announced its shutdown. */
 export const isDraining = signal(false);
-/** The newest loss, mended or not. */
+/** The newest outage, over or not. */
 export const outage = signal(/** @type {Outage | undefined} */ (undefined));
-/** Whether there ever was a connection. */
+/** Whether the page has ever been connected. */
 export const wasOpen = signal(false);
 export const isOpen = computed(() => state.value === "open");
 
-/** Told when there is a connection, the first time and behind each loss. @type {Set<(client: ArcherClient) => void>} */
+/** Called on each connection: the first one, and after each loss. @type {Set<(client: ArcherClient) => void>} */
 export const openListeners = new Set();
-/** Told of each loss. @type {Set<() => void>} */
+/** Called on each loss. @type {Set<() => void>} */
 export const lossListeners = new Set();
 
 let isCutByUs = false;
@@ -49,7 +49,7 @@ replayListeners.add(({ after, headSeq }) => {
   outage.value = { ...last, streams: last.streams + 1, replayed: last.replayed + Math.max(0, headSeq - after) };
 });
 
-/** Find out what the server is, and connect; where a token is missing, it is asked for first. */
+/** Read the server's facts, then connect. If a token is needed and missing, ask for it first. */
 export async function start() {
   try {
     await readFacts();
@@ -61,7 +61,7 @@ export async function start() {
   else dial();
 }
 
-/** Connect, with the token that there is. */
+/** Connect with the current token. */
 export function dial() {
   client.peek()?.close();
   tokenWanted.value = undefined;
@@ -78,7 +78,7 @@ export function dial() {
   changed(made, made.state, made.error);
 }
 
-/** Cut the connection, to see what becomes of it. */
+/** Cut the connection for CUT_MS, to show how it recovers. */
 export function cutConnection() {
   if (!isOpen.peek()) return;
   isCutByUs = true;
@@ -86,7 +86,7 @@ export function cutConnection() {
   setTimeout(reconnectNow, CUT_MS);
 }
 
-/** Don't wait for the next attempt: as when a network comes back. */
+/** Retry now instead of waiting, as when the network comes back. */
 export function reconnectNow() {
   if (!isOpen.peek()) dispatchEvent(new Event("online"));
 }

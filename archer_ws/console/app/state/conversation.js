@@ -1,7 +1,7 @@
-// One conversation: what was said, what is being generated, and asking, again, otherwise, or no more.
+// One conversation: its messages and completions; ask, ask again, edit a question, steer, stop.
 //
-// What the server has stored comes first, in its order; what is only here (not accepted yet, or failed before anything
-// was stored) keeps its place behind what it answers.
+// Stored messages come first, in the server's order. Items that only this page has (not accepted yet, or failed before
+// anything was stored) keep their place after the message that they belong to.
 
 import { ArcherError } from "../../archer-client.js";
 import { computed, signal } from "../vendor/signals.js";
@@ -26,30 +26,30 @@ import { offered, tools } from "./tools.js";
 const PAGE = 200;
 
 export class Conversation {
-  /** Not at the server yet. */
+  /** Not created at the server yet. */
   isNew = signal(false);
-  /** Whether the server is being asked for what it has. */
+  /** Whether the stored messages are being loaded for the first time. */
   isReading = signal(false);
-  /** Why it can't be shown, or is not there any more. @type {import("../vendor/signals.js").Signal<ArcherError | undefined>} */
+  /** Why it can't be loaded, or that it was deleted. @type {import("../vendor/signals.js").Signal<ArcherError | undefined>} */
   trouble = signal(undefined);
   items = signal(/** @type {Item[]} */ ([]));
   hasOlder = signal(false);
-  /** The id of the message that the view has to scroll to. @type {import("../vendor/signals.js").Signal<string | undefined>} */
+  /** The id of the message that the view should scroll to. @type {import("../vendor/signals.js").Signal<string | undefined>} */
   sought = signal(undefined);
-  /** What is being written here: a reload keeps it. @type {import("../vendor/signals.js").Signal<string>} */
+  /** The text in the composer; it survives a reload. @type {import("../vendor/signals.js").Signal<string>} */
   draft;
-  /** What it is called until the list has its name: after the first question. */
+  /** Its title until the list has one: the first question. */
   firstTitle = computed(() => {
     const first = this.items.value.find((item) => item.kind === "said");
     return first?.kind === "said" ? titleOf(first.said.text) : "";
   });
-  /** Whether an answer is being written. */
+  /** Whether a completion is being generated. */
   isBusy = computed(() => this.items.value.some((item) => item.kind === "completion" && item.completion.isRunning));
-  /** Whether one waits for somebody: to approve a call, say. */
+  /** Whether the running completion waits for a person, for example to approve a call. */
   isWaiting = computed(() => this.running?.status.value === "waiting");
   /** @type {StoredMessage[]} */
   #stored = [];
-  /** By their streams. @type {Map<string, Completion>} */
+  /** By stream id. @type {Map<string, Completion>} */
   #completions = new Map();
   /** @type {string | null | undefined} */
   #cursor;
@@ -63,7 +63,7 @@ export class Conversation {
     this.draft = kept(sessionStorage, `archer.draft.${id}`, "");
   }
 
-  /** The one that is being written. @returns {Completion | undefined} */
+  /** The completion that is being generated. @returns {Completion | undefined} */
   get running() {
     return this.items.value.findLast(isRunning)?.completion;
   }
@@ -72,7 +72,7 @@ export class Conversation {
     return this.items.peek().length > 0;
   }
 
-  /** Whether the server has it no more. */
+  /** Whether the server no longer has it. */
   get isGone() {
     return this.trouble.value?.kind === "session_not_found";
   }
@@ -82,7 +82,7 @@ export class Conversation {
   }
 
   /**
-   * Ask for an answer. `mustCall`: the tool that the model has to call, for models that know none.
+   * Send a message. `mustCall`: the tool that the model has to call, for models that are not known to call tools.
    * @param {Said} said @param {{ mustCall?: string }} [how]
    */
   ask(said, { mustCall } = {}) {
@@ -94,7 +94,7 @@ export class Conversation {
     return this.#begin([item], fields, said.text);
   }
 
-  /** Ask for that answer anew: what follows it is dropped. @param {CompletionItem} item */
+  /** Request that completion again. Everything after it is dropped. @param {CompletionItem} item */
   async askAgain(item) {
     const items = this.items.peek();
     const asked = this.questionOf(item);
@@ -105,14 +105,14 @@ export class Conversation {
     return this.askOtherwise(asked, asked.said);
   }
 
-  /** What it answers. @param {CompletionItem} item @returns {SaidItem | undefined} */
+  /** The message before this completion. @param {CompletionItem} item @returns {SaidItem | undefined} */
   questionOf(item) {
     const items = this.items.peek();
     const before = items.slice(0, items.indexOf(item));
     return /** @type {SaidItem | undefined} */ (before.findLast(({ kind }) => kind === "said"));
   }
 
-  /** Ask something else in place of that; what follows is dropped. @param {SaidItem} item @param {Said} said */
+  /** Replace that question and ask. Everything after it is dropped. @param {SaidItem} item @param {Said} said */
   askOtherwise(item, said) {
     const items = this.items.peek();
     this.items.value = items.slice(0, items.indexOf(item));
@@ -126,7 +126,7 @@ export class Conversation {
     this.running?.stop();
   }
 
-  /** Say something to the answer that is coming; false where it is too late for that. @param {string} text */
+  /** Steer the running completion; false if it is too late for that. @param {string} text */
   async steer(text) {
     const completion = this.running;
     if (!completion?.stream) return false;
@@ -138,7 +138,7 @@ export class Conversation {
     return false;
   }
 
-  /** The id of the message behind that item: a branch with it ends there. @param {Item} item */
+  /** The id of the message after that item: a branch that includes the item ends before this id. @param {Item} item */
   idBehind(item) {
     const { completion } = item.kind === "completion" ? item : { completion: undefined };
     const ids = new Set(item.kind === "said" ? [item.id] : completion?.steps.peek().map(({ messageId }) => messageId));
@@ -146,7 +146,7 @@ export class Conversation {
     return this.#stored[last + 1]?.message_id;
   }
 
-  /** Read what the server has. */
+  /** Load the stored messages and running streams. */
   refresh() {
     if (this.isNew.peek() || !client.peek()) return Promise.resolve();
     this.#reading ??= this.#read().finally(() => (this.#reading = undefined));
@@ -158,7 +158,7 @@ export class Conversation {
     this.#arrange();
   }
 
-  /** Have the view scroll to a stored message; pages of older messages are read until it is there. @param {string} messageId */
+  /** Make the view scroll to a stored message; older pages are loaded until it is found. @param {string} messageId */
   async seek(messageId) {
     await this.refresh();
     while (!this.#has(messageId) && this.#cursor != null) await this.#readPage();
@@ -186,7 +186,7 @@ export class Conversation {
   #shownIn(messageId) {
     const group = grouped(this.#stored).find((each) => each.some(({ message_id }) => message_id === messageId)) ?? [];
     const place = group.findIndex(({ message_id }) => message_id === messageId);
-    // A steered message stands before the step that it is for.
+    // A steered message precedes the step that it was sent before.
     const isSteered = place > 0 && group[place].role === "user";
     const step = isSteered
       ? group.slice(place).find(({ role }) => role === "assistant")
@@ -197,12 +197,12 @@ export class Conversation {
   /** @param {SessionChanged} change */
   changed(change) {
     if (!this.#wasRead && !this.hasText) return;
-    // What runs here tells of itself; its end is read by itself, too.
+    // A stream that this page follows updates itself, and the messages are loaded when it ends.
     if (this.isBusy.peek() && change.active.length > 0) return;
     this.refresh();
   }
 
-  /** It was deleted elsewhere, or the server that had it was another one: what is here stays to be read. */
+  /** The conversation was deleted elsewhere, or the server was replaced. The loaded text stays readable. */
   gone() {
     this.trouble.value = new ArcherError({ kind: "session_not_found", message: "" });
   }
@@ -228,7 +228,7 @@ export class Conversation {
       this.#arrange();
     } catch (error) {
       if (!(error instanceof ArcherError) || error.retryable) return;
-      // Begun in this tab and never asked, before a reload.
+      // Opened in this tab before a reload, but nothing was ever sent.
       if (error.kind === "session_not_found" && !this.hasText) this.isNew.value = true;
       else this.trouble.value = error;
     } finally {
@@ -242,7 +242,7 @@ export class Conversation {
     const completion = new Completion(streamId);
     this.#completions.set(streamId, completion);
     completion.status.value = "running";
-    // Calls that wait are taken over: of several windows one runs each.
+    // This page may claim the waiting tool calls. Of several windows, one runs each call.
     completion.follow((onEvent) => now.resume(streamId, { onEvent, tools }), { isNew: false });
     const asked = this.#stored.findLast((each) => each.stream_id === streamId && each.role === "user");
     const item = { kind: /** @type {const} */ ("completion"), id: streamId, completion, isLocal: true };
@@ -252,7 +252,7 @@ export class Conversation {
 
   /**
    * @param {SaidItem[]} items @param {Partial<import("../../archer.js").ChatSendParams> & { messages: object[] }} fields
-   * @param {string} said what a new conversation is called after
+   * @param {string} said the text that a new conversation's title is made from
    */
   #begin(items, fields, said) {
     const now = client.peek();
@@ -284,7 +284,7 @@ export class Conversation {
     return completion;
   }
 
-  /** Put what is stored and what is only here into one order. */
+  /** Merge stored items and items that only this page has into one list. */
   #arrange() {
     /** @type {Item[]} */
     const items = [];

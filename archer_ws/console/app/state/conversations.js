@@ -1,4 +1,4 @@
-// The conversations that the server keeps: their list, search, and which are open here.
+// The conversations stored by the server: list, search, and which ones are open in this tab.
 
 import { computed, signal } from "../vendor/signals.js";
 import { client, openListeners } from "./connection.js";
@@ -14,18 +14,18 @@ import { copySettings } from "./settings.js";
  */
 
 const PAGE = 50;
-// How long what was not known of a conversation that changed may be gathered before it is asked for.
+// How long changes of unknown extent are collected before the list is loaded again.
 const REREAD_MS = 150;
 const TITLE_CHARS_MAX = 512;
 
-/** The last changed first; undefined until they were read. */
+/** The most recently changed first; undefined until loaded. */
 export const sessions = signal(/** @type {Session[] | undefined} */ (undefined));
 export const hasMore = signal(false);
 export const query = signal("");
-/** What a search found; undefined where nothing is looked for. */
+/** The results of the search; undefined if there is no search. */
 export const found = signal(/** @type {FoundMessage[] | undefined} */ (undefined));
 
-/** The ids of the open ones, in the order of their tabs; the shown one; and whether they stand side by side. */
+/** The ids of the open conversations in tab order; the shown one; whether they are shown side by side. */
 export const openIds = kept(sessionStorage, "archer.open", /** @type {string[]} */ ([]));
 export const shownId = kept(sessionStorage, "archer.shown", "");
 export const isSideBySide = kept(sessionStorage, "archer.beside", false);
@@ -39,7 +39,7 @@ let searching;
 
 export const titles = computed(() => new Map((sessions.value ?? []).map((each) => [each.session_id, each.title])));
 
-/** What a conversation is called; empty where it has no name yet. @param {string} id */
+/** A conversation's title; empty if it has none yet. @param {string} id */
 export function titleOfConversation(id) {
   return titles.value.has(id) ? titles.value.get(id) : conversation(id).firstTitle.value;
 }
@@ -54,10 +54,10 @@ export function conversation(id) {
   return made;
 }
 
-/** Show it, in a tab of its own. @param {string} id */
+/** Show a conversation in its own tab. @param {string} id */
 export function show(id) {
   if (!openIds.peek().includes(id)) {
-    // An empty new one gives its place.
+    // It replaces new conversations that are still empty.
     const kept = openIds.peek().filter((each) => each === id || !conversation(each).isBlank);
     openIds.value = [...kept, id];
   }
@@ -70,7 +70,7 @@ export function showMessage({ session_id, message_id }) {
   return conversation(session_id).seek(message_id);
 }
 
-/** A new one, not at the server before its first message. @param {{ beside?: boolean }} [where] */
+/** Begin a conversation. The server creates it with its first message. @param {{ beside?: boolean }} [where] */
 export function begin({ beside = false } = {}) {
   const id = newId("ses");
   conversation(id).isNew.value = true;
@@ -82,7 +82,7 @@ export function begin({ beside = false } = {}) {
   return conversation(id);
 }
 
-/** Close its tab; nothing ends by that. @param {string} id */
+/** Close its tab. Running streams continue. @param {string} id */
 export function close(id) {
   const before = openIds.peek();
   const rest = before.filter((each) => each !== id);
@@ -105,7 +105,7 @@ export async function remove(id) {
   gone(id);
 }
 
-/** A new conversation with what stands before that message; all, without one. @param {string} id @param {string} [before] */
+/** Branch: a new conversation with the messages before `before`, or with all of them. @param {string} id @param {string} [before] */
 export async function fork(id, before) {
   const made = await call("session/fork", { session_id: id, before, new_session_id: newId("ses") });
   copySettings(id, made.session_id);
@@ -148,7 +148,7 @@ async function readFirst() {
   cursor = undefined;
   const page = await call("session/list", { order: "updated", archived: false, limit: PAGE });
   const listed = new Set(page.items.map(({ session_id }) => session_id));
-  // Older ones that were read before stay; what the first page should have and has not is gone.
+  // Keep older conversations loaded before. One that belongs on the first page and is not on it was deleted.
   const oldest = page.items.at(-1)?.updated_at ?? "";
   const older = page.next_cursor == null ? [] : (sessions.peek() ?? []).filter((each) => each.updated_at < oldest);
   sessions.value = [];
@@ -171,7 +171,7 @@ function changed(change) {
   const known = sessions.peek()?.find((each) => each.session_id === session_id);
   if (known) merge([{ ...known, ...change, title: change.title ?? known.title }]);
   conversations.get(session_id)?.changed(change);
-  // Its preview and length are not told.
+  // The notification does not include the preview and the length: load the list again.
   if (known && known.version === change.version) return;
   clearTimeout(reread);
   reread = window.setTimeout(() => readFirst().catch(() => {}), REREAD_MS);

@@ -1,4 +1,4 @@
-// The developers' drawer: whether it is open, what it shows, and the error that somebody wants to see in full.
+// The developers' drawer: whether it is open, which tab it shows, and the error that was opened in it.
 
 import { signal } from "../vendor/signals.js";
 import { kept } from "./kept.js";
@@ -8,7 +8,7 @@ import { kept } from "./kept.js";
 export const isDrawerOpen = kept(localStorage, "archer.developers", false);
 /** The id of its tab. */
 export const drawerTab = kept(localStorage, "archer.developers.tab", "frames");
-/** The one that was asked for, above the others. */
+/** The error that a person opened; shown above the others. */
 export const shownError = signal(/** @type {ErrorInfo | undefined} */ (undefined));
 
 /** @param {ErrorInfo} error */

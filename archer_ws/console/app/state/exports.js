@@ -1,4 +1,4 @@
-// A conversation as a file: Markdown to read, JSON as the server has it (what its import takes).
+// A conversation as a file: Markdown for people, or JSON in the form that the server's import accepts.
 
 import { client } from "./connection.js";
 

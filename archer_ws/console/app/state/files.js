@@ -1,4 +1,4 @@
-// Pictures and files: on their way to the server with the next question, and those that stored messages name.
+// Pictures and files: uploads for the next message, and downloads of those in stored messages.
 
 import { signal } from "../vendor/signals.js";
 import { client } from "./connection.js";
@@ -8,10 +8,10 @@ import { request } from "./server.js";
  * @typedef {import("../../archer.js").Part} Part
  */
 
-/** What the server kept of them, as addresses of this page. @type {Map<string, Promise<string>>} */
+/** Object URLs of downloaded files, by file id. @type {Map<string, Promise<string>>} */
 const urls = new Map();
 
-/** One that is added to a question: it is sent at once. */
+/** A file attached to the next message. The upload starts immediately. */
 export class Attachment {
   sentBytes = signal(0);
   state = signal(/** @type {"sending" | "sent" | "failed"} */ ("sending"));
@@ -27,7 +27,7 @@ export class Attachment {
     this.sent = this.send();
   }
 
-  /** Ends when it is there, or is not. */
+  /** Upload it. Resolves when the upload succeeded or failed; see `state`. */
   async send() {
     this.state.value = "sending";
     const { signal } = this.#stop;
@@ -56,7 +56,7 @@ export class Attachment {
   }
 }
 
-/** A stored file as an address that this page may show. @param {string} fileId */
+/** An object URL for a stored file. @param {string} fileId */
 export function fileUrl(fileId) {
   let made = urls.get(fileId);
   if (!made) {

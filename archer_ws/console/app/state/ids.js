@@ -1,4 +1,4 @@
-// Ids that this page mints, so that repeating a request is harmless. Pages over plain http have no crypto.randomUUID.
+// Ids made by this page, so that a repeated request is idempotent. Pages over plain HTTP have no crypto.randomUUID.
 
 /** @param {"str" | "ses" | "msg"} prefix */
 export function newId(prefix) {

@@ -1,10 +1,10 @@
-// What a conversation shows, one thing below the other: what was said, and answers. Made of messages, and made into them.
+// The items of a conversation: what people said, and completions. Conversion from and to messages.
 
 /**
  * @typedef {import("../../archer.js").StoredMessage} StoredMessage
  * @typedef {import("../../archer.js").Part} Part
  * @typedef {import("./completion.js").Completion} Completion
- * What was asked: text, and the pictures and files beside it.
+ * What a person sent: text, and the pictures and files attached to it.
  * @typedef {{ text: string, parts: Part[] }} Said
  * @typedef {{ kind: "said", id: string, role: string, said: Said, createdAt: string, isLocal: boolean }} SaidItem
  * @typedef {{ kind: "completion", id: string, completion: Completion, afterId?: string, isLocal: boolean }} CompletionItem
@@ -19,7 +19,7 @@ export function isRunning(item) {
 }
 
 /**
- * Messages of one answer together, with what was steered in while it came.
+ * Group the messages of each stream, including the messages steered into it.
  * @param {StoredMessage[]} messages
  */
 export function grouped(messages) {

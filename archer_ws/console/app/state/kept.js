@@ -1,4 +1,4 @@
-// Signals whose values outlive a reload: in this tab, or in this browser. What can't be read is as if it were not there.
+// Signals whose values survive a reload, in sessionStorage or localStorage. An unreadable value counts as missing.
 
 import { effect, signal } from "../vendor/signals.js";
 
@@ -29,6 +29,6 @@ function write(storage, key, value) {
     if (value === "") return storage.removeItem(key);
     storage.setItem(key, JSON.stringify(value));
   } catch {
-    // No room, or none allowed: it lasts as long as the page.
+    // Storage is full or forbidden: the value lasts until the page is closed.
   }
 }

@@ -1,4 +1,4 @@
-// The models that can be named, the providers' state, and why one is missing.
+// The available models, the state of each provider, and why one is unavailable.
 
 import { computed, signal } from "../vendor/signals.js";
 import { client, openListeners } from "./connection.js";
@@ -13,22 +13,22 @@ import { client, openListeners } from "./connection.js";
 export const models = signal(undefined);
 export const providers = signal(/** @type {Record<string, ProviderStatus>} */ ({}));
 export const isAsking = signal(false);
-/** What a request goes to that names no model. */
+/** The model of a request that names none. */
 export const defaultModel = computed(() => models.value?.default);
 
-// So long a question waits to know what its model can; then it is asked as if that were not known.
+// How long a request waits for the model's capabilities; after that it is sent without knowing them.
 const KNOWN_WITHIN_MS = 1500;
 /** @type {() => void} */
 let known = () => {};
 const isKnown = new Promise((/** @type {(nothing: void) => void} */ resolve) => (known = resolve));
 
-/** Once the models were asked for, or could not be in time. */
+/** Resolves when the models were loaded, or after KNOWN_WITHIN_MS. */
 export function whenKnown() {
   if (models.peek()) return undefined;
   return Promise.race([isKnown, new Promise((resolve) => setTimeout(resolve, KNOWN_WITHIN_MS))]);
 }
 
-/** Ask anew. What can't be asked keeps its last state. */
+/** Load models and providers again. On failure the last state stays. */
 export async function readModels() {
   const asked = client.peek();
   if (!asked || isAsking.peek()) return;
@@ -38,7 +38,7 @@ export async function readModels() {
     models.value = listed;
     providers.value = states;
   } catch {
-    // The connection tells why.
+    // The connection's state shows the reason.
   } finally {
     isAsking.value = false;
     known();
@@ -50,7 +50,7 @@ export function infoOf(name) {
   const wanted = name ?? defaultModel.value;
   const called = (/** @type {string | undefined} */ model) =>
     models.value?.items.find(({ id, provider }) => id === model && provider === wanted?.provider);
-  // Ollama takes a name without its tag.
+  // Ollama accepts a name without its tag.
   return called(wanted?.model) ?? called(`${wanted?.model}:latest`);
 }
 

@@ -1,14 +1,14 @@
-// What is remembered of an answer's events, for the developers: when each came, its place in the log, how much it brought.
+// A record of a completion's events for the developers' drawer: arrival time, place in the log, amount of text.
 
 /**
- * An event of the log, in brief, or what became of its following: `cut`, behind `seq`, and `resumed`, the events from
- * `from` to `seq` come. `chars`: how much text it brought; `what`: which text, or what a person would look for.
+ * An event of the log in brief, or a change of the connection: `cut` after `seq`, or `resumed` with the events `from` to
+ * `seq` replayed. `chars`: the length of its text; `what`: the kind of text, or a short description.
  * @typedef {{ atMs: number, method: string, seq: number, from: number, chars: number, what: string }} Moment
  */
 
 const MOMENTS_MAX = 20_000;
 
-/** Pieces of text beyond the bound are added to the last; all else is kept. @param {Moment[]} moments @param {Moment} moment */
+/** Add a moment. Beyond MOMENTS_MAX, text of the same kind is merged into the last one. @param {Moment[]} moments @param {Moment} moment */
 export function note(moments, moment) {
   const last = moments.at(-1);
   const isMore = last?.method === "stream/delta" && moment.method === last.method && moment.what === last.what;
@@ -23,7 +23,7 @@ export function momentOf({ method, params }) {
   return { atMs: performance.now(), method, seq, from, chars, what: brief(method, params) };
 }
 
-/** What a `stream/delta` brings, whatever it is of. @param {any} params @returns {string} */
+/** The text of a `stream/delta`, of whichever kind. @param {any} params @returns {string} */
 export function textOf({ content, reasoning, arguments: given }) {
   return content ?? reasoning ?? given ?? "";
 }

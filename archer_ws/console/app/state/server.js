@@ -1,12 +1,12 @@
-// The server that this page came from: what it says of itself, and the token that it may want.
+// The server of this page: its facts, and the token that it may require.
 //
-// The token is kept in sessionStorage alone: it ends with the tab. The socket is shown a ticket made with it.
+// The token is stored only in sessionStorage, so it ends with the tab. The socket authenticates with a ticket instead.
 
 import { ArcherError } from "../../archer-client.js";
 import { signal } from "../vendor/signals.js";
 
 /**
- * What `GET /` says to a program.
+ * The JSON response of `GET /`.
  * @typedef {{ name: string, version: string, docs: string, openapi: string, health: string, providers: string,
  *   chat: string, socket: { url: string, subprotocol: string }, openai_base_url: string, javascript_client: string,
  *   needs_token: boolean }} Facts
@@ -14,15 +14,15 @@ import { signal } from "../vendor/signals.js";
 
 const TOKEN_KEY = "archer.token";
 
-/** Where the server's paths begin, whatever a proxy puts before them. */
+/** The server's base URL, including any path prefix of a proxy. */
 export const base = new URL("../../../", import.meta.url);
 /** @type {import("../vendor/signals.js").Signal<Facts | undefined>} */
 export const facts = signal(undefined);
 export const token = signal(sessionStorage.getItem(TOKEN_KEY) ?? "");
-/** Why a token is asked for: none yet, or the one there was is not known. */
+/** Why the page asks for a token: there is none yet, or the server refused it. */
 export const tokenWanted = signal(/** @type {"missing" | "refused" | undefined} */ (undefined));
 
-/** Ask the server what it is. Rejects where it can't be reached. */
+/** Read the server's facts. Rejects if the server can't be reached. */
 export async function readFacts() {
   const response = await fetch(base, { headers: { accept: "application/json" }, cache: "no-store" });
   if (!response.ok) throw await errorOf(response);
@@ -37,7 +37,7 @@ export function setToken(value) {
 }
 
 /**
- * A request to one of the server's routes, with the credential where there is one. Rejects with an ArcherError.
+ * Request one of the server's routes, with the token if there is one. Rejects with an ArcherError.
  * @param {string} path relative to the server's root @param {RequestInit} [init]
  */
 export async function request(path, init = {}) {
@@ -54,7 +54,7 @@ export async function request(path, init = {}) {
   return response;
 }
 
-/** A ticket for the socket; a token that the server does not know stops the client, and is asked for anew. */
+/** A ticket for the socket. If the server refuses the token, this rejects and the page asks for another token. */
 export async function ticket() {
   try {
     const body = JSON.stringify({ origin: location.origin });

@@ -1,9 +1,9 @@
-// What is asked of a model: by conversation, kept in this browser; a new one begins with what was set last.
+// Request settings per conversation, stored in this browser. A new conversation starts with the last settings.
 
 import { kept } from "./kept.js";
 
 /**
- * Empty texts and absent fields: the server's defaults. `schema`: JSON Schema as text.
+ * Empty strings and absent fields mean the server's defaults. `schema`: JSON Schema as text.
  * @typedef {{ model?: import("./models.js").ModelName, temperature?: number, maxTokens?: number, effort?: string,
  *   system: string, schema: string, tools: boolean }} ChatSettings
  */
@@ -36,7 +36,7 @@ export function copySettings(from, to) {
 }
 
 /**
- * The fields of a request that say it.
+ * The settings as fields of a request.
  * @param {ChatSettings} settings
  * @returns {Partial<import("../../archer.js").ChatSendParams>}
  */

@@ -1,28 +1,27 @@
-// A step of an answer: one message of the model's, with its text and the calls behind it.
+// A step of a completion: one message of the model with its text, reasoning and tool calls.
 
 import { signal } from "../vendor/signals.js";
 
 /**
  * @typedef {import("../../archer.js").StoredMessage} StoredMessage
- * A call of a tool. `isComplete`: its arguments are there; before, they come piece by piece. `state`: pending (nobody
- * runs it yet) or running; `status`: how it ended.
+ * A tool call. `isComplete`: all its arguments have arrived. `state`: pending (nobody runs it yet) or running; `status`:
+ * how it ended.
  * @typedef {{ callId: string, name: string, arguments: string, isComplete: boolean, by: string, needsApproval: boolean,
  *   approved?: boolean, deadlineAt?: string, state: string, status?: string, result?: string, isTruncated?: boolean }} Call
- * Where the connection was lost: behind so many characters of the step; `replayed` events came once it was back.
+ * Where the connection was lost: after `chars` characters of the step. `replayed`: events replayed on reconnection.
  * @typedef {{ chars: number, atMs: number, backMs?: number, replayed: number }} Seam
  */
 
-/** One message of the model's: its text, and the calls behind it. */
 export class Step {
-  /** What somebody said to the model before it, while the answer came. @type {string[]} */
+  /** Messages steered in before this step. @type {string[]} */
   steered = [];
   text = "";
   reasoning = "";
-  /** Grows when there is more text. */
+  /** Grows with the text: what views subscribe to. */
   revision = signal(0);
   calls = signal(/** @type {Call[]} */ ([]));
   seams = signal(/** @type {Seam[]} */ ([]));
-  /** The id of the stored message, where it is known. @type {string | undefined} */
+  /** The id of the stored message, if known. @type {string | undefined} */
   messageId;
 
   /** @param {string} callId @param {Partial<Call>} change */

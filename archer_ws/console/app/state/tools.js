@@ -1,4 +1,4 @@
-// The tools that this page offers, so that one sees tools run where the client is. Harmless, and asked for before they run.
+// The tools that this page offers, to show tools that run in the client. They are harmless.
 
 import { infoOf } from "./models.js";
 
@@ -35,7 +35,7 @@ export const tools = {
   },
 };
 
-/** Those that a request offers: where they are wanted, and the model is known to call. @param {ChatSettings} settings */
+/** The tools for a request: all if the settings allow them and the model is known to call tools, else none. @param {ChatSettings} settings */
 export function offered(settings) {
   return settings.tools && canCall(settings) ? tools : {};
 }
@@ -46,7 +46,7 @@ export function canCall({ model }) {
 }
 
 function roll() {
-  // Without the bias of a remainder: what lies beyond the last multiple of six is thrown again.
+  // Rejection sampling: 252 is the last multiple of six in a byte; above it the remainder would be biased.
   for (;;) {
     const [byte] = crypto.getRandomValues(new Uint8Array(1));
     if (byte < 252) return (byte % 6) + 1;

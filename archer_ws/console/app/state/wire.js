@@ -1,39 +1,38 @@
-// The frames of the socket, seen where the client lets a program see them: in a WebSocket of its own.
+// A WebSocket subclass that the client uses, so that the page sees every frame of the socket.
 //
-// Keeps the newest frames for the developers' drawer, counts what a resume replays, and can cut the connection.
+// It retains the newest frames for the developers' drawer, counts replayed events, and can cut the connection.
 
 const FRAMES_MAX = 2000;
-// Of one entry; the rest of a longer frame is not kept.
+// Per entry; the rest of a longer frame is dropped.
 export const FRAME_CHARS_MAX = 16_384;
-// How the server writes the frames that may come a thousand times a second. Others take places of their own.
+// How the server writes text deltas, which may arrive a thousand times per second. Only these share entries.
 const TEXT = /^\{"jsonrpc":"2\.0","method":"stream\/delta","params":\{"stream_id":"([^"]+)"/;
 
 /**
- * A frame, or the pieces of one stream's text that came with nothing but text between them: a line for each of `count`.
- * `text`: its beginning where it is long; `chars`: how long it is; `streamId`: whose text it is; times as
- * performance.now() counts.
+ * One frame, or `count` consecutive text deltas of one stream, one per line. `text`: the frame, cut if it is long;
+ * `chars`: its full length; `streamId`: the stream of the text deltas; times are performance.now().
  * @typedef {{ n: number, at: number, lastAt: number, isOut: boolean, text: string, chars: number, count: number,
  *   streamId?: string }} Frame
  * @typedef {{ streamId: string, after: number, headSeq: number }} Replay
  */
 
-/** The newest last. @type {Frame[]} */
+/** Newest last. @type {Frame[]} */
 export const frames = [];
-/** Told of each frame that comes or goes. @type {Set<() => void>} */
+/** Called for each frame received or sent. @type {Set<() => void>} */
 export const frameListeners = new Set();
-/** Told of each stream that is taken up again: the events behind `after` up to `headSeq` come once more, or late. */
+/** Called for each resumed stream: the events after `after` up to `headSeq` are replayed. */
 export const replayListeners = /** @type {Set<(replay: Replay) => void>} */ (new Set());
 
-/** The entries that further text is added to, by their streams. @type {Map<string, Frame>} */
+/** The entries that further text is added to, by stream id. @type {Map<string, Frame>} */
 const gathering = new Map();
 let count = 0;
 let downUntil = 0;
 /** @type {TappedSocket | undefined} */
 let current;
-/** Subscriptions without an answer yet, by the ids of their requests. @type {Map<unknown, { stream_id: string, after: number }>} */
+/** Subscriptions that have no response yet, by request id. @type {Map<unknown, { stream_id: string, after: number }>} */
 const asked = new Map();
 
-/** What `connect` is given as its WebSocket. */
+/** The WebSocket class passed to `connect`. */
 export class TappedSocket extends WebSocket {
   /** @param {string | URL} url @param {string | string[]} [protocols] */
   constructor(url, protocols) {
@@ -49,7 +48,7 @@ export class TappedSocket extends WebSocket {
 
   /** @param {any} data */
   send(data) {
-    // What is sent behind the cut is lost as it is on a dead network; the client repeats it.
+    // After a cut, what is sent is lost, as on a dead network. The client sends it again.
     if (this.readyState > WebSocket.OPEN) return;
     record(data, true);
     if (data.includes('"stream/subscribe"')) {
@@ -60,7 +59,7 @@ export class TappedSocket extends WebSocket {
   }
 }
 
-/** Break the connection, and let no other come about for so long. @param {number} [downMs] */
+/** Close the connection, and allow no new one for `downMs`. @param {number} [downMs] */
 export function cut(downMs = 0) {
   downUntil = Date.now() + downMs;
   current?.close();
@@ -76,7 +75,7 @@ function responded(data) {
   for (const listener of replayListeners) listener(replay);
 }
 
-/** Add no more text to what is there. */
+/** Add no more text to existing entries. */
 export function seal() {
   gathering.clear();
 }
@@ -108,7 +107,7 @@ function record(data, isOut) {
   for (const listener of frameListeners) listener();
 }
 
-/** A ticket or token in a frame is shown to nobody. @param {string} text */
+/** Redact tickets and tokens. @param {string} text */
 function withoutToken(text) {
   return text.replace(/("(?:token|ticket)":\s*")[^"]+/g, "$1…");
 }
