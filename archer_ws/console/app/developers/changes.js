@@ -1,11 +1,11 @@
-// Draws a part anew when frames came, a few times a second at most; nothing runs while no part is shown.
+// Redraws a panel when frames arrive, at most a few times per second. Nothing runs while no panel is shown.
 
 import { useEffect, useReducer } from "../vendor/preact-hooks.js";
 import { frameListeners } from "../state/wire.js";
 
 /**
- * @param {number} ms how long changes are gathered
- * @param {() => boolean} [isMoving] whether it changes also without frames
+ * @param {number} ms how long changes are collected
+ * @param {() => boolean} [isMoving] whether the panel also changes without frames
  */
 export function useChanges(ms, isMoving) {
   const [, draw] = useReducer((/** @type {number} */ count) => count + 1, 0);

@@ -1,4 +1,4 @@
-// What a conversation asked last, as a request that anybody else may make.
+// The last request of a conversation, as one that can be sent from elsewhere.
 
 import { messageOf } from "../state/items.js";
 import { requestFields, settingsOf } from "../state/settings.js";
@@ -12,9 +12,9 @@ import { offered } from "../state/tools.js";
  */
 
 /**
- * Without the ids of what was asked: with them it would join that. `isStored`: within the conversation that the server
- * keeps; otherwise all that was said before is in it.
- * @param {Conversation} conversation @param {{ isStored: boolean, example: string }} how `example`: where nothing was asked
+ * It has no message ids: with them it would attach to the existing stream. `isStored`: the request continues the stored
+ * conversation; otherwise it contains the earlier messages. `example`: the question if nothing was asked yet.
+ * @param {Conversation} conversation @param {{ isStored: boolean, example: string }} how
  */
 export function requestOf(conversation, { isStored, example }) {
   const settings = settingsOf(conversation.id);
@@ -39,7 +39,7 @@ function saidMessage(item) {
   return { ...message, role: /** @type {import("../../archer.js").MessageRole} */ (item.role) };
 }
 
-/** Its texts, what was said meanwhile, its calls and what came of them; a call that nothing came of is none. @param {Completion} completion */
+/** Its texts, steered messages, and tool calls with their results; calls without a result are left out. @param {Completion} completion */
 function completionMessages(completion) {
   /** @type {ChatMessage[]} */
   const messages = [];

@@ -1,4 +1,4 @@
-// A request as code to be run elsewhere: for shells, with the JavaScript client, in Python. No token is ever in it.
+// A request as code to run elsewhere: curl, the JavaScript client, Python. It never contains a token.
 
 /**
  * `url`: the server's; `clientUrl`: its JavaScript client.
@@ -11,8 +11,8 @@ const STREAM_PATH = "api/v1/chat/completions/stream";
 export const codes = { curl, javascript, python };
 
 /**
- * In single quotes nothing is taken for anything else by sh, bash and zsh; fish takes two backslashes for one, and so
- * there are none.
+ * sh, bash and zsh interpret nothing inside single quotes. fish reads two backslashes as one, so a pair is written as
+ * \u005c.
  * @param {object} request @param {Place} place
  */
 function curl(request, { url, needsToken }) {
@@ -44,7 +44,7 @@ client.close();
 `;
 }
 
-/** JSON whose names stand without quotes where they may. @param {unknown} value @param {number} spaces */
+/** JSON as JavaScript: names are unquoted where possible. @param {unknown} value @param {number} spaces */
 function literal(value, spaces) {
   const text = JSON.stringify(value, null, spaces);
   if (spaces === 0) return text.replace(/([{,])"(\w+)":/g, "$1 $2: ").replace(/}$/, " }");
@@ -73,7 +73,7 @@ print()
 `;
 }
 
-/** The escapes of JSON's strings are Python's, too. @param {unknown} value @param {string} indent @returns {string} */
+/** JSON as Python. The escapes in JSON strings are valid in Python, too. @param {unknown} value @param {string} indent @returns {string} */
 function pythonic(value, indent) {
   if (value === null || value === undefined) return "None";
   if (typeof value === "boolean") return value ? "True" : "False";

@@ -1,4 +1,4 @@
-// The developers' drawer: at the right, or below where there is little room. Only the chosen tab's part exists.
+// The developers' drawer: on the right, or below on narrow screens. Only the panel of the chosen tab is rendered.
 
 import { useEffect, useLayoutEffect, useRef } from "../vendor/preact-hooks.js";
 import { drawerTab, isDrawerOpen, shownError } from "../state/developers.js";
@@ -15,7 +15,7 @@ import { strings } from "./strings.js";
 const PANELS = { frames: FramesPanel, log: LogPanel, plots: PlotsPanel, request: RequestPanel, errors: ErrorsPanel };
 const IDS = Object.keys(PANELS);
 
-/** @param {{ isFocused: boolean }} props whether the focus comes to it as it opens */
+/** @param {{ isFocused: boolean }} props whether it takes the focus when it opens */
 export function Drawer({ isFocused }) {
   const box = useRef(/** @type {HTMLElement | null} */ (null));
   const chosen = drawerTab.value in PANELS ? drawerTab.value : IDS[0];

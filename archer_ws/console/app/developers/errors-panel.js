@@ -1,4 +1,4 @@
-// Errors with all that the server said of them.
+// Errors with all their fields.
 
 import { failure } from "../state/connection.js";
 import { conversation, openIds } from "../state/conversations.js";

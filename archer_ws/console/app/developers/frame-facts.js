@@ -1,7 +1,7 @@
-// What a frame is, found out once and only when somebody looks: its method, its stream, and what it says in brief.
+// A frame's method, stream and error, parsed once and only when the frame is shown.
 
 /**
- * `method`: of an answer, that of its request; empty where it can't be told. `error`: the kind of one.
+ * `method`: for a response, the method of its request; empty if unknown. `error`: the kind of the error.
  * @typedef {import("../state/wire.js").Frame} Frame
  * @typedef {{ method: string, streamId: string, isResponse: boolean, error: string, seq?: number, from?: number }} Facts
  */
@@ -10,12 +10,12 @@ const REQUESTS_MAX = 1000;
 
 /** @type {WeakMap<Frame, Facts>} */
 const known = new WeakMap();
-/** Requests without an answer, by their ids. @type {Map<unknown, { method: string, streamId: string }>} */
+/** Requests that have no response yet, by id. @type {Map<unknown, { method: string, streamId: string }>} */
 const asked = new Map();
 /** @type {WeakMap<Frame, { count: number, text: string, fits: boolean }>} */
 const matches = new WeakMap();
 
-/** To be called for all frames in their order: an answer does not say to what. @param {Frame} frame */
+/** Call it for all frames in order: a response does not name its method. @param {Frame} frame */
 export function factsOf(frame) {
   let facts = known.get(frame);
   if (!facts) {
@@ -25,7 +25,7 @@ export function factsOf(frame) {
   return facts;
 }
 
-/** Whether that stands in it, capital letters or not. @param {Frame} frame @param {string} text in small letters */
+/** Whether the frame contains the text, ignoring case. @param {Frame} frame @param {string} text in lower case */
 export function includes(frame, text) {
   const { count } = frame;
   const last = matches.get(frame);
@@ -57,7 +57,7 @@ function found(frame) {
   };
 }
 
-/** What can't be read, as it is too long, is looked through. @param {Frame} frame @returns {any} */
+/** A frame that was cut is not valid JSON: its fields are found by search. @param {Frame} frame @returns {any} */
 function parsed({ text }) {
   try {
     return JSON.parse(text);
@@ -69,7 +69,7 @@ function parsed({ text }) {
 }
 
 /**
- * The events that it is or holds.
+ * The sequence numbers of the events in a frame.
  * @param {Frame} frame @returns {{ from?: number, seq?: number }}
  */
 export function seqsOf(frame) {

@@ -1,4 +1,4 @@
-// The frames of the socket: which there were, filtered, and one of them in full.
+// The frames of the socket: a filtered list, and one frame in full.
 
 import { useMemo } from "../vendor/preact-hooks.js";
 import { useSignal } from "../vendor/signals.js";
@@ -105,7 +105,7 @@ function Choice({ label, any, values, value, brief = (text) => text }) {
   </select>`;
 }
 
-/** `count`: it is drawn anew when it has more. @param {{ frame: Frame, count: number, onClose: () => void }} props */
+/** `count`: redraws the detail when the entry grows. @param {{ frame: Frame, count: number, onClose: () => void }} props */
 function Detail({ frame, count, onClose }) {
   const says = strings.frames;
   const text = useMemo(() => shownText(frame), [frame, count]);

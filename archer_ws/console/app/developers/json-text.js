@@ -1,10 +1,10 @@
-// JSON to be read: with line breaks, and its parts told apart by colour.
+// JSON for people: indented and coloured.
 
 import { html } from "../ui/html.js";
 
 const PARTS = /("(?:\\.|[^"\\])*")(\s*:)?|\b(?:true|false|null)\b|-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?/g;
 
-/** With line breaks; what is no JSON, as it is. @param {string} text @param {number} [spaces] */
+/** Indented; a text that is not JSON is returned unchanged. @param {string} text @param {number} [spaces] */
 export function pretty(text, spaces = 2) {
   try {
     return JSON.stringify(JSON.parse(text), null, spaces);

@@ -1,4 +1,4 @@
-// The log of one answer's stream as a timeline, with the events' numbers, and where it was lost and taken up again.
+// The log of one stream as a timeline with sequence numbers, showing where the connection was lost and resumed.
 
 import { useSignal } from "../vendor/signals.js";
 import { client } from "../state/connection.js";
@@ -17,7 +17,7 @@ import { entriesOf } from "./timeline.js";
  */
 
 const GATHER_MS = 250;
-// A log of more entries than this is one of tools; its end is what is looked for.
+// Only logs with many tool calls have more entries than this; their end matters most.
 const ENTRIES_MAX = 500;
 const QUESTION_CHARS = 60;
 
@@ -50,10 +50,10 @@ function questionOf(shown, item) {
 /** @param {{ completion: Completion }} props */
 function Log({ completion }) {
   const says = strings.log;
-  /** Read anew from the server, as nobody followed it here. @type {import("../vendor/signals.js").Signal<Moment[] | undefined>} */
+  /** Loaded from the server, if this page did not follow the stream. @type {import("../vendor/signals.js").Signal<Moment[] | undefined>} */
   const read = useSignal(undefined);
   const note = useSignal("");
-  // Redrawn by a beat only between frames' changes: the end of an answer comes without one.
+  // Reading the status subscribes to it: the end of a stream must redraw the panel, too.
   const isEnded = !completion.isRunning;
   const moments = completion.moments.length > 0 ? completion.moments : read.value;
   if (!moments) {

@@ -1,4 +1,4 @@
-// Small plots of what comes: how fast, how soon, how evenly.
+// Small plots: token rate, time to first token, gaps between pieces.
 
 import { conversation, openIds, shownId } from "../state/conversations.js";
 import { html } from "../ui/html.js";
@@ -9,12 +9,12 @@ import { strings } from "./strings.js";
 /** @typedef {import("../state/completion.js").Completion} Completion */
 
 const GATHER_MS = 250;
-// Who wants less motion gets fewer pictures.
+// With reduced motion the plots are redrawn less often.
 const CALM_MS = 2000;
 const RATE = { bins: 120, binMs: 500 };
 const FIRSTS_MAX = 40;
 const GAPS_MAX = 200;
-// In the units of the drawing, which is stretched to its place.
+// In units of the drawing, which is scaled to its container.
 const HEIGHT = 100;
 
 export function PlotsPanel() {
@@ -29,7 +29,7 @@ export function PlotsPanel() {
   const gapMs = between.map(({ ms }) => ms);
   const { duration } = strings;
   const most = Math.max(...perSecond);
-  // The last part is not over yet.
+  // The last bin is not complete yet.
   const now = perSecond.at(-2) ?? 0;
   const seconds = (RATE.bins * RATE.binMs) / 1000;
   return html`
@@ -69,7 +69,7 @@ function completionsOf(id) {
   return conversation(id).items.value.flatMap((item) => (item.kind === "completion" ? [item.completion] : []));
 }
 
-/** Whether its text is still in the plot that moves. @param {Completion} completion */
+/** Whether its text is still within the time range of the rate plot. @param {Completion} completion */
 function isRecent({ times }) {
   return times.lastMs > performance.now() - (RATE.bins + 2) * RATE.binMs;
 }
@@ -88,7 +88,7 @@ function area(values, most) {
   return `${line(values, most)}V${HEIGHT}H0Z`;
 }
 
-/** At the right end of `places`; each is seen, however small. @param {number[]} values @param {number} most @param {number} places */
+/** Bars aligned to the right of `places`; every bar has a visible minimum height. @param {number[]} values @param {number} most @param {number} places */
 function bars(values, most, places) {
   const width = HEIGHT / places;
   return values

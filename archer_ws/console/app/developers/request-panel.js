@@ -1,4 +1,4 @@
-// What the shown conversation asked last, as code to be copied.
+// The last request of the shown conversation, as code to copy.
 
 import { useSignal } from "../vendor/signals.js";
 import { conversation, shownId } from "../state/conversations.js";

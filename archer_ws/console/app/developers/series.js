@@ -1,19 +1,19 @@
-// Figures of answers, to be plotted: how fast text came, how long the first took, and how long between pieces.
+// Data for the plots: token rate, time to first token, gaps between pieces of text.
 
 /**
- * `cut`: whether the connection was lost meanwhile.
+ * `cut`: whether the connection was lost during the gap.
  * @typedef {import("../state/completion.js").Completion} Completion
  * @typedef {{ ms: number, cut: boolean }} Gap
  */
 
 /**
- * Pieces a second, by equal parts of the time until now; the first is the oldest.
+ * Pieces per second in equal bins up to now, oldest first.
  * @param {Completion[]} completions @param {number} nowMs @param {{ bins: number, binMs: number }} how
  */
 export function rates(completions, nowMs, { bins, binMs }) {
   /** @type {number[]} */
   const counts = new Array(bins).fill(0);
-  // Whole parts: none changes its height while it moves on.
+  // Bins start at multiples of binMs, so that a bar keeps its height while it moves.
   const endMs = Math.ceil(nowMs / binMs) * binMs;
   const beginMs = endMs - bins * binMs;
   for (const { moments } of completions) {
@@ -26,7 +26,7 @@ export function rates(completions, nowMs, { bins, binMs }) {
   return counts.map((count) => (count * 1000) / binMs);
 }
 
-/** How long the first text of each took, in the order in which they were asked for. @param {Completion[]} completions */
+/** The time to first text of each completion in ms, in the order of the requests. @param {Completion[]} completions */
 export function firsts(completions) {
   return completions
     .map(({ times: { askedMs, firstMs } }) => ({ askedMs: askedMs ?? 0, ms: askedMs && firstMs ? firstMs - askedMs : 0 }))
@@ -35,7 +35,7 @@ export function firsts(completions) {
     .map(({ ms }) => ms);
 }
 
-/** Between pieces of text that follow each other; what a tool took in between is none. @param {Completion} completion @param {number} most */
+/** The gaps between consecutive pieces of text; gaps with another event in between, such as a tool call, don't count. @param {Completion} completion @param {number} most */
 export function gaps({ moments }, most) {
   /** @type {Gap[]} */
   const found = [];

@@ -1,7 +1,7 @@
-// The log of a stream as a person reads it: text in a row is one entry, everything else one each.
+// The log of a stream for people: consecutive text of one kind is one entry, every other event an entry of its own.
 
 /**
- * `pieces` and `chars`: of text; `lastMs`: when its last piece came.
+ * `pieces` and `chars`: of its text; `lastMs`: when its last piece arrived.
  * @typedef {import("../state/moments.js").Moment} Moment
  * @typedef {{ kind: string, what: string, from: number, seq: number, atMs: number, lastMs: number, pieces: number,
  *   chars: number }} Entry

@@ -1,16 +1,16 @@
-// A list of which only what is in sight has elements: rows of one height, chosen by click or by the arrow keys.
+// A virtual list: only visible rows have elements. Rows have one height and are chosen by click or arrow keys.
 
 import { useEffect, useLayoutEffect, useRef, useState } from "../vendor/preact-hooks.js";
 import { html } from "../ui/html.js";
 import { Icon } from "../ui/icons.js";
 import { strings } from "./strings.js";
 
-/** In px, as developers.css has it. */
+/** In px; the same as in developers.css. */
 export const ROW_PX = 28;
 const BEYOND = 4;
 
 /**
- * Stays at its end while it is there; elsewhere what is in sight stays in its place.
+ * At the end, the list follows new rows; elsewhere the visible rows stay in place.
  * @template {{ n: number }} T `n` grows from row to row
  * @param {{ items: T[], label: string, chosen: number | undefined, onChoose: (item: T) => void,
  *   row: (item: T) => unknown }} props

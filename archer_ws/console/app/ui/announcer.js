@@ -1,4 +1,4 @@
-// What a screen reader says: that an answer comes, is there, failed, or waits; not its text piece by piece.
+// Announcements for screen readers: a completion started, ended, failed or waits. Never its text piece by piece.
 
 import { signal } from "../vendor/signals.js";
 import { html } from "./html.js";
@@ -7,7 +7,7 @@ const said = signal("");
 
 /** @param {string} text */
 export function announce(text) {
-  // The same text twice is said twice.
+  // A repeated text must differ, or it is not announced again.
   said.value = said.peek() === text ? `${text}\u00a0` : text;
 }
 

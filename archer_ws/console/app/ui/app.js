@@ -1,4 +1,4 @@
-// The page as a whole: the list beside the open conversations, and what stands before both.
+// The whole page: the list, the open conversations, dialogs, and the token form.
 
 import { signal } from "../vendor/signals.js";
 import { useEffect } from "../vendor/preact-hooks.js";
@@ -16,7 +16,7 @@ import { Panes } from "./panes.js";
 import { Sidebar } from "./sidebar.js";
 import { TokenForm } from "./token-form.js";
 
-/** Whether the list is shown where it has no place of its own. */
+/** Whether the list is shown on narrow screens, where it covers the page. */
 export const isListShown = signal(false);
 
 /** @param {{ name: string }} props */

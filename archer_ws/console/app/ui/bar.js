@@ -1,4 +1,4 @@
-// The line above the conversations: their tabs, and the truth about the connection.
+// The bar above the conversations: their tabs, and the state of the connection.
 
 import { begin, close, conversation, isSideBySide, openIds, shownId, titleOfConversation } from "../state/conversations.js";
 import { isDrawerOpen } from "../state/developers.js";

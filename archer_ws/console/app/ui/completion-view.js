@@ -1,4 +1,4 @@
-// One answer: its line at the side, which shows where a connection was lost; its steps; and what it came to.
+// One completion: its steps, its outcome, and a line at the side that shows where the connection was lost.
 
 import { useEffect, useRef } from "../vendor/preact-hooks.js";
 import { begin, fork } from "../state/conversations.js";
@@ -27,7 +27,7 @@ export function CompletionView({ item, conversation, isLast }) {
   const { model } = completion.source.value;
   useAnnouncements(completion);
   const askAgain = () => {
-    // What the server has no more can't be asked there.
+    // A conversation that was deleted can't go on: ask in a new one.
     const asked = conversation.isGone ? conversation.questionOf(item) : undefined;
     if (asked) begin().ask(asked.said);
     else conversation.askAgain(item);
@@ -89,10 +89,10 @@ function StepView({ completion, step }) {
   `;
 }
 
-/** The line beside the text; a gap where the connection was lost. @param {{ step: Step }} props */
+/** The line beside the text, with a gap where the connection was lost. @param {{ step: Step }} props */
 function Rail({ step }) {
   const length = Math.max(1, step.text.length);
-  // With each piece of text a seam moves up.
+  // As the text grows, the seam moves up.
   const isSeamed = step.seams.value.length > 0 && step.revision.value >= 0;
   return html`<div class="rail" aria-hidden="true">
     ${isSeamed &&

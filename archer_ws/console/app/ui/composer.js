@@ -1,4 +1,4 @@
-// Where a question is written: its text, pictures and files, the model, and how it is asked.
+// The composer: the text of the next message, its attachments, the model and the settings.
 
 import { useEffect, useRef } from "../vendor/preact-hooks.js";
 import { useSignal } from "../vendor/signals.js";
@@ -31,14 +31,14 @@ export function Composer({ conversation }) {
   const steer = async () => {
     if (!text.trim() || files.value.length > 0) return;
     conversation.draft.value = "";
-    // What came too late stays to be asked next.
+    // Too late to steer: put the text back into the field.
     const isTaken = await conversation.steer(text.trim()).catch(() => false);
     if (!isTaken && !conversation.draft.peek()) conversation.draft.value = text;
   };
   const send = () => {
     if (isBusy) return void steer();
     if (isSending || (!text.trim() && files.value.length === 0)) return;
-    // What the server has no more can't go on; the question begins another.
+    // A conversation that was deleted can't go on: begin a new one.
     const asked = conversation.isGone ? begin() : conversation;
     asked.ask({ text: text.trim(), parts: files.value.map(({ part }) => part) });
     conversation.draft.value = "";

@@ -1,4 +1,4 @@
-// How the connection is, always in sight; the button that cuts it; and what happened, in words.
+// The state of the connection, always visible; the button that cuts it; and an account of the last outage.
 
 import { signal, useComputed, useSignal, useSignalEffect } from "../vendor/signals.js";
 import { cutConnection, dial, failure, isDraining, isOpen, outage, reconnectNow, retryInMs, state, wasOpen } from "../state/connection.js";
@@ -8,7 +8,7 @@ import { Icon } from "./icons.js";
 import { announce } from "./announcer.js";
 import { ErrorCard } from "./error-card.js";
 
-// How long "resumed" stands where "connected" stands otherwise.
+// How long "Resumed" replaces "Connected".
 const RESUMED_MS = 6000;
 
 const isStoryShown = signal(false);
@@ -25,7 +25,7 @@ export function ConnectionState() {
     setTimeout(() => (isFresh.value = false), RESUMED_MS);
   });
   useSignalEffect(() => {
-    // Told once a change, not once a second.
+    // Announce once per change, not once per second.
     if (state.value === "closed") announce(strings.connection.closed);
     else if (state.value !== "open") announce(wasOpen.peek() ? strings.connection.reconnecting : strings.connection.connecting);
     else if (outage.value?.backAt !== undefined) announce(strings.connection.resumed(outage.value.replayed));
@@ -57,7 +57,7 @@ function words(isFresh) {
   return retryInMs.value === undefined ? connection.reconnecting : connection.reconnectingIn(retryInMs.value);
 }
 
-/** What happened to the connection, below the bar: it covers nothing. */
+/** The account of the last outage. It is below the bar and covers nothing. */
 export function ConnectionStory() {
   if (state.value === "closed" && failure.value) return html`<${Closed} />`;
   const told = outage.value;

@@ -1,4 +1,4 @@
-// One conversation on the screen: what was said, the answers, and where the next question is written.
+// One conversation on the screen: its messages, completions and composer.
 
 import { useEffect, useRef, useState } from "../vendor/preact-hooks.js";
 import { conversation, isSideBySide, shownId, titleOfConversation } from "../state/conversations.js";

@@ -1,4 +1,4 @@
-// Copies a text, and says that it did.
+// A button that copies a text and confirms it.
 
 import { useState } from "../vendor/preact-hooks.js";
 import { strings } from "../strings.js";
@@ -21,7 +21,7 @@ export function CopyButton({ text, label = strings.chat.copy }) {
   </button>`;
 }
 
-/** Also where the page's origin is none that browsers call secure. @param {string} text */
+/** Copy a text. Also works where the page's origin is not a secure context. @param {string} text */
 export async function copyText(text) {
   if (navigator.clipboard) return navigator.clipboard.writeText(text);
   const field = document.createElement("textarea");

@@ -1,4 +1,4 @@
-// Where the developers' drawer is, once somebody opens it: its code and style are loaded then.
+// The place of the developers' drawer. Its code and style are loaded when it is first opened.
 
 import { useEffect, useRef, useState } from "../vendor/preact-hooks.js";
 import { isDrawerOpen } from "../state/developers.js";
@@ -13,7 +13,7 @@ let loading;
 
 export function DevelopersPlace() {
   const [Drawer, setDrawer] = useState(/** @type {unknown} */ (undefined));
-  // Open since the last visit, it leaves the focus where it is.
+  // If it was left open on the last visit, it does not take the focus.
   const wasClosed = useRef(!isDrawerOpen.peek());
   const isOpen = isDrawerOpen.value;
   if (!isOpen) wasClosed.current = true;

@@ -1,4 +1,4 @@
-// Questions that stand before the page: a new name, whether to delete; and the list of keys.
+// Modal dialogs: rename, confirm deletion, and the list of keys.
 
 import { signal } from "../vendor/signals.js";
 import { useEffect, useRef } from "../vendor/preact-hooks.js";
@@ -6,7 +6,7 @@ import { strings } from "../strings.js";
 import { html } from "./html.js";
 
 /**
- * `field`: the text to be changed, where one is asked for.
+ * `field`: the text field, if the dialog has one.
  * @typedef {{ title: string, text?: string, field?: { label: string, value: string }, confirm: string,
  *   isDangerous?: boolean, run: (value: string) => void }} Question
  */

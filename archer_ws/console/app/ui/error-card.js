@@ -1,4 +1,4 @@
-// What went wrong, as the server says it: what happened, what to do, and by which names to look for it.
+// An error from the server: what happened, what to do, and the ids to search for.
 
 import { showError } from "../state/developers.js";
 import { strings } from "../strings.js";

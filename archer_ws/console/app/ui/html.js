@@ -1,4 +1,4 @@
-// What every component is written with.
+// The template tag that every component uses.
 
 import { h } from "../vendor/preact.js";
 import htm from "../vendor/htm.js";

@@ -1,4 +1,4 @@
-// The page's icons: lines on a grid of 24, as wide as the text beside them.
+// The page's icons: lines on a 24 × 24 grid, scaled to the size of the text.
 
 import { html } from "./html.js";
 
@@ -36,7 +36,7 @@ export function Icon({ name }) {
   return html`<svg class="icon" viewBox="0 0 24 24" aria-hidden="true"><path d=${PATHS[name]} /></svg>`;
 }
 
-/** The page's own sign: an answer that leaves the line and comes back to it. */
+/** The page's logo: a stream that leaves the line and returns to it. */
 export function Mark() {
   return html`<svg class="mark" viewBox="0 0 32 32" aria-hidden="true">
     <circle cx="16" cy="16" r="16" /><path d="M9 22 22 9m-7 0h7v7" />

@@ -1,4 +1,4 @@
-// The keys that work anywhere on the page.
+// Keyboard shortcuts that work anywhere on the page.
 
 import { cutConnection } from "../state/connection.js";
 import { begin, conversation, openIds, shownId } from "../state/conversations.js";
@@ -13,7 +13,7 @@ export function onKey(event) {
   if (done) event.preventDefault();
 }
 
-/** By the key's place, as Alt makes other signs of many. @param {KeyboardEvent} event */
+/** By the key's position (`code`), because Alt changes the character of many keys. @param {KeyboardEvent} event */
 function withAlt({ code }) {
   if (code === "KeyN") begin();
   else if (code === "KeyB") begin({ beside: true });
@@ -37,7 +37,7 @@ function plain(event) {
   if (event.key === "k" && (event.ctrlKey || event.metaKey)) {
     isListShown.value = true;
     const focus = () => /** @type {HTMLElement | null} */ (document.querySelector("#search"))?.focus();
-    // At once, so that what is typed next goes there; on a narrow screen once the list is shown.
+    // Immediately, so that the next keystroke goes there; again after drawing, as a narrow screen shows the list only then.
     focus();
     requestAnimationFrame(focus);
     return true;

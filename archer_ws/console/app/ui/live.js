@@ -1,4 +1,4 @@
-// The dot of a conversation in which an answer is coming, or waits for somebody.
+// The dot of a conversation whose stream is running, or waits for a person.
 
 import { strings } from "../strings.js";
 import { html } from "./html.js";

@@ -1,4 +1,4 @@
-// A button that opens a menu or a panel above the page; Esc and a click elsewhere close it, and the focus goes back.
+// A button that opens a menu or a panel above the page. Esc or a click elsewhere closes it and restores the focus.
 
 import { useId, useLayoutEffect, useRef, useState } from "../vendor/preact-hooks.js";
 import { html } from "./html.js";
@@ -11,7 +11,7 @@ const MARGIN_PX = 8;
  */
 
 /**
- * `children` are drawn only while it is open; `face` is what the button shows.
+ * `children` are rendered only while it is open; `face` is the button's content.
  * @param {{ label: string, face: unknown, kind?: string, role?: string, panel?: string, onOpen?: () => void,
  *   children: (close: () => void) => unknown }} props
  */
@@ -29,7 +29,7 @@ export function Popover({ label, face, kind = "quiet", role, panel = "", onOpen,
       requestAnimationFrame(() => box.current && focusFirst(box.current));
     }
   };
-  // What is in it may come later than the box, and be larger than there is room where it stands.
+  // Its content may arrive after it opened, and may need more room: place it again.
   useLayoutEffect(() => {
     if (!isOpen || !button.current || !box.current) return undefined;
     const [from, placed] = [button.current, box.current];
@@ -64,7 +64,7 @@ export function Menu({ label, items, kind = "quiet icon-only" }) {
   `;
 }
 
-/** Beside its button, inside of the window. @param {HTMLElement} button @param {HTMLElement} box */
+/** Place the box next to its button, inside the window. @param {HTMLElement} button @param {HTMLElement} box */
 function place(button, box) {
   const from = button.getBoundingClientRect();
   const { offsetWidth, offsetHeight } = box;

@@ -1,4 +1,4 @@
-// Which model answers: all that can be named, by provider; and of a provider that is missing, why and what to do.
+// The choice of the model: all models by provider; for an unavailable provider, why and what to do.
 
 import { useState } from "../vendor/preact-hooks.js";
 import { changeSettings, settingsOf } from "../state/settings.js";
@@ -10,7 +10,7 @@ import { Popover } from "./menu.js";
 
 /** @typedef {import("../../archer.js").ProviderStatus} ProviderStatus */
 
-// From so many models on, a field to look for one is of use.
+// With at least this many models there is a search field.
 const SEARCH_FROM = 8;
 
 /** @param {{ sessionId: string }} props */

@@ -1,4 +1,4 @@
-// What an answer came to: how it ended, what it cost, how fast it was, and what was left out.
+// The outcome of a completion: how it ended, its token usage, its speed, and what was left out.
 
 import { strings } from "../strings.js";
 import { html } from "./html.js";

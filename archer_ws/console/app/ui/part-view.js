@@ -1,4 +1,4 @@
-// A picture or a file of a message; its bytes are asked for with the page's own credential.
+// A picture or a file of a message. Its bytes are requested with the page's token.
 
 import { useEffect, useState } from "../vendor/preact-hooks.js";
 import { fileUrl } from "../state/files.js";

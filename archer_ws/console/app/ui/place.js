@@ -1,8 +1,8 @@
-// Where in a conversation the reader is: at the end while it grows, somewhere further up, or at a message that was sought.
+// The scroll position in a conversation: at the end while it grows, further up, or at a message that was searched for.
 
-// The reader is at the end if no more than this is below.
+// The reader is at the end if at most this much is below.
 const NEAR_END_PX = 64;
-// How long a message that was sought is marked, and stays in view while what is around it is still being drawn.
+// How long a found message is marked, and kept in view while the content around it is still being rendered.
 const MARK_MS = 2500;
 const HANDS = ["wheel", "touchmove", "pointerdown", "keydown"];
 
@@ -20,7 +20,7 @@ export class Place {
   /**
    * @param {HTMLElement} scroller its first child is what grows
    * @param {() => boolean} hasText
-   * @param {(isAway: boolean) => void} tell called with whether the reader is somewhere further up
+   * @param {(isAway: boolean) => void} tell called with whether the reader is further up
    */
   constructor(scroller, hasText, tell) {
     this.#scroller = scroller;
@@ -32,7 +32,7 @@ export class Place {
     for (const kind of HANDS) scroller.addEventListener(kind, this.#letGo, { passive: true });
   }
 
-  /** Observe the scroller no more. */
+  /** Stop observing the scroller. */
   leave() {
     this.#unmark();
     this.#growth.disconnect();
@@ -41,8 +41,7 @@ export class Place {
   }
 
   /**
-   * Scroll to a message, mark it for a moment, and move the focus to what was said there, so that a screen reader
-   * reads it.
+   * Scroll to a message, mark it briefly, and move the focus to it, so that a screen reader reads it.
    * @param {string} messageId
    * @returns {boolean} false if the message has no element yet
    */
@@ -69,7 +68,7 @@ export class Place {
     this.#marked = undefined;
   }
 
-  /** The reader moves: stay no longer where the message is. */
+  /** The reader scrolls or types: stop keeping the message in view. */
   #letGo = () => {
     if (!this.#marked) return;
     delete this.#marked.dataset.found;
@@ -87,7 +86,7 @@ export class Place {
   };
 
   #grown() {
-    // The welcome page is read from its beginning.
+    // The welcome page stays at its beginning.
     if (!this.#hasText()) return;
     if (this.#marked) this.#marked.scrollIntoView();
     else if (this.#isAtEnd) this.#scroller.scrollTop = this.#scroller.scrollHeight;

@@ -1,4 +1,4 @@
-// Where things are: what a person who develops against this server needs first.
+// The addresses that a developer needs first: documentation, health, socket, client.
 
 import { base, facts } from "../state/server.js";
 import { strings } from "../strings.js";

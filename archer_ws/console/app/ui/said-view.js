@@ -1,4 +1,4 @@
-// What was asked: the words, the pictures and files beside them, and asking otherwise.
+// A message of a person: its text, pictures and files; edit it, branch from it, copy it.
 
 import { useState } from "../vendor/preact-hooks.js";
 import { fork } from "../state/conversations.js";
@@ -20,7 +20,7 @@ export function SaidView({ item, conversation }) {
   const { text, parts } = item.said;
   const who = item.role === "system" ? strings.chat.system : strings.chat.said;
   if (isEdited) return html`<${Editor} item=${item} conversation=${conversation} onDone=${() => setEdited(false)} />`;
-  // A branch ends before the question, which waits there to be asked.
+  // The branch ends before this message, whose text becomes the draft there.
   const branch = async () => {
     try {
       const made = await fork(conversation.id, item.isLocal ? undefined : item.id);

@@ -1,4 +1,4 @@
-// How the model is asked: temperature, bounds, effort, system prompt, the form of the answer, tools.
+// The request settings: temperature, token limit, effort, system prompt, JSON schema, tools.
 
 import { useState } from "../vendor/preact-hooks.js";
 import { infoOf } from "../state/models.js";
@@ -68,7 +68,7 @@ function Form({ sessionId }) {
   `;
 }
 
-/** What is no JSON is not sent. @param {{ value: string, onChange: (schema: string) => void }} props */
+/** Invalid JSON is not sent. @param {{ value: string, onChange: (schema: string) => void }} props */
 function Schema({ value, onChange }) {
   const [text, setText] = useState(value);
   const wrong = whyNoJson(text);

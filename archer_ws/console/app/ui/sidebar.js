@@ -169,7 +169,7 @@ function Entry({ session, onDone }) {
   `;
 }
 
-/** By how long ago they changed. @param {Session[]} listed @returns {[string, Session[]][]} */
+/** Group conversations by how long ago they changed. @param {Session[]} listed @returns {[string, Session[]][]} */
 function groups(listed) {
   const midnight = new Date().setHours(0, 0, 0, 0);
   const { today, yesterday, week, earlier } = strings.list;

@@ -1,4 +1,4 @@
-// The text of a step as it comes, as Markdown, and the model's thinking, folded.
+// The text of a step as Markdown, rendered as it arrives, and the model's reasoning, collapsed.
 
 import { useEffect, useLayoutEffect, useRef } from "../vendor/preact-hooks.js";
 import { signal } from "../vendor/signals.js";
@@ -14,7 +14,7 @@ import { Icon } from "./icons.js";
 
 const COPIED_MS = 1500;
 
-/** Not of the first screen: it is asked for behind it. Until it is there, text stands there plain. */
+/** Loaded after the first screen. Until then, text is shown as plain text. */
 const markdown = signal(/** @type {Markdown | undefined} */ (undefined));
 let isAskedFor = false;
 
@@ -33,7 +33,7 @@ export function StepText({ step, isWritten }) {
       return;
     }
     current.view ??= module.createMarkdownView(element, { strings: strings.markdown, onCopy: copyCode });
-    // A step's text only grows; what begins anew is another step.
+    // A step's text only grows; a reset creates a new step.
     if (step.text.length > current.chars) current.view.append(step.text.slice(current.chars));
     current.chars = step.text.length;
     if (!isWritten) current.view.end();
@@ -45,14 +45,14 @@ export function StepText({ step, isWritten }) {
   `;
 }
 
-/** Have Markdown at hand. */
+/** Load the Markdown renderer, once. */
 export async function loadMarkdown() {
   if (isAskedFor) return;
   isAskedFor = true;
   try {
     markdown.value = await import("../markdown/markdown-view.js");
   } catch {
-    // Plain text it stays, until it can be had.
+    // Text stays plain until a later attempt succeeds.
     isAskedFor = false;
   }
 }

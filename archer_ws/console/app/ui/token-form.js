@@ -1,4 +1,4 @@
-// Asks for the token of a server that wants one.
+// The form that asks for the server's token.
 
 import { useRef } from "../vendor/preact-hooks.js";
 import { dial } from "../state/connection.js";

@@ -1,4 +1,4 @@
-// A call of a tool: what the model wants run, approving or denying it, who runs it, and what came of it.
+// A tool call: its name and arguments, who runs it, its approval or denial, and its result.
 
 import { useEffect, useState } from "../vendor/preact-hooks.js";
 import { client } from "../state/connection.js";
@@ -59,7 +59,7 @@ function Approval({ completion, call }) {
   `;
 }
 
-/** How long the stream waits. @param {{ until: string }} props */
+/** How much longer the stream waits. @param {{ until: string }} props */
 function Remaining({ until }) {
   const [now, setNow] = useState(Date.now());
   useEffect(() => {
@@ -78,8 +78,8 @@ function stateOf(call, completion) {
 }
 
 /**
- * JSON on one line, or set out on several where that is too long. What is none stays as it is, and so does what reading
- * it would change: large integers, names that stand twice.
+ * JSON on one line, or indented if that is too long. Invalid JSON stays as it is, and so does JSON that parsing would
+ * change: large integers, duplicate names.
  * @param {string} text
  */
 function pretty(text) {

@@ -1,4 +1,4 @@
-// The first visit: what this server can that others can't, each to be tried with one click.
+// The first visit: demonstrations of what sets this server apart, each with one click.
 
 import { cutConnection, isOpen } from "../state/connection.js";
 import { begin, conversation, isSideBySide } from "../state/conversations.js";
@@ -8,7 +8,7 @@ import { canCall } from "../state/tools.js";
 import { strings } from "../strings.js";
 import { html } from "./html.js";
 
-// So much of the answer is there when the connection is cut.
+// The connection is cut once the completion has this many characters.
 const CUT_AT_CHARS = 120;
 
 /** @param {{ id: string }} props */
@@ -31,7 +31,7 @@ export function Welcome({ id }) {
     say(first);
     for (const { text, made } of more) made.ask({ text, parts: [] });
   };
-  // A model that knows no tools is made to call this one.
+  // A model that is not known to call tools is made to call this one.
   const rollDice = () => {
     const parts = { text: welcome.tools.prompt, parts: [] };
     here.ask(parts, canCall(settingsOf(id)) ? {} : { mustCall: "roll_dice" });
@@ -62,7 +62,7 @@ export function Welcome({ id }) {
   `;
 }
 
-/** Where programs find what this page uses. @param {{ told: import("../state/server.js").Facts }} props */
+/** The addresses for programs. @param {{ told: import("../state/server.js").Facts }} props */
 function Programs({ told }) {
   const { welcome } = strings;
   const link = (/** @type {string | URL} */ href, /** @type {string} */ text) =>
