@@ -1,10 +1,10 @@
-// Which addresses of an answer lead anywhere: those of the web and of mail, and small pictures in the address itself.
+// Which addresses in a completion are allowed: http, https, mailto, and small pictures as data URLs.
 
 const DATA_CHARS_MAX = 256 * 1024;
 const PICTURE = /^data:image\/(?:png|jpeg|gif|webp);base64,[a-z0-9+/]+=*$/i;
 
 /**
- * Where a link leads, or nothing if it may lead nowhere: not within the console either.
+ * The URL of a link, or undefined if the link is not allowed. Relative links are not: they would lead into the console.
  * @param {string} address @returns {URL | undefined}
  */
 export function linkTarget(address) {
@@ -13,7 +13,7 @@ export function linkTarget(address) {
 }
 
 /**
- * What a picture is loaded from; `host` is empty where nobody is asked for it.
+ * The source of a picture; `host` is empty if no host is contacted for it.
  * @param {string} address @returns {{ address: string, host: string } | undefined}
  */
 export function pictureSource(address) {
@@ -27,6 +27,6 @@ function parsed(address) {
   try {
     return new URL(address);
   } catch {
-    return undefined; // relative, or none
+    return undefined; // relative or invalid
   }
 }

@@ -1,10 +1,10 @@
-// The blocks of a text as a tree of plain values, made from the parser's tokens: what rendered.js makes elements of, and
-// compares with what is there. Pure.
+// The blocks of a text as a tree of plain values, made from the parser's tokens. rendered.js turns them into elements and
+// compares them with existing elements. Pure.
 
 /**
- * `lines`: the first line of the parsed text, and the one behind the last; where nothing needs it, as the parser said.
+ * `lines`: the first line of the block in the parsed text, and the line after its last one.
  * @typedef {{ kind: "leaf", tag: string, side: string, source: string }} Leaf
- * `hasMore`: behind these children are others, which are not known here.
+ * `hasMore`: more children follow, which are not included here.
  * @typedef {{ kind: "item", task: boolean | undefined, children: Block[], lines: [number, number], hasMore?: boolean }} Item
  * @typedef {{ kind: "list", ordered: boolean, start: number, mark: string, loose: boolean, children: Item[],
  *   lines: [number, number], hasMore?: boolean }} List
@@ -19,12 +19,12 @@
  * @typedef {import("./parser.js").Token} Token
  */
 
-// The page has its own h1, and each answer is below an h2.
+// The page has its own h1, and each completion is below an h2.
 const HEADING_LEVEL_FIRST = 3;
 const TASK = /^\[([ xX])\][ \t\n]+/;
 
 /**
- * The blocks at the top, in order.
+ * The top-level blocks, in order.
  * @param {readonly Token[]} tokens @param {readonly string[]} lines of the parsed text
  * @returns {Placed[]}
  */
@@ -33,7 +33,7 @@ export function blocksOf(tokens, lines) {
 }
 
 /**
- * The text that stands last, of a block that may go on.
+ * The last leaf of a block: the text that may still grow.
  * @param {Block | undefined} block @returns {Leaf | undefined}
  */
 export function lastLeaf(block) {
@@ -64,7 +64,7 @@ class Reader {
     this.#lines = lines;
   }
 
-  /** The blocks up to the token of this type, which is passed over. @param {string} end */
+  /** The blocks up to the token of this type, which is consumed. @param {string} end */
   until(end) {
     /** @type {Placed[]} */
     const blocks = [];
@@ -123,7 +123,7 @@ class Reader {
       loose ||= this.#tokens.slice(first, this.#at).some((inner) => isOwn(inner) && !inner.hidden);
       children.push({ kind: "item", task: task(item[0]), children: item, lines: /** @type {[number, number]} */ (token.map) });
     }
-    // The parser says it of paragraphs; where a list's items have none, and for each part of a list alike, so do lines.
+    // The parser marks loose lists on their paragraphs. Blank lines decide for items without paragraphs.
     loose ||= hasGaps(children, this.#lines);
     const start = Number(opening.attrGet("start") ?? 1);
     return { kind: "list", ordered, start, mark: opening.markup, loose, children, lines: [0, 0] };
@@ -147,13 +147,13 @@ class Reader {
       isHead ||= token.tag === "th";
       children.push(this.#leaf(token.tag, /\w+$/.exec(String(token.attrGet("style") ?? ""))?.[0] ?? ""));
     }
-    // The parser fills rows up; a hundred columns, and rows of one letter, would be a hundred times the text.
+    // The parser pads rows with empty cells: with 100 columns, one-letter rows would grow a hundredfold. Drop the padding.
     while (!isHead && children.length > 1 && !children[children.length - 1].source) children.pop();
     return { kind: "row", isHead, children };
   }
 }
 
-/** Whether this begins an item that is to do (false) or done; its mark is taken out. @param {Block | undefined} block */
+/** Whether a task item is done (true) or open (false), undefined for other items; removes the mark. @param {Block | undefined} block */
 function task(block) {
   const found = block?.kind === "leaf" && block.tag === "p" ? TASK.exec(block.source) : null;
   if (!found || block?.kind !== "leaf") return undefined;

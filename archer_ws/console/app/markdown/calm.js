@@ -1,26 +1,26 @@
-// How a text looks while it is written: what is half there does not show as what it will not be. Pure.
+// How an incomplete text is shown: unfinished Markdown does not flash up as something it will not be. Pure.
 //
-// Emphasis and code that are open at the end are closed for the time being. What may yet become a link, a mark or a
-// fence is held back, and never for more characters than HELD_MAX: in the end all is shown as it was written.
+// Emphasis and code that are open at the end are closed provisionally. Text that may become a link, a mark or a fence is
+// held back for at most HELD_MAX characters. The final text is always shown as it was written.
 
 const HELD_MAX = 160;
-// The head of a table is a line that can be long, and no table before the line below it.
+// The head of a table can be a long line, and it becomes a table only with the line below it.
 const HELD_HEAD_MAX = 1000;
-// Open code is shown as code; but a backtick that nothing has followed for so long will not be closed.
+// Open code is shown as code, but a backtick that is still open after this many characters is taken as text.
 const CODE_HELD_MAX = 640;
 
 /** @typedef {{ at: number, run: string }} Mark */
 
-// Of a line: nothing but what marks blocks, or as much of it as may become one.
+// A line that contains only block markers, or the beginning of one.
 const MARKS_ALONE = /^(?:[ \t]|[-*+=_~`#|:>]|\d{1,9}[.)]?(?=\s|$))*$/;
 const FENCE_OPENS = /^[ \t>]*(?:(?:[-*+]|\d{1,9}[.)])[ \t]+)*(?:`{3,}|~{3,})/;
-// A definition of links shows as nothing once it is whole.
+// A link definition is invisible once it is complete.
 const DEFINES = /^ {0,3}\[[^\]]*(?:\](?::.*)?)?$/;
 
 /**
- * The part of an open text that is shown.
+ * The part of an incomplete text that is shown.
  * @param {string} text whose last line may not be complete
- * @param {boolean} isInTable the last line is one of a table
+ * @param {boolean} isInTable whether the last line belongs to a table
  */
 export function shownLines(text, isInTable) {
   const start = text.lastIndexOf("\n") + 1;
@@ -37,7 +37,7 @@ export function shownLines(text, isInTable) {
 }
 
 /**
- * A paragraph's text so far, with what is open at its end closed or held back.
+ * A paragraph's text so far, with open marks at its end closed or held back.
  * @param {string} text
  */
 export function calmed(text) {
@@ -45,7 +45,7 @@ export function calmed(text) {
   const marks = [];
   /** @type {number[]} */
   const brackets = [];
-  // From here on, it may yet become something.
+  // Text from here on is held back.
   let held = text.length;
   for (let at = 0; at < text.length && held === text.length; ) {
     switch (text[at]) {
@@ -87,20 +87,20 @@ export function calmed(text) {
 
 /** @param {string} text @param {number} at @param {string} run @param {Mark[]} marks */
 function openCode(text, at, run, marks) {
-  // A run of them at the end may be the one that closes it.
+  // Backticks at the end may be the beginning of the closing run.
   const inside = text.slice(at + run.length).replace(/`+$/, "");
   return closed(inside.trim() ? text.slice(0, at) + run + inside + run : text.slice(0, at), marks);
 }
 
 /**
- * The text with its marks closed; behind a space they would close nothing.
+ * The text with its marks closed. Trailing space is removed, because marks after a space close nothing.
  * @param {string} text @param {Mark[]} marks
  */
 function closed(text, marks) {
   const kept = text.trimEnd();
   const open = marks.filter(({ at, run }) => at + run.length < kept.length);
   if (open.length === marks.length && open.length === 0) return text;
-  // A mark with nothing behind it is not there yet.
+  // A mark with no text after it is not shown yet.
   const end = marks.find(({ at, run }) => at + run.length >= kept.length)?.at ?? kept.length;
   return kept.slice(0, end).trimEnd() + open.reverse().map(({ run }) => run).join("");
 }
@@ -113,7 +113,7 @@ function runAt(text, at) {
 }
 
 /**
- * Behind the run of backticks that closes one, or -1.
+ * The index after the closing run of backticks, or -1.
  * @param {string} text @param {number} from @param {string} run
  */
 function closing(text, from, run) {
@@ -127,7 +127,7 @@ function closing(text, from, run) {
 }
 
 /**
- * Note that emphasis opens or closes here, as far as its neighbours tell.
+ * Note that emphasis opens or closes here, judged by the neighbouring characters.
  * @param {Mark} mark @param {string} text @param {Mark[]} marks
  */
 function note({ at, run }, text, marks) {
@@ -140,7 +140,7 @@ function note({ at, run }, text, marks) {
 }
 
 /**
- * Whether what begins here, behind a pair of brackets, is not yet what makes a link of them, or no link.
+ * Whether the text after a pair of brackets may still make them a link: it is not decided yet.
  * @param {string} text @param {number} at
  */
 function mayBecomeLink(text, at) {

@@ -1,19 +1,19 @@
-// Text on its way to the page: characters that would reorder or hide what stands beside them are shown by their names.
+// Appends text to the page. Characters that would reorder or hide the text around them are shown by name.
 //
-// The character itself stays, alone in an isolate, so that a copy of the text is the text (https://trojansource.codes;
-// tags: Unicode Technical Standard 51, which wants them behind a black flag and nowhere else).
+// The character itself stays in the page, alone in an isolate, so that copied text is the original text
+// (https://trojansource.codes; tags: Unicode Technical Standard 51 allows them only after a black flag).
 
-// Embeddings, overrides and isolates, and what no text has but to disturb one that reads it.
+// Embeddings, overrides and isolates, and control characters that have no use in text.
 const CONTROLS = "\\u0000-\\u0008\\u000b-\\u001f\\u007f-\\u009f\\u202a-\\u202e\\u2066-\\u2069";
 const TAGS = "\\u{e0000}-\\u{e007f}";
-// Tags behind a black flag spell whose it is.
+// Tags after a black flag spell the flag's region.
 const SPECIAL = new RegExp(`(?:[${CONTROLS}]|(?<!\\u{1f3f4}[${TAGS}]{0,6})[${TAGS}])+`, "gu");
-// Where each character counts: what has no width, too.
+// In code every character matters, so zero-width characters are included.
 const SPECIAL_IN_CODE = new RegExp(`[${CONTROLS}${TAGS}\\u061c\\u200b\\u200e\\u200f\\u2060\\ufeff]+`, "gu");
 const NAMED_MAX = 3;
 
 /**
- * Put a text at the end of an element; it continues the text that stands there.
+ * Append a text to an element, continuing the text there.
  * @param {Node} parent @param {string} text @param {boolean} [isCode]
  */
 export function appendText(parent, text, isCode = false) {

@@ -1,5 +1,5 @@
-// A block of code on the page: its language, a button that copies it, and its text in slices, which are laid out, and get
-// their colours, one by one.
+// A code block on the page: its language, a copy button, and its text in slices, which are laid out and coloured one by
+// one.
 
 import { appendText } from "./characters.js";
 
@@ -20,7 +20,7 @@ export class CodeView {
   #code = document.createElement("code");
   #info;
   #content = "";
-  /** The last slice: its element, and how much it holds. */
+  /** The last slice: its element and its length. */
   #slice = { element: this.#code, lines: SLICE_LINES_MAX, chars: 0 };
 
   /** @param {Code} block @param {ViewContext} context */
@@ -47,7 +47,7 @@ export class CodeView {
     this.append(block.content);
   }
 
-  /** The first word behind the fence. */
+  /** The first word after the fence. */
   get language() {
     return /^[^\s{,]*/.exec(this.#info)?.[0] ?? "";
   }
@@ -84,7 +84,7 @@ export class CodeView {
     this.#context.highlighted(this);
   }
 
-  /** The slices' elements, with what stands in each. @returns {{ element: Element, text: string }[]} */
+  /** The slices' elements, each with its text. @returns {{ element: Element, text: string }[]} */
   get slices() {
     return [...this.#code.children].map((element) => ({ element, text: element.textContent ?? "" }));
   }

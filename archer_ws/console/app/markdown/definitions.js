@@ -1,6 +1,6 @@
-// What links by a label lead to: `[text][label]`, with `[label]: address` anywhere in the text. The first one counts.
+// Link definitions: `[text][label]` with `[label]: address` anywhere in the text. The first definition of a label counts.
 //
-// A definition may come long after its links: whoever used a label that nobody had defined is told when somebody does.
+// A definition may arrive long after its links: blocks that used an undefined label are refreshed when it is defined.
 
 /**
  * @typedef {import("./parser.js").Reference} Reference
@@ -10,7 +10,7 @@
 export class Definitions {
   /** @type {Map<string, Reference>} */
   #settled = new Map();
-  /** Of blocks that may still change. @type {ReadonlyMap<string, Reference>} */
+  /** Definitions in blocks that may still change. @type {ReadonlyMap<string, Reference>} */
   #open = new Map();
   /** @type {Map<string, Set<User>>} */
   #waiting = new Map();
@@ -20,12 +20,12 @@ export class Definitions {
     return this.#settled.get(label) ?? this.#open.get(label);
   }
 
-  /** What the open blocks define for now. @param {ReadonlyMap<string, Reference>} references */
+  /** Set the definitions in the open blocks, which may still change. @param {ReadonlyMap<string, Reference>} references */
   show(references) {
     this.#open = references;
   }
 
-  /** These are so for good; they were shown. @param {readonly string[]} labels */
+  /** These labels are final. They were shown already. @param {readonly string[]} labels */
   settle(labels) {
     /** @type {Set<User>} */
     const told = new Set();
@@ -39,7 +39,7 @@ export class Definitions {
     for (const user of told) user.refresh();
   }
 
-  /** A block that changes no more by itself. @param {User} user */
+  /** Register a settled block, which changes only if its labels do. @param {User} user */
   watch(user) {
     for (const label of user.labels) {
       if (this.#settled.has(label)) continue;
@@ -48,7 +48,7 @@ export class Definitions {
     }
   }
 
-  /** Nothing more comes: whoever saw a definition that was none after all looks again. */
+  /** The text is complete: refresh blocks that used a definition which turned out to be none. */
   end() {
     this.#open = new Map();
     for (const user of new Set([...this.#waiting.values()].flatMap((users) => [...users]))) user.refresh();

@@ -1,9 +1,9 @@
-// A text that grows: which of its blocks are what they are whatever follows, and which may still change.
+// A growing text: which of its blocks are final whatever follows (settled), and which may still change (open).
 //
-// A block is settled once another one has begun behind it. Of a long list or table, the items and rows before the last
-// are settled, too (of a list in the last item likewise), and the lines of an open block of code as they come; so what is
-// parsed again with each piece of text is short, however long the answer. What came in pieces is in the end what it would
-// be as a whole.
+// A block is settled once another one has begun after it. In a long list or table, the items and rows before the last one
+// are settled, too (also in a list within the last item), and so are the lines of an open code block as they arrive. So
+// only a short text is parsed again with each piece, however long the completion. In the end the result is the same as
+// if the whole text were parsed at once.
 
 import { blocksOf, lastLeaf } from "./blocks.js";
 import { calmed, shownLines } from "./calm.js";
@@ -16,7 +16,7 @@ import { piecesOf } from "./pieces.js";
  * @typedef {import("./blocks.js").Placed} Placed
  * @typedef {import("./definitions.js").Definitions} Definitions
  *
- * Where blocks are shown. The first of those that are not settled have the index 0.
+ * The view of the blocks. Indexes count from the first block that is not settled.
  * @typedef {object} Shown
  * @property {(blocks: readonly Block[], isAll: boolean) => void} patch makes the open blocks be these; if they are not
  *   all, those behind stay as they are, and so do children behind those of a block that `hasMore`
@@ -27,7 +27,7 @@ import { piecesOf } from "./pieces.js";
  * @property {(text: string) => void} extendCode the first one, which is code, goes on
  */
 
-// The parser stops a table at 65,536 cells that it filled up: these lines of at most 100 columns are fewer.
+// The parser ends a table after it has added 65,536 padding cells: this many lines of at most 100 columns have fewer.
 const LINES_AT_ONCE = 500;
 const FENCE_HELD = /^ {0,3}(?:`*|~*)[ \t]*$/;
 
@@ -45,17 +45,17 @@ const HEAD_LINES = 2;
  */
 
 export class Growing {
-  /** From the first line that is not settled. */
+  /** The text from the first line that is not settled. */
   #text = "";
-  /** How many of its characters are lines that were looked at. */
+  /** How many of its characters were processed, in whole lines. */
   #known = 0;
-  /** What the parser wants before the open text: the head of the table whose rows it is, or the items that it is in. */
+  /** Lines parsed before the open text: the head of the table, or the first lines of the list items, that it is part of. */
   #head = "";
   /** Those items, the outermost first. @type {import("./open-items.js").OpenItem[]} */
   #openItems = [];
   /** @type {Fence | undefined} */
   #fence;
-  /** What may be half a character. */
+  /** A trailing character that may be incomplete. */
   #held = "";
   #display = "";
   #shown;
@@ -67,7 +67,7 @@ export class Growing {
     this.#definitions = definitions;
   }
 
-  /** How much is parsed again with the next piece, in characters. */
+  /** How many characters are parsed again with the next piece. */
   get openLength() {
     return this.#fence ? 0 : this.#text.length;
   }
@@ -75,14 +75,14 @@ export class Growing {
   /** @param {string} piece */
   append(piece) {
     const text = this.#held + piece;
-    // Half of a line's end, or of a character.
+    // Half of a CRLF, or half of a surrogate pair.
     this.#held = /[\r\ud800-\udbff]$/.exec(text)?.[0] ?? "";
     this.#add(text.slice(0, text.length - this.#held.length));
     while (this.#settleSome(false));
     this.#showOpen();
   }
 
-  /** Nothing more comes. */
+  /** The text is complete. */
   end() {
     this.#add(this.#held);
     while (this.#settleSome(true));
@@ -96,7 +96,7 @@ export class Growing {
   }
 
   /**
-   * Look at the next lines; false if there are none.
+   * Process the next lines; false if there are none.
    * @param {boolean} isEnd
    */
   #settleSome(isEnd) {
@@ -120,7 +120,7 @@ export class Growing {
     return true;
   }
 
-  /** Where the lines end that are to be looked at. @param {boolean} isEnd */
+  /** The end of the lines to be processed. @param {boolean} isEnd */
   #linesEnd(isEnd) {
     let end = this.#known;
     for (let count = 0; count < LINES_AT_ONCE; count += 1) {
@@ -187,7 +187,7 @@ export class Growing {
     this.#openItems = openItems;
   }
 
-  /** The lines of an open block of code; false if they are all read. @param {Fence} fence @param {boolean} isEnd */
+  /** Process the lines of an open code block; false if there are none left. @param {Fence} fence @param {boolean} isEnd */
   #readCode(fence, isEnd) {
     let code = "";
     let at = 0;

@@ -1,12 +1,12 @@
-// Colours code in a thread of its own: expressions that take long, and they can be made to, hold nobody up, and end with
-// the thread. What comes out is no HTML but lengths and the kinds of what they cover.
+// Highlights code in a worker. A slow regular expression (hostile code can cause one) does not block the page and ends
+// with the worker. The result is not HTML but runs: lengths and kinds.
 
 import hljs from "../vendor/highlight/core.js";
 import { WITHIN } from "./languages.js";
 
 /** @typedef {{ language: string, code: string }} Job */
 
-/** The characters from the last one on: how many, and what they are. @typedef {[number, string]} Run */
+/** The length and the kind of the next characters. @typedef {[number, string]} Run */
 
 class Runs {
   /** @type {string[]} */

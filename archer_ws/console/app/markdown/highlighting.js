@@ -1,4 +1,4 @@
-// The colours of code: asked for from one thread for all answers, and put on slice by slice.
+// Syntax highlighting: one worker serves all completions, and colours are applied slice by slice.
 
 import { appendText } from "./characters.js";
 import { languageOf } from "./languages.js";
@@ -8,9 +8,9 @@ import { languageOf } from "./languages.js";
  * @typedef {{ language: string, code: string, resolve: (runs: Run[] | undefined) => void }} Job
  */
 
-// Longer code stays as it is: its elements would be several for each word.
+// Longer code is not highlighted: it would need several elements per word.
 const CODE_CHARS_MAX = 100_000;
-// Then the expressions have met a text that they can't cope with.
+// After this time, a regular expression is considered stuck, and the worker is ended.
 const JOB_MS_MAX = 3000;
 
 /** @type {Worker | undefined} */
@@ -20,8 +20,8 @@ const jobs = [];
 let isBusy = false;
 
 /**
- * What the parts of a code are, or nothing where that is not known.
- * @param {string} name of the language, as somebody wrote it @param {string} code
+ * The highlighted runs of a code, or undefined if they are not available.
+ * @param {string} name of the language, as written after the fence @param {string} code
  * @returns {Promise<Run[] | undefined>}
  */
 export function highlight(name, code) {
@@ -57,7 +57,7 @@ function done({ language, code }) {
     try {
       worker ??= new Worker(scriptUrl(), { type: "module" });
     } catch {
-      return finish(undefined); // a policy that forbids it: code without colours
+      return finish(undefined); // the page's policy forbids workers: no colours
     }
     worker.onmessage = ({ data }) => finish(data.runs);
     worker.onerror = giveUp;
@@ -65,7 +65,7 @@ function done({ language, code }) {
   });
 }
 
-/** Where a page demands trusted types, a worker's address is one; its policy is named in the page's. */
+/** If the page requires trusted types, a worker's URL must be one; the page's policy allows this name. */
 function scriptUrl() {
   const url = new URL("./highlight-worker.js", import.meta.url).href;
   const { trustedTypes } = /** @type {{ trustedTypes?: { createPolicy(name: string, rules: object): any } }} */ (globalThis);
@@ -76,7 +76,7 @@ function scriptUrl() {
 let policy;
 
 /**
- * Put on the colours, one slice each time it is asked for the next.
+ * Apply the colours, one slice per iteration.
  * @param {readonly { element: Element, text: string }[]} slices @param {readonly Run[]} runs
  * @returns {Generator<void>}
  */

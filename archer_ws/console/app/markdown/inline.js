@@ -1,4 +1,4 @@
-// What stands in a paragraph, as nodes: made one by one from the parser's tokens, so that no text is ever read as HTML.
+// The content of a paragraph as nodes, made one by one from the parser's tokens, so that text is never parsed as HTML.
 
 import { linkTarget, pictureSource } from "./addresses.js";
 import { appendText } from "./characters.js";
@@ -10,7 +10,7 @@ import { appendText } from "./characters.js";
  *   onCopy: (text: string, button: HTMLButtonElement) => void }} Context
  */
 
-// The browser's layout goes one level down for each; nobody sees more than three.
+// The browser's layout recurses for each level; more than three levels look the same.
 const DEPTH_MAX = 12;
 const SHOWN_CHARS_MAX = 200;
 /** @type {Record<string, string>} */
@@ -22,7 +22,7 @@ const MARKS = { strong_open: "strong", em_open: "em", s_open: "s" };
  */
 export function inlineNodes(tokens, context) {
   const root = document.createDocumentFragment();
-  // Where text goes to; a mark that makes no element of its own stands for the one around it.
+  // The stack of parents. A mark without an element of its own repeats the parent around it.
   /** @type {Node[]} */
   const path = [root];
   for (const token of tokens) {
@@ -86,7 +86,7 @@ function appendLeaf(parent, token, context) {
 }
 
 /**
- * Of another host a picture is a link, as the page's policy lets none in; one in the address itself waits for a click.
+ * A picture of another host becomes a link, as the page's policy forbids loading it. A data URL is shown after a click.
  * @param {Node} parent @param {Token} token @param {Context} context
  */
 function image(parent, token, context) {

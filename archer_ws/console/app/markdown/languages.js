@@ -1,6 +1,6 @@
-// Which languages are coloured, and what they are called behind a fence.
+// The languages that can be highlighted, and their names after a fence.
 
-/** Each with the names that stand for it beside its own. @type {Record<string, string>} */
+/** Each language with its aliases. @type {Record<string, string>} */
 const NAMES = {
   bash: "sh zsh console shellscript",
   c: "h",
@@ -28,7 +28,7 @@ const NAMES = {
   yaml: "yml",
 };
 
-/** What may stand within each. @type {Record<string, string[]>} */
+/** The languages that may be embedded in each. @type {Record<string, string[]>} */
 export const WITHIN = {
   javascript: ["xml", "css"],
   markdown: ["xml"],

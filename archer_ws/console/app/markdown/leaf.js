@@ -1,4 +1,4 @@
-// A paragraph, a heading or a cell on the page, and what it asked of the definitions of links.
+// A paragraph, a heading or a cell on the page, and the link labels that it used.
 
 import { inlineNodes } from "./inline.js";
 import { parseInline } from "./parser.js";
@@ -43,7 +43,7 @@ export class LeafView {
   /** @param {string} source */
   #show(source) {
     const pieces = piecesOf(source);
-    // One stands in the element itself, several each in one of their own.
+    // A single piece is in the element itself; several have an element each.
     if (pieces.length > 1 !== this.#pieces.length > 1) {
       this.element.replaceChildren();
       this.#pieces = [];
@@ -62,7 +62,7 @@ export class LeafView {
   }
 }
 
-/** A text within a block, and which labels of links it asked for. */
+/** A text within a block, and the link labels that it used. */
 class Piece {
   #source = "";
   #context;
@@ -107,7 +107,7 @@ class Piece {
 }
 
 /**
- * Make an element's children be these, from the first one on that differs.
+ * Replace an element's children with these, from the first one that differs.
  * @param {HTMLElement} element @param {DocumentFragment} wanted
  */
 function become(element, wanted) {

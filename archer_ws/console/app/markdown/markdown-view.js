@@ -1,7 +1,7 @@
-// An answer on the page, while it comes and when it is whole: Markdown as nodes, from a text that nobody trusts.
+// A completion's Markdown on the page, while it grows and when it is complete. The text is untrusted.
 //
-// Work is done once a frame at most, and for a part of the frame; what is left waits for the next. Nothing of the text is
-// read as HTML, no address is loaded unless somebody asks, and no style or name of the page is set by it.
+// Work is done at most once per animation frame and for a part of it; the rest waits for the next frame. The text is never
+// parsed as HTML, no address is loaded unless a person asks for it, and the text can't set styles or ids of the page.
 
 import { Definitions } from "./definitions.js";
 import { Growing } from "./growing.js";
@@ -12,25 +12,25 @@ import { Children } from "./rendered.js";
  * @typedef {import("./inline.js").Strings} Strings
  * @typedef {import("./code.js").CodeView} CodeView
  *
- * `onCopy`: somebody wants a block of code; its button is there to say that it is copied.
+ * `onCopy`: a person pressed a code block's copy button; the button is passed so that it can show the confirmation.
  * @typedef {{ strings: Strings, onCopy?: (text: string, button: HTMLButtonElement) => void }} MarkdownOptions
  *
  * @typedef {object} MarkdownView
- * @property {(text: string) => void} append more of the answer
- * @property {(text: string) => void} set the whole of it so far: what stands there stays where it is the same
- * @property {() => void} end nothing more comes; more, or another text, begins anew
- * @property {() => void} destroy no more work is done; the element is left as it is
- * @property {() => Promise<void>} whenIdle all that came is on the page, and has its colours
+ * @property {(text: string) => void} append add more text
+ * @property {(text: string) => void} set set the whole text so far; elements that stay the same are kept
+ * @property {() => void} end the text is complete; text added later starts anew
+ * @property {() => void} destroy stop working; the element is left as it is
+ * @property {() => Promise<void>} whenIdle resolves when all text is on the page and highlighted
  */
 
 // A frame has 16 ms, of which the browser's layout needs some.
 const FRAME_WORK_MS = 6;
 const STEP_CHARS = 4096;
-// Where a block is so large that a piece of text costs more than its share, pieces are gathered for so many times that.
+// If a block is so large that updating it exceeds the budget, text is collected for this many times the cost.
 const PAUSE_FACTOR = 4;
 const PAUSE_MS_MAX = 400;
 const CHEAP_MS = 4;
-// Of a page in the background no frames are drawn.
+// A background page gets no animation frames.
 const HIDDEN_MS = 500;
 
 /**
@@ -51,7 +51,7 @@ class View {
   #isDone = false;
   /** @type {Growing} */
   #growing;
-  /** Code that is being coloured. @type {Set<Iterator<void>>} */
+  /** Code that is being highlighted. @type {Set<Iterator<void>>} */
   #colouring = new Set();
   #asked = 0;
   #frame = 0;
@@ -168,7 +168,7 @@ class View {
     else if (this.#asked === 0) this.#tell();
   }
 
-  /** One piece of what there is to do; false if there is none. */
+  /** Do one unit of work; false if there is none. */
   #step() {
     if (this.#pending) {
       const piece = this.#pending.slice(0, STEP_CHARS);

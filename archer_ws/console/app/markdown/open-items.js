@@ -1,21 +1,21 @@
-// The items of a list that are open, one within the other: what is before the last item of the innermost list is settled,
-// and the text from there on is parsed again below the first lines of the items that it is in. Pure.
+// The open items of nested lists. Everything before the last item of the innermost list is settled; the text from there
+// on is parsed again after the first lines of the items that contain it. Pure.
 
 /**
  * @typedef {import("./blocks.js").List} List
  * @typedef {import("./blocks.js").Placed} Placed
  *
- * `opening`: a line that begins the item and says nothing. `task`: as an Item has it.
+ * `opening`: a line that begins the item and has no content. `task`: as in Item.
  * @typedef {{ opening: string, task: boolean | undefined }} OpenItem
  */
 
-// With a tab, or more spaces, where the item's text begins is not known from this line alone.
+// With a tab or more spaces, this line alone does not tell at which column the item's text begins.
 const MARK = /^ *(?:[-*+]|\d{1,9}[.)]) {1,4}(?=\S)/;
 // An empty heading: unlike text, no line below it becomes a part of it.
 const SAYS_NOTHING = "#";
 
 /**
- * What can be settled of the last list of a text, and in which line the rest begins.
+ * The part of the last list that can be settled, and the line where the rest begins.
  * @param {List} list @param {readonly string[]} lines of the parsed text
  * @returns {{ settled: List, openItems: OpenItem[], line: number }}
  */
@@ -25,7 +25,7 @@ export function openTail(list, lines) {
   const [line] = last.lines;
   const inner = /** @type {Placed | undefined} */ (last.children.at(-1));
   const mark = MARK.exec(lines[line])?.[0];
-  // A list that begins in the item's own line has no line to be parsed below.
+  // A nested list that begins in the item's own line can't be parsed apart from it.
   if (inner?.kind !== "list" || inner.lines[0] === line || mark === undefined) {
     return { settled: { ...list, children: before, hasMore: true }, openItems: [], line };
   }

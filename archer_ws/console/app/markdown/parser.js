@@ -1,7 +1,7 @@
-// markdown-it as an answer needs it: what it parses, and the limits within which a model's text stays harmless.
+// markdown-it configured for completions: the syntax, and the limits that keep a model's text harmless.
 //
-// Blocks and what is inside of them are parsed apart, so that a block which has not changed is not parsed again. No HTML
-// comes out of it: the nodes are made from the tokens (inline.js, rendered.js).
+// Blocks and their inline content are parsed separately, so that an unchanged block is not parsed again. The output is
+// tokens, never HTML; inline.js and rendered.js make nodes from them.
 
 import MarkdownIt from "../vendor/markdown-it.js";
 
@@ -11,18 +11,18 @@ import MarkdownIt from "../vendor/markdown-it.js";
  * @typedef {(label: string) => Reference | undefined} Resolve
  */
 
-// Quotes and lists within each other, two levels each but for quotes; deeper text is shown as it is written.
+// Nesting limit: a list takes two levels, a quote one. Deeper text is shown as it was written.
 const BLOCK_DEPTH_MAX = 32;
-// A row of a table makes as many elements: beyond, it is text.
+// Columns of a table, as each row makes this many elements. A wider table is shown as text.
 const COLUMNS_MAX = 100;
-// What such a line begins is known from it alone, and not from the one below it, which might make it a table's head.
+// A line that begins another block by itself: the line below it can't make it a table's head.
 const BEGINS_OTHER = /^(?:>|#{1,6}[ \t]|[-*+][ \t]|\d{1,9}[.)][ \t]|`{3}|~{3})/;
 
 const md = new MarkdownIt({ html: false, linkify: true, maxNesting: 100 });
-// A name with a dot in it is a file more often than a host. What remains is what addresses.js lets through.
+// A bare name with a dot is more often a file than a host. The remaining links are those that addresses.js allows.
 md.linkify.set({ fuzzyLink: false, fuzzyEmail: false });
 md.linkify.add("ftp:", null).add("//", null);
-// Whether an address may be used is decided where the element is made; here, anything may stand.
+// The parser accepts every address; addresses.js decides when the element is made.
 md.validateLink = () => true;
 
 const { ruler } = md.block;
@@ -47,7 +47,7 @@ ruler.at(
 );
 
 /**
- * The blocks of a text, of which nothing within paragraphs is parsed; and what it defines for links.
+ * The blocks of a text, without parsing their inline content, and its link definitions.
  * @param {string} text normalised: lines end with "\n"
  * @returns {{ tokens: Token[], references: Map<string, Reference> }}
  */
@@ -61,8 +61,8 @@ export function parseBlocks(text) {
 }
 
 /**
- * What stands in a paragraph, a cell or a heading.
- * @param {string} text @param {Resolve} resolve is asked for each label that stands in brackets
+ * The inline content of a paragraph, a cell or a heading.
+ * @param {string} text @param {Resolve} resolve called for each label in brackets
  * @returns {Token[]}
  */
 export function parseInline(text, resolve) {

@@ -1,11 +1,11 @@
-// A paragraph of many thousand characters is shown in pieces, each below the other: what stands in brackets or stars is
-// looked for within one of them, which bounds the work, and the page is laid out piece by piece. Pure.
+// A paragraph of many thousand characters is shown in pieces, one below the other. Brackets and emphasis are matched only
+// within a piece, which limits the work, and the page is laid out piece by piece. Pure.
 
 const PIECE_MIN = 3000;
 const PIECE_MAX = 4000;
 
 /**
- * The same pieces, but for the last one, if the text goes on.
+ * Split a text. When the text grows, all pieces but the last one stay the same.
  * @param {string} text
  */
 export function piecesOf(text) {
@@ -20,7 +20,7 @@ export function piecesOf(text) {
   return pieces;
 }
 
-/** Behind a line, a sentence or a word, in this order. @param {string} text */
+/** The best place to split: after a line, else a sentence, else a word. @param {string} text */
 function cutIn(text) {
   const tail = text.slice(PIECE_MIN);
   for (const end of [/\n(?=[^\n]*$)/, /[.!?](?:[*_"')\]]*) (?=[^.!?]*$)|[\u3002\uff01\uff1f](?=[^\u3002\uff01\uff1f]*$)/, / (?=\S*$)/]) {

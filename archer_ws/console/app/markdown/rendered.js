@@ -1,5 +1,5 @@
-// Blocks as elements, and how an element becomes what its block has become: only what differs is touched, so that nothing
-// flickers, and a selection or a loaded picture stays where it is.
+// Blocks as elements, and their updates: only differences are changed, so that nothing flickers, and a selection or a
+// loaded picture stays.
 
 import { CodeView } from "./code.js";
 import { LeafView } from "./leaf.js";
@@ -13,12 +13,12 @@ import { TableView } from "./table.js";
  * @typedef {import("./inline.js").Context & { definitions: import("./definitions.js").Definitions,
  *   highlighted: (code: CodeView) => void }} ViewContext
  *
- * A block on the page. `update` makes it be another one, or returns false if it can't; of one that `hasMore`, the children
- * behind those that are given stay as they are.
+ * A block on the page. `update` changes it into another block, or returns false if it can't. If the block `hasMore`, the
+ * children after the given ones stay.
  * @typedef {{ element: HTMLElement, update(block: Block): boolean, settle(): void }} View
  */
 
-/** The views that stand in an element and may change, in order; what was settled stands before them. */
+/** The views in an element that may still change, in order. Settled content precedes them. */
 export class Children {
   /** @type {View[]} */
   #open = [];
@@ -33,7 +33,7 @@ export class Children {
 
   /**
    * @param {readonly Block[]} blocks
-   * @param {boolean} isAll no others stay behind them
+   * @param {boolean} isAll whether these are all: others after them are removed
    */
   patch(blocks, isAll) {
     blocks.forEach((block, index) => {
@@ -166,7 +166,7 @@ class ListView {
   /** @param {Block} block */
   update(block) {
     if (block.kind !== "list" || block.ordered !== this.#block.ordered || block.mark !== this.#block.mark) return false;
-    // Items that follow settled ones have a number of their own in the text, which counts for nothing.
+    // The numbers of items after settled ones are ignored.
     if (!this.#hasSettled && block.start !== this.#block.start) return false;
     this.#patch(block);
     return true;

@@ -1,5 +1,5 @@
-// A table on the page. A long one is in parts, whose rows are each laid out by themselves in columns of one width: with
-// widths that depend on every row, each new row would be a layout of all.
+// A table on the page. A long table is split into parts whose rows are laid out separately, with fixed column widths. If
+// the widths depended on every row, each new row would cause a layout of the whole table.
 
 /**
  * @typedef {import("./blocks.js").Block} Block
@@ -11,7 +11,7 @@
  * @typedef {(leaf: Leaf) => LeafView} MakeCell
  */
 
-// A part has as many cells as are laid out within a frame.
+// A part has at most as many cells as can be laid out within one frame.
 const PART_CELLS_MAX = 400;
 const PART_ROWS_MAX = 50;
 
@@ -31,7 +31,7 @@ export class TableView {
     this.#makeCell = makeCell;
     this.element = document.createElement("div");
     this.element.className = "md-table";
-    // What scrolls sideways must be reached without a mouse.
+    // A box that scrolls sideways must be reachable by keyboard.
     this.element.tabIndex = 0;
     this.#head = new RowView(block.children[0], makeCell);
     this.#table.createTHead().append(this.#head.element);
@@ -40,7 +40,7 @@ export class TableView {
     this.#rowsOfPart = Math.max(1, Math.min(PART_ROWS_MAX, Math.floor(PART_CELLS_MAX / columns)));
   }
 
-  /** Its rows come once it stands on the page. @param {Block} block */
+  /** Rows are added here, once the element is on the page. @param {Block} block */
   update(block) {
     if (block.kind !== "table" || block.children[0].children.length !== this.#head.length) return false;
     const [head, ...rows] = block.children;
@@ -90,7 +90,7 @@ export class TableView {
       this.#table.removeAttribute("class");
       return this.#table.style.removeProperty("--md-columns");
     }
-    // As wide as the first part made them, so that nothing moves; unknown where nothing is laid out.
+    // Keep the widths of the first part, so that nothing moves. They are 0 if the page is not laid out.
     const widths = this.#head.cells.map((cell) => cell.getBoundingClientRect().width);
     const columns = widths.map((width) => (width > 0 ? `minmax(${width}px, ${width}fr)` : "minmax(8ch, 1fr)"));
     this.#table.style.setProperty("--md-columns", columns.join(" "));
