@@ -19,7 +19,7 @@ import { piecesOf } from "./pieces.js";
  * The view of the blocks. Indexes count from the first block that is not settled.
  * @typedef {object} Shown
  * @property {(blocks: readonly Block[], isAll: boolean) => void} patch makes the open blocks be these; if they are not
- *   all, those behind stay as they are, and so do children behind those of a block that `hasMore`
+ *   all, the ones after them stay, and so do further children of a block that `hasMore`
  * @property {(count: number) => void} settle the first ones change no more
  * @property {(count: number) => void} settleRows the first ones of the first one, which is a table
  * @property {(list: import("./blocks.js").List) => void} settleTail all items of the first one that `list` has, which was
@@ -195,7 +195,7 @@ export class Growing {
       const isWhole = next >= 0 || isEnd;
       const line = next < 0 ? this.#text.slice(at) : this.#text.slice(at, next);
       const isClosed = isWhole && closes(line, fence.mark);
-      // Blanks behind the last end of a line are no line.
+      // Blanks after the last line end are not a line.
       const isLine = next >= 0 || (isEnd ? /[^ \t]/.test(line) : !FENCE_HELD.test(line));
       if (!isClosed && isLine) {
         code += line.slice(fence.shown) + (next < 0 ? "" : "\n");
