@@ -108,7 +108,7 @@ def test_what_a_newer_server_says_is_given_as_it_came_and_what_it_leaves_out_is_
         "seq": 3,
         "status": "applauded",
         "text_bytes": 0,
-        "error": {"kind": "novel", "message": "an error without words", "retryable": False, "request_id": ""},
+        "error": {"kind": "novel", "message": "an error without a message", "retryable": False, "request_id": ""},
     }
     assert parse_event("stream/applause", {"seq": 1}) == UnknownEvent("stream/applause", {"seq": 1})
 
