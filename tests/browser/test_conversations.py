@@ -102,18 +102,20 @@ OPEN_HIT = """
         await page.keyboard.press("Control+a");
         await page.keyboard.type(words);
         await page.locator(".sidebar .list .entry").filter({ hasText: words }).first().click();
-        await page.locator("[data-found]").waitFor();
+        // The element stays, the mark does not.
+        return page.waitForSelector("[data-found]");
     };
-    const isInView = () => page.locator("[data-found]").evaluate((found) => {
+    const isInView = (found) => found.evaluate((found) => {
         const { top, bottom } = found.getBoundingClientRect();
         const room = found.closest(".scroller").getBoundingClientRect();
         return top >= room.top - 1 && top < room.bottom && bottom > room.top;
     });
-    const marked = async () => ({
-        text: (await page.locator("[data-found]").innerText()).trim().split("\\n")[0],
-        isInView: await isInView(),
-        focused: await page.evaluate(() => document.activeElement.contains(document.querySelector("[data-found]"))),
-    });
+    const marked = async (found) => {
+        const focused = await found.evaluate((found) => document.activeElement.contains(found));
+        const seen = { isInView: await isInView(found), focused };
+        await drawn();
+        return { ...seen, text: (await found.innerText()).trim().split("\\n")[0] };
+    };
 """
 
 
@@ -126,17 +128,15 @@ async def test_a_message_that_was_found_is_scrolled_to_focused_and_marked_for_a_
         OPEN_HIT
         + """
         await page.emulateMedia({ reducedMotion: motion });
-        await openHit("question 007");
-        const question = await marked();
-        await drawn();
-        question.staysInView = await isInView();
+        const hit = await openHit("question 007");
+        const question = await marked(hit);
+        question.staysInView = await isInView(hit);
         await page.waitForFunction(() => !document.querySelector("[data-found]"));
         const isStillThere = await page.evaluate(() => {
             const { top } = document.querySelector('[data-message="q7"]').getBoundingClientRect();
             return top > 0 && top < innerHeight;
         });
-        await openHit("answer 020");
-        return { question, isStillThere, answer: await marked() };
+        return { question, isStillThere, answer: await marked(await openHit("answer 020")) };
         """,
         motion=motion,
     )
@@ -148,7 +148,7 @@ async def test_a_message_that_was_found_is_scrolled_to_focused_and_marked_for_a_
 
 async def test_older_pages_are_read_until_the_found_message_is_there(console: Console, sidecar: Server) -> None:
     await imported(sidecar, "longer", 250)
-    seen = await console.run(OPEN_HIT + 'await openHit("question 003"); return marked();')
+    seen = await console.run(OPEN_HIT + 'return marked(await openHit("question 003"));')
     assert seen == {"text": "question 003", "isInView": True, "focused": True}
 
 
