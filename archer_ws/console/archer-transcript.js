@@ -1,6 +1,6 @@
-// What a stream's events make: the messages of its steps, and where each of their calls stands.
+// Makes the messages of a stream's steps and the states of their calls from the stream's events.
 //
-// Pure: what is to be done about a call is archer-tools.js's, the order of the events archer-stream.js's.
+// Pure. archer-tools.js runs the calls, and archer-stream.js checks the order of the events.
 
 /**
  * @typedef {import("./archer-client.d.ts").StreamEvent} StreamEvent
@@ -8,15 +8,15 @@
  * @typedef {import("./archer.js").StreamDelta} StreamDelta
  * @typedef {import("./archer.js").StreamMessage} StreamMessage
  * @typedef {import("./archer.js").SteeredMessage} SteeredMessage
- * `calls`: their ids, in order. `steered`: what a person said before this step.
+ * `calls`: their ids, in order. `steered`: the steered messages that the model got with this step.
  * @typedef {{ number: number, steered: readonly SteeredMessage[], reasoning: string, content: string,
  *   calls: string[], refusal: import("./archer.js").Refusal | null | undefined }} Step
  */
 
 export class Transcript {
-  /** From the first event seen; the last one is the running one. @type {Step[]} */
+  /** From the first event that was received; the last one is the current step. @type {Step[]} */
   steps = [newStep(1)];
-  /** By their ids, in order; one that moves is replaced by a new object. @type {Map<string, ToolCallState>} */
+  /** By call id, in order. A change of a call's state replaces its object. @type {Map<string, ToolCallState>} */
   calls = new Map();
 
   get last() {
@@ -42,7 +42,7 @@ export class Transcript {
     ]);
   }
 
-  /** What was told is taken back. */
+  /** Discard everything: the events come again. */
   reset() {
     this.steps = [newStep(1)];
     this.calls.clear();
@@ -53,7 +53,7 @@ export class Transcript {
     this.last[kind] += text;
   }
 
-  /** An event that is no text. @param {StreamEvent} event */
+  /** Handle an event other than a delta. @param {StreamEvent} event */
   take({ method, params }) {
     if (method === "stream/tool_call") {
       if (!this.calls.has(params.call_id)) this.last.calls.push(params.call_id);
@@ -82,7 +82,7 @@ export class Transcript {
 const newStep = (number, steered = []) =>
   ({ number, steered, reasoning: "", content: "", calls: [], refusal: undefined });
 
-/** A call as messages name it. @param {ToolCallState} call */
+/** A call in the form that messages have. @param {ToolCallState} call */
 export const named = ({ call_id, name, arguments: json }) => ({ call_id, name, arguments: json });
 
 /** @param {Step} step @param {ToolCallState[]} calls @returns {StreamMessage[]} */
