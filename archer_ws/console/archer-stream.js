@@ -153,12 +153,17 @@ export class Log {
     else if (method === "stream/delta") this.#append(params, reset);
     else {
       const { isWaiting } = this.transcript;
-      this.transcript.take(event);
+      this.transcript.take(event, (callId) => this.#sentResult(callId));
       if (this.transcript.isWaiting !== isWaiting) this.status = isWaiting ? "queued" : "waiting";
       if (method !== "stream/step") return;
       this.status = "running";
       for (const view of this.views) view.begin(params.step);
     }
+  }
+
+  /** The text of a call's tool result, if a tool runner has sent it. @param {string} callId */
+  #sentResult(callId) {
+    return [...this.views].map(({ tools }) => tools?.sentText(callId)).find((text) => text !== undefined);
   }
 
   /** Let the tool runners act on the calls' states. */

@@ -81,6 +81,12 @@ export class ToolRunner {
     for (const [callId, question] of this.#questions) this.#tell(callId, question);
   }
 
+  /** The text of the result that was sent for a call, if its handler ran here. @param {string} callId */
+  sentText(callId) {
+    const content = this.#runs.get(callId)?.result?.content;
+    return typeof content === "string" ? content : undefined;
+  }
+
   /** The stream has ended. */
   end() {
     for (const callId of new Set([...this.#runs.keys(), ...this.#questions.keys()])) this.#settled(callId);

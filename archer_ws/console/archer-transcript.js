@@ -53,8 +53,12 @@ export class Transcript {
     this.last[kind] += text;
   }
 
-  /** Handle an event other than a delta. @param {StreamEvent} event */
-  take({ method, params }) {
+  /**
+   * Handle an event other than a delta.
+   * @param {StreamEvent} event
+   * @param {(callId: string) => string | undefined} sentText the text of a tool result that this client sent
+   */
+  take({ method, params }, sentText) {
     if (method === "stream/tool_call") {
       if (!this.calls.has(params.call_id)) this.last.calls.push(params.call_id);
       this.calls.set(params.call_id, { ...params, state: params.needs_approval ? "needs_approval" : "pending" });
@@ -64,7 +68,8 @@ export class Transcript {
     } else if (method === "stream/tool_result") {
       const { call_id, stream_id, seq, ...result } = params;
       const call = this.calls.get(call_id);
-      if (call) this.calls.set(call_id, { ...call, state: "settled", result });
+      const whole = result.truncated ? completed(result, sentText(call_id)) : result;
+      if (call) this.calls.set(call_id, { ...call, state: "settled", result: whole });
     } else if (method === "stream/step") {
       this.steps.push(newStep(params.step, params.messages ?? []));
     } else if (method === "stream/ended") {
@@ -81,6 +86,16 @@ export class Transcript {
 /** @param {number} number @param {readonly SteeredMessage[]} [steered] @returns {Step} */
 const newStep = (number, steered = []) =>
   ({ number, steered, reasoning: "", content: "", calls: [], refusal: undefined });
+
+/**
+ * A truncated result with the text that this client sent. Another client may have sent the accepted result, so the text
+ * is used only if it begins like the event's.
+ * @param {NonNullable<ToolCallState["result"]>} result @param {string | undefined} sent
+ * @returns {NonNullable<ToolCallState["result"]>}
+ */
+function completed({ truncated, ...result }, sent) {
+  return sent?.startsWith(result.content ?? "") ? { ...result, content: sent } : { ...result, truncated };
+}
 
 /** A call in the form that messages have. @param {ToolCallState} call */
 export const named = ({ call_id, name, arguments: json }) => ({ call_id, name, arguments: json });

@@ -35,7 +35,7 @@ pub enum Event {
     Reasoning(String),
     /// A piece of a call's arguments, as the model writes them. For display only: run the call at its `ToolCall`.
     Arguments(ArgumentsDelta),
-    /// A complete call. With `on_tool_call: wait`, the stream's [`Tools`](super::Tools) run it if they have its handler.
+    /// A complete call. With `on_tool_call: wait`, the stream's [`Tools`](super::Tools) run it if they have it.
     /// Without it the stream ends now: run the call, and send its result with the next request.
     ToolCall(StreamToolCall),
     /// The state of an open call has changed.
