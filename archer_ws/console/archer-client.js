@@ -1,11 +1,12 @@
-// A browser's (and Node's) client of archer.v1: many chat streams over one WebSocket that outlive its losses.
+// A client of archer.v1 for browsers and Node: many chat streams over one WebSocket, resumed after a lost connection.
 //
 //   import { connect } from "http://127.0.0.1:8000/console/archer-client.js";
 //   const archer = connect();
 //   for await (const { content = "" } of archer.send("Why is the sky blue?")) document.body.append(content);
 //
-// No dependency, no build step. What each part promises is written in archer-client.d.ts. This file owns what a
-// program calls, and who shares a connection; the connection is archer-link.js's, a stream archer-stream.js's.
+// No dependency, no build step. The interface is documented in archer-client.d.ts. This file has the functions that a
+// program calls, and decides which clients share a connection. archer-link.js has the connection, archer-stream.js the
+// streams.
 
 import { ArcherError, closed, notify } from "./archer-errors.js";
 import { Link } from "./archer-link.js";
@@ -27,9 +28,9 @@ export { ArcherError, ChatStream };
  */
 
 const SOCKET_PATH = "api/v1/ws";
-// How long a connection that nobody uses is kept: React's StrictMode closes and connects again within milliseconds.
+// How long an unused connection is kept open: React's StrictMode closes and connects again within milliseconds.
 const LINGER_MS = 1000;
-// Who we are, where the program does not say who it is.
+// The `client` of `initialize`, unless the program passes its own.
 const SELF = { name: "archer-client.js", version: "1" };
 
 /** @type {typeof import("./archer-client.d.ts").connect} */
@@ -116,14 +117,14 @@ export class ArcherClient {
       throw new ArcherError({ kind: "invalid_params", message, hint: "Use send(), resume() or watch()." });
     }
     if (this.#isClosed) throw closed("the client is closed");
-    // An id of our own makes repeating the request harmless.
+    // With an id that is made here, repeating the request is harmless.
     const ids = method === "session/create" ? { session_id: newId("ses") } : {};
     return this.#shared.link.call(method, JSON.stringify({ ...ids, ...params }), signal);
   }
 
   /** @type {Client["on"]} */
   on(event, listener) {
-    // A wrapper of its own, so that one function may listen twice.
+    // A new wrapper for each call, so that the same function can be registered twice.
     const entry = /** @type {typeof listener} */ ((...args) => listener(...args));
     this.#listeners[event].add(entry);
     return () => void this.#listeners[event].delete(entry);
@@ -153,10 +154,10 @@ export class ArcherClient {
     for (const listener of this.#listeners.state) notify(listener, "closed", undefined);
   }
 
-  /** The request goes out when its files are there. @param {any} request @param {SendOptions} options */
+  /** Upload the files, then send the request. @param {any} request @param {SendOptions} options */
   #sendWithFiles(request, { images = [], files = [], onUpload, ...options }) {
     const { link } = this.#shared;
-    // Empty until then: a cancel before is a matter of this page alone.
+    // The log's request stays empty until the uploads are done. A cancel before that sends nothing to the server.
     const log = new Log(link, request.stream_id, "", 0);
     if (this.#isClosed) log.fail(closed("the client is closed"), "lost");
     else if (link.logOf(request.stream_id)) log.fail(conflict(request.stream_id), "failed");
@@ -227,7 +228,7 @@ function conflict(streamId) {
  *   lingering?: ReturnType<typeof setTimeout> }} Shared
  */
 
-/** One connection for a URL and a credential, however many clients a page makes. @type {Map<string, Shared>} */
+/** The page's connections, one for each URL and credential. @type {Map<string, Shared>} */
 const connections = new Map();
 /** @type {WeakMap<object, number>} */
 const identities = new WeakMap();
@@ -251,7 +252,7 @@ function share({ url, token, ticket, coalesceMs, giveUpAfterMs = 60_000, backoff
     ...{ url: base, socketUrl, token, ticket: ticket instanceof URL ? ticket.href : ticket, client, coalesceMs },
     ...{ giveUpAfterMs, backoff: times, WebSocket },
   });
-  // A page that may not know the token gets a ticket for each file, over the socket.
+  // A page without the token requests a ticket for each upload, over the socket.
   const authorize = async () =>
     ticket === undefined ? token : (await link.call("ticket/create", "{}")).ticket;
   const files = { url: new URL("api/v1/files", base), authorize, giveUpAfterMs, backoff: times };

@@ -1,4 +1,4 @@
-// What has come of a stream and one loop over it has not read yet.
+// The text of a stream that one `for await` loop over it has not read yet.
 
 /**
  * @typedef {import("./archer-client.d.ts").Delta} Delta
@@ -8,7 +8,7 @@
  * @typedef {{ resolve(result: IteratorResult<Delta>): void, reject(error: unknown): void }} Reader
  */
 
-/** Adjacent pieces are merged: so a slow reader costs its text alone. */
+/** Adjacent pieces are merged, so that a slow reader needs no more memory than its text. */
 export class Deltas {
   /** @type {Piece[]} */
   #pieces = [];
@@ -71,7 +71,7 @@ export class Deltas {
     return { done: true, value: undefined };
   }
 
-  /** Forget what was not read: an abort is told at once. */
+  /** Discard the unread text, so that the loop throws the abort at once. */
   stop() {
     this.#pieces = [];
     this.wake();

@@ -1,8 +1,8 @@
-// What can go wrong, as one class, and what a close of the socket means (protocol section 11).
+// The client's error class, and the errors that the socket's close codes stand for (protocol section 11).
 
 /** @typedef {import("./archer.js").ErrorInfo} ErrorInfo */
 
-/** An error of the server's (`kind` is the protocol's) or of this client's own; see archer-client.d.ts. */
+/** An error that the server sent (its `kind` is the protocol's), or one of this client; see archer-client.d.ts. */
 export class ArcherError extends Error {
   /**
    * @param {Partial<ErrorInfo> & { message: string }} info
@@ -34,7 +34,7 @@ export function refusal({ code, message = "the server refused the request", data
 }
 
 /** @param {string} message @param {string} [hint] @param {unknown} [cause] */
-export const unreachable = (message, hint = "Is the server running? Look into its log.", cause = undefined) =>
+export const unreachable = (message, hint = "Is the server running? See its log.", cause = undefined) =>
   new ArcherError({ kind: "unreachable", message, hint, retryable: true }, { cause });
 
 /** @param {string} message */
@@ -55,13 +55,13 @@ const FINAL_CLOSES = {
   1009: ["content_too_large", "a message was larger than the server takes", "Send less text, or send it over REST."],
   4500: ["unauthenticated", "no credential came in time", TOKEN_HINT],
   4501: ["unauthenticated", "the credential is not one this server knows, or was made for another origin", TOKEN_HINT],
-  4504: ["protocol_violation", "it found what we send to be no JSON-RPC", "Is it an Archer server of this age?"],
+  4504: ["protocol_violation", "it got a frame that is not JSON-RPC", "Is it an Archer server of this version?"],
   4505: ["overloaded", "there are too many connections", "Close some first."],
 };
 const PASSING_CLOSES = new Set([1001, 1005, 1006, 1011, 1012, 1013]);
 
 /**
- * What a close means; `retryable` says whether to connect again.
+ * The error for a close code; `retryable` says whether to connect again.
  * @param {URL} url @param {number} code @param {string} reason
  */
 export function closeError(url, code, reason) {
@@ -76,7 +76,7 @@ export function closeError(url, code, reason) {
 }
 
 /**
- * Call what is not ours: if it throws, that is told, and nothing of ours stops.
+ * Call a listener of the program. If it throws, the error is reported and the client goes on.
  * @template {unknown[]} A
  * @param {((...args: A) => unknown) | undefined} listener @param {A} args
  */

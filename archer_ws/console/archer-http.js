@@ -1,10 +1,10 @@
-// What the socket needs of HTTP: tickets, and why a browser's handshake failed.
+// The HTTP requests for the socket: fetching a ticket, and finding out why a browser's handshake failed.
 
 import { ArcherError, unreachable } from "./archer-errors.js";
 
 /**
  * A ticket for one handshake (section 2).
- * @param {string | (() => Promise<string>)} source the program's own function, or a URL of its own backend's
+ * @param {string | (() => Promise<string>)} source the program's function, or the URL of an endpoint of its backend
  * @returns {Promise<string>}
  * @throws {ArcherError} `retryable` says whether another try may succeed
  */
@@ -15,10 +15,10 @@ export async function fetchTicket(source) {
   } catch (error) {
     if (error instanceof ArcherError) throw error;
     const message = `no ticket could be fetched: ${error instanceof Error ? error.message : error}`;
-    throw unreachable(message, "Look into what `ticket` calls.", error);
+    throw unreachable(message, "Check the function or the endpoint that `ticket` names.", error);
   }
-  const hint = "It must give the `ticket` of the response of POST /api/v1/ws/tickets.";
-  throw new ArcherError({ kind: "unauthenticated", message: "what `ticket` gave is no ticket", hint });
+  const hint = "It must return the `ticket` of the response of POST /api/v1/ws/tickets.";
+  throw new ArcherError({ kind: "unauthenticated", message: "`ticket` returned something that is not a ticket", hint });
 }
 
 /** @param {string} url */
@@ -32,14 +32,14 @@ async function postForTicket(url) {
   const isPassing = response.status >= 500 || response.status === 408 || response.status === 429;
   throw new ArcherError({
     kind: "unauthenticated",
-    message: `${url} gave no ticket (${response.status})`,
+    message: `${url} returned no ticket (${response.status})`,
     hint: "Is the user still signed in there?",
     retryable: isPassing,
   });
 }
 
 /**
- * Whether the server is there and forbids this page: then it has to be told, not asked again.
+ * The error to stop with if the server is running but forbids this page's origin; otherwise undefined.
  * A page can't read the response of a server that forbids its origin, but it can tell it from no response at all.
  * @param {URL} url
  */
@@ -48,7 +48,7 @@ export async function findRefusal(url) {
   if (!origin || typeof fetch !== "function") return undefined;
   const isThere = () => readable(new URL("health/live", url), "no-cors");
   if (!(await isThere()) || (await readable(new URL("api/v1/ws", url), "cors"))) return undefined;
-  if (!(await isThere())) return undefined; // It stopped in between.
+  if (!(await isThere())) return undefined; // The server stopped in between.
   return new ArcherError({
     kind: "forbidden",
     message: `${url.href} does not let pages of ${origin} use it`,

@@ -32,11 +32,11 @@ export class Link {
   state = "connecting";
   /** Why there is no connection. @type {ArcherError | undefined} */
   error;
-  /** When the next attempt comes, as Date.now() counts; undefined where none is waited for. @type {number | undefined} */
+  /** When the next attempt begins, as Date.now() counts; undefined if none is scheduled. @type {number | undefined} */
   retryAt;
-  /** Told of each change of state. */
+  /** Called after each change of state. */
   onState = () => {};
-  /** Told of each notification. @type {(message: import("./archer-client.d.ts").AnyNotification) => void} */
+  /** Called for each notification. @type {(message: import("./archer-client.d.ts").AnyNotification) => void} */
   onNotification = () => {};
   watches = new SessionWatches(this);
   #options;
@@ -45,7 +45,7 @@ export class Link {
   #logs = new Map();
   /** @type {WebSocket | undefined} */
   #socket;
-  // Grows with each attempt and each loss: what an older attempt still brings is stale.
+  // Incremented by each attempt and each loss, so that callbacks of an older attempt can be ignored.
   #attempt = 0;
   #isDialling = false;
   #isReady = false;
@@ -65,7 +65,7 @@ export class Link {
     this.#options = options;
     this.#ceilingMs = options.backoff.firstMs;
     for (const [target, type, listener] of this.#signs) target?.addEventListener?.(type, listener);
-    // Not at once: whoever made this listens first.
+    // Not synchronously, so that the caller can add its listeners first.
     queueMicrotask(() => this.state === "closed" || this.#dial());
   }
 
@@ -81,7 +81,7 @@ export class Link {
     if (this.#isReady) this.#requests.put(this.#attaching(log));
   }
 
-  /** Nobody here follows it any more; the server goes on. @param {Log} log */
+  /** Stop receiving a stream's events; it runs on at the server. @param {Log} log */
   leave(log) {
     this.#forget(log);
     const body = JSON.stringify({ stream_id: log.streamId });
@@ -122,7 +122,8 @@ export class Link {
   }
 
   /**
-   * What means nothing on the next connection, which asks anew; without a connection nothing is asked.
+   * Send a request that is not repeated on the next connection: the caller asks again there. Without a connection
+   * nothing is sent.
    * @param {string} method @param {object} params
    * @param {(result: any) => void} [resolve] @param {(error: ArcherError) => void} [reject]
    */
@@ -144,14 +145,14 @@ export class Link {
     this.#requests.fail(error);
   }
 
-  /** Something suggests that the connection is dead, or that a new one would succeed now: find out at once. */
+  /** The connection may be dead, or a new one may succeed now: send a ping or dial at once. */
   #check = () => {
     if (this.#isReady) {
       if (this.#doubt !== undefined) return;
       this.#expectSoon();
       this.#requests.put(newCall("ping", "{}", { ofConnection: true, resolve: () => this.#trust() }));
     } else if (!this.#isDialling) {
-      this.#downSince = Date.now(); // Asleep or offline, nobody tried.
+      this.#downSince = Date.now(); // While the device was asleep or offline, there were no attempts.
       this.#dial();
     }
   };
@@ -212,7 +213,7 @@ export class Link {
       if (!this.#wasReady && code === 1006) this.#explain();
       this.#lose(closeError(this.#options.url, code, reason));
     };
-    socket.onerror = () => {}; // A close follows. Node's ws throws what nobody listens to.
+    socket.onerror = () => {}; // A close event follows. Without a listener, Node's ws throws the error.
   }
 
   /** A browser does not tell why a handshake failed: ask over HTTP. */
@@ -261,16 +262,16 @@ export class Link {
   /** @param {string} data */
   #receive(data) {
     this.#silentTicks = 0;
-    // What is heard may have been waiting here since before the doubt: the response to the ping ends it.
+    // This message may have been received before the doubt began. Only the response to the ping ends it.
     if (this.#doubt !== undefined) this.#expectSoon();
     let message;
     try {
       message = JSON.parse(data);
     } catch {
-      // Told below.
+      // Reported below: the message has no id.
     }
     if (typeof message?.method === "string") this.#notified({ method: message.method, params: message.params ?? {} });
-    else if (message?.id === undefined) this.close(notArcher(this.#options.url, "sends what is no JSON-RPC"));
+    else if (message?.id === undefined) this.close(notArcher(this.#options.url, "sends messages that are not JSON-RPC"));
     else if ((this.#requests.settle(message) ?? "initialize") !== "initialize") {
       this.#ceilingMs = this.#options.backoff.firstMs;
     }
@@ -278,7 +279,7 @@ export class Link {
 
   /** @param {import("./archer-client.d.ts").AnyNotification} message */
   #notified(message) {
-    // What has a stream is an event of it.
+    // A notification with a stream_id is an event of that stream.
     const event = /** @type {import("./archer-client.d.ts").StreamEvent} */ (message);
     const log = this.#logs.get(event.params.stream_id);
     const taken = log?.take(event);
@@ -298,7 +299,7 @@ export class Link {
       resolve: (result) => log.attached(result),
       reject: (error) => {
         if (this.#logs.get(log.streamId) !== log) return;
-        if (error.kind === "draining") log.isSent = log.isAccepted; // It closes soon: the next connection takes it.
+        if (error.kind === "draining") log.isSent = log.isAccepted; // The server closes the socket soon: send again on the next one.
         else if (!log.isAccepted || !error.retryable) {
           this.#forget(log);
           log.fail(error, log.isAccepted ? "lost" : "failed");
@@ -340,13 +341,13 @@ export class Link {
     if (pauseMs === undefined) this.#ceilingMs = Math.min(2 * this.#ceilingMs, this.#options.backoff.maxMs);
   }
 
-  // A server on this machine is there without any network.
+  // A server on this machine can be reached without a network.
   #isOffline() {
     const isLocal = /^(localhost|.*\.localhost|127(\.\d+){3}|\[::1\])$/.test(this.#options.url.hostname);
     return !isLocal && globalThis.navigator?.onLine === false;
   }
 
-  /** Let go of the socket, and queue the requests without a response again. @param {ArcherError} error */
+  /** Release the socket, and queue the requests without a response again. @param {ArcherError} error */
   #hangUp(error) {
     this.#attempt++;
     this.#isDialling = this.#isReady = false;
@@ -363,7 +364,7 @@ export class Link {
     this.#requests.takeBack(error);
   }
 
-  /** No connection for too long: what the server has not accepted fails; streams that run there go on waiting. */
+  /** There was no connection for too long: fail what the server has not accepted. Accepted streams go on waiting. */
   #giveUp(/** @type {ArcherError} */ error) {
     this.#requests.fail(error);
     for (const log of [...this.#logs.values()].filter((each) => !each.isAccepted)) {

@@ -15,50 +15,50 @@ import type {
 } from "./archer-client.js";
 
 /**
- * One chat: its messages, the answer as it comes, and what sends and cancels.
+ * One chat: its messages, the running stream's text so far, and the functions that send and cancel.
  *
  * The component that uses it is rendered when something changes, about 60 times a second at most. Components of one
  * page share the socket. In StrictMode nothing is connected or sent twice. When the component unmounts for more than a
- * second, a running answer is cancelled; with a `storageKey` it goes on, and the next mount resumes it.
+ * second, a running stream is cancelled; with a `storageKey` it runs on, and the next mount resumes it.
  */
 export function useChat(options?: UseChatOptions): Chat;
 
 export interface UseChatOptions extends Pick<ConnectOptions, "url" | "token" | "ticket">, Pick<StreamOptions, "tools" | "approve"> {
   /**
-   * A name under which the tab's `sessionStorage` keeps the messages, and which answer runs: then a reload of the page
-   * shows them again and resumes the answer. Without it a reload begins with `initialMessages`.
+   * The key under which the tab's `sessionStorage` stores the messages and the running stream's id: then a reload of
+   * the page shows the messages again and resumes the stream. Without it a reload begins with `initialMessages`.
    */
   storageKey?: string;
-  /** What the conversation begins with, where nothing is stored: a system message, say. */
+  /** The first messages of the conversation, if none are stored: a system message, say. */
   initialMessages?: ChatMessage[];
   /**
-   * What each request has beside its messages: `provider`, `model`, `temperature`, … With a `session_id` the server
-   * keeps the conversation, and only the new message is sent.
+   * The other fields of each request: `provider`, `model`, `temperature`, … With a `session_id` the server stores the
+   * conversation, and only the new message is sent.
    */
   request?: Omit<ChatSendParams, "messages" | "stream_id">;
 }
 
 export interface ChatState {
-  /** The conversation, with the answer so far; with tools their calls and results, too. */
+  /** The conversation, with the running stream's messages so far: completions with their calls, and tool results. */
   messages: readonly ChatMessage[];
   /**
-   * `ready`: nothing runs, `send` may be called. Else what the answer does: `queued`, `running`, or `waiting` for the
-   * results of calls.
+   * `ready`: no stream runs, `send` may be called. Otherwise the stream's status: `queued`, `running`, or `waiting` for
+   * tool results.
    */
   status: "ready" | ChatStream["status"];
-  /** The connection. It is mended by itself; `closed` is for good, and `error` says why. */
+  /** The connection's state. The client reconnects by itself, except after `closed`; then `error` says why. */
   connection: State;
-  /** The text of the answer so far, of the last one after its end. */
+  /** The text so far of the last step of the running stream, or of the last stream if none runs. */
   text: string;
-  /** Its visible reasoning. */
+  /** The model's visible reasoning in that step. */
   reasoning: string;
-  /** Its calls, and where each stands, for cards. */
+  /** All calls of that stream with their states, to show them as cards. */
   toolCalls: readonly ToolCallState[];
-  /** Why the last answer has failed, is incomplete or lost, or the connection is closed; its `hint` says what to do. */
+  /** Why the last stream failed, is incomplete or lost, or the connection is closed; its `hint` says what to do. */
   error: ArcherError | undefined;
-  /** How the last answer ended; undefined while one runs. */
+  /** How the last stream ended; undefined while one runs. */
   ended: StreamEnd | undefined;
-  /** The answer itself: `streamId`, `steer()`. */
+  /** The running stream, or the last one: `streamId`, `steer()`. */
   stream: ChatStream | undefined;
   /** The client while the component is mounted: `upload()` makes a file for a part of a message. */
   client: ArcherClient | undefined;
@@ -66,12 +66,12 @@ export interface ChatState {
 
 export interface Chat extends ChatState {
   /**
-   * Ask: a text, or parts. False: nothing was sent, as an answer runs (`cancel` it first, or `stream.steer`), or the
-   * component is not mounted. What goes wrong later is told by `error`.
+   * Send a message: a text, or parts. Returns false if nothing was sent, because a stream runs (`cancel` it first, or
+   * call `stream.steer`) or the component is not mounted. Later failures are in `error`.
    */
   send(content: Content): boolean;
-  /** End the running answer; its text so far stays in `messages`. */
+  /** Cancel the running stream; its text so far stays in `messages`. */
   cancel(): void;
-  /** Replace the conversation: `[]` begins a new one. A running answer is cancelled. */
+  /** Replace the conversation: `[]` begins a new one. A running stream is cancelled. */
   setMessages(messages: readonly ChatMessage[]): void;
 }

@@ -1,7 +1,7 @@
 // A React hook over the client: one chat, its messages and the running stream; the chat survives a reload of the page.
 //
-// Works with React 18 and 19; what it promises is written in archer-react.d.ts. `Chat` owns the state, and React reads
-// it by useSyncExternalStore. The connection and the order of events are the client's.
+// Works with React 18 and 19. Its interface is documented in archer-react.d.ts. `Chat` holds the state, and React reads
+// it through useSyncExternalStore. archer-client.js handles the connection and the order of events.
 
 import { useEffect, useMemo, useState, useSyncExternalStore } from "react";
 import { connect } from "./archer-client.js";
@@ -16,13 +16,14 @@ import { connect } from "./archer-client.js";
  * @typedef {import("./archer-client.d.ts").StreamMessage} StreamMessage
  * @typedef {import("./archer-react.d.ts").ChatState} ChatState
  * @typedef {import("./archer-react.d.ts").UseChatOptions} UseChatOptions
- * What a tab remembers of a chat; `streamId` while a stream runs.
+ * A chat as it is stored in the tab's sessionStorage; it has a `streamId` while a stream runs.
  * @typedef {{ messages: ChatMessage[], streamId?: string }} Stored
  */
 
-// StrictMode, Fast Refresh and Activity unmount a component and mount it again: within this time nothing is closed.
+// StrictMode, Fast Refresh and Activity unmount a component and mount it again at once. So the connection is closed
+// only this long after an unmount.
 const LINGER_MS = 1000;
-// Text that arrives within this time is rendered once.
+// Events that arrive within this time are rendered together.
 const RENDER_EVERY_MS = 16;
 
 /** @type {ChatState} */
@@ -57,7 +58,7 @@ class Chat {
   #state = EMPTY;
   /** @type {Set<() => void>} */
   #listeners = new Set();
-  /** What the connection was made with, as JSON. */
+  /** The options that the connection was opened with, as JSON. */
   #opened = "";
   /** @type {ArcherClient | undefined} */
   #client;
@@ -91,7 +92,7 @@ class Chat {
   state = () => this.#state;
 
   /**
-   * Connect, as the effect of a mount; returns what ends it.
+   * Connect when the component mounts; returns the effect's cleanup function.
    * @param {Pick<UseChatOptions, "url" | "token" | "ticket" | "storageKey">} given
    */
   open({ storageKey, ...address }) {
@@ -163,13 +164,13 @@ class Chat {
       /** @type {ChatMessage} */
       const message = { role: "user", content };
       this.#messages = [...this.#messages, message];
-      // A conversation that the server keeps needs what is new alone.
+      // With a session_id the server stores the conversation, and only the new message is sent.
       const messages = request?.session_id ? [message] : this.#messages.map(sendable);
       this.#follow(this.#client.send({ ...request, messages }, this.#following()));
       return true;
     },
     cancel: () => {
-      if (this.#isRunning) this.#stream?.cancel().catch(() => {}); // the stream's end tells it as well
+      if (this.#isRunning) this.#stream?.cancel().catch(() => {}); // the stream's end reports the failure as well
     },
     /** @type {import("./archer-react.d.ts").Chat["setMessages"]} */
     setMessages: (messages) => {
@@ -184,7 +185,7 @@ class Chat {
   /** @returns {import("./archer-client.d.ts").StreamOptions} */
   #following() {
     const { tools, approve } = this.options;
-    // Leaving is never a cancel: a reload leaves, too.
+    // Leaving the stream must not cancel it, because a reload of the page leaves it too.
     return { detach: true, tools, approve, onEvent: () => this.#renderSoon() };
   }
 
@@ -197,12 +198,12 @@ class Chat {
     /** @type {ArcherError | undefined} */
     let error;
     try {
-      for await (const _ of stream); // each event is rendered by itself; this tells the error
+      for await (const _ of stream); // onEvent renders the events; this loop waits for the end and throws its error
     } catch (problem) {
       error = /** @type {ArcherError} */ (problem);
     }
     const ended = await stream.ended;
-    if (this.#stream !== stream) return; // left, or taken back by setMessages
+    if (this.#stream !== stream) return; // the component was unmounted, or setMessages replaced the conversation
     this.#messages = this.#conversation();
     this.#ended = ended;
     this.#error = error;
@@ -247,7 +248,7 @@ class Chat {
       const stored = JSON.parse(sessionStorage.getItem(this.#storageKey) ?? "null");
       return Array.isArray(stored?.messages) ? stored : undefined;
     } catch {
-      return undefined; // no storage here, or another program's value
+      return undefined; // there is no storage here, or the key has another program's value
     }
   }
 
@@ -258,13 +259,13 @@ class Chat {
     try {
       sessionStorage.setItem(this.#storageKey, JSON.stringify(stored));
     } catch {
-      // No storage here, or it is full: a reload then finds what was stored before.
+      // There is no storage here, or it is full. A reload then shows what was stored before.
     }
   }
 }
 
 /**
- * A message of an earlier stream as requests have it.
+ * Convert a message of an earlier stream to the form that requests have.
  * @param {ChatMessage & Partial<Pick<StreamMessage, "reasoning" | "refusal" | "result_status">>} message
  */
 function sendable({ reasoning, refusal, result_status, ...message }) {

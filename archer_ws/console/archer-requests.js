@@ -3,13 +3,13 @@
 import { ArcherError, refusal } from "./archer-errors.js";
 
 /**
- * `ofConnection`: whether it means nothing on the next connection; `log`: the stream it asks for.
+ * `ofConnection`: whether it is dropped with the connection instead of repeated. `log`: the stream that it attaches.
  * @typedef {import("./archer-stream.js").Log} Log
  * @typedef {{ method: string, body: string, ofConnection: boolean, log?: Log, sends: number,
  *   resolve(result: any): void, reject(error: ArcherError): void }} Call
  */
 
-// What the server takes however busy it is (section 8).
+// Methods that the server accepts however busy it is (section 8).
 const CONTROL = new Set(["stream/cancel", "stream/steer", "tool/approve", "tool/claim", "tool/result", "ping"]);
 // Methods that are harmless to send twice; any other is rejected when its response is lost.
 const REPEATABLE = new Set(
@@ -33,7 +33,7 @@ export const newCall = (method, body, more = {}) => ({
   sends: 0,
 });
 
-/** An id of our own, so that what names it may be repeated. @param {string} prefix */
+/** A new random id. A request that has one may be repeated. @param {string} prefix */
 export function newId(prefix) {
   // Pages over plain http have no crypto.randomUUID.
   const bytes = crypto.getRandomValues(new Uint8Array(16));
@@ -41,7 +41,7 @@ export function newId(prefix) {
 }
 
 export class Requests {
-  // Until the server has told its own (section 2).
+  // Used until `initialize` returns the server's own limits (section 2).
   limits = { max_requests: 64, max_frame_bytes: 1024 * 1024 };
   /** @type {Call[]} */
   #waiting = [];
@@ -75,14 +75,14 @@ export class Requests {
   }
 
   /**
-   * The method of the request that succeeded, if any.
+   * Handle a response. Returns the request's method if it succeeded, otherwise undefined.
    * @param {{ id: number, result?: unknown, error?: { code?: number, message?: string, data?: any } }} message
    */
   settle({ id, result, error }) {
     const call = this.#inFlight.get(id);
     if (!call) return undefined;
     this.#inFlight.delete(id);
-    // Repeated behind a loss, a deletion finds its own work done.
+    // A deletion that is repeated after a loss finds that the session was already deleted.
     const isDone = call.method === "session/delete" && call.sends > 1 && error?.data?.kind === "session_not_found";
     if (error && !isDone) call.reject(refusal(error));
     else call.resolve(error ? {} : result);
@@ -94,7 +94,7 @@ export class Requests {
   takeBack(cause) {
     this.#isOpen = false;
     const isRepeatable = (/** @type {Call} */ { method, body }) =>
-      // A change of one version finds another behind its own work.
+      // An update of a given version can't be repeated: if it was done, the version has changed.
       REPEATABLE.has(method) && !(method === "session/update" && JSON.parse(body).version !== undefined);
     const open = [...this.#inFlight.values()].filter((call) => !call.ofConnection);
     this.#inFlight.clear();
@@ -107,7 +107,7 @@ export class Requests {
     }
   }
 
-  /** None that waits can be sent. @param {ArcherError} error */
+  /** Reject all queued requests. @param {ArcherError} error */
   fail(error) {
     const calls = this.#waiting;
     this.#waiting = [];
@@ -119,9 +119,9 @@ export class Requests {
     const id = ++this.#lastId;
     const frame = `{"jsonrpc":"2.0","id":${id},"method":${JSON.stringify(call.method)},"params":${call.body}}`;
     const max = this.limits.max_frame_bytes;
-    // UTF-8 takes at most three bytes for each of a string's units.
+    // UTF-8 needs at most three bytes for each UTF-16 unit of a string.
     if (frame.length * 3 > max && new TextEncoder().encode(frame).length > max) {
-      // Sent, it would close the connection, for everything else too.
+      // The server would close the connection, with everything else that uses it.
       const message = `the request is larger than the ${max} bytes that the server takes`;
       const hint = "Send less text, or send it over REST.";
       return call.reject(new ArcherError({ kind: "content_too_large", message, hint }));

@@ -1,8 +1,8 @@
 // One stream: its events in order, its text, its end.
 //
-// `Log` follows a stream for its connection and owns the order: nothing lost, doubled or out of turn (protocol
-// section 5). `ChatStream` is what a program holds; several may show one log, as one socket has one delivery a stream.
-// Connecting again and asking anew are archer-link.js's.
+// `Log` receives a stream's events from the connection and checks their order, so that none is lost, doubled or out of
+// place (protocol section 5). `ChatStream` is the object that a program holds. A socket delivers each stream once, so
+// several `ChatStream`s may share one log. archer-link.js reconnects and subscribes again.
 
 import { Deltas } from "./archer-deltas.js";
 import { ArcherError, notify } from "./archer-errors.js";
@@ -27,7 +27,7 @@ import { contentOf } from "./archer-upload.js";
  * @typedef {Pick<import("./archer-link.js").Link, "leave" | "cancel" | "ask" | "call">} Owner
  */
 
-// So many gaps in a row are mended by asking again; then the server is at fault.
+// After a gap in the events the stream is subscribed to again. After more than this many gaps in a row it fails.
 const GAPS_MAX = 3;
 
 export class Log {
@@ -38,22 +38,22 @@ export class Log {
   end;
   /** @type {ArcherError | undefined} */
   error;
-  /** Whether a request for it has gone out: only then does the server need to hear of a cancel. */
+  /** Whether a request for it has been sent: if not, a cancel needs no request to the server. */
   isSent = false;
   isAccepted = false;
   status = "queued";
   #isAttached = false;
-  /** The last event that there was when it was attached. */
+  /** The number of the last event that the server had when the stream was attached. */
   #headSeq = 0;
   #accept = () => {};
-  /** Resolves when the server knows it, or never will. @type {Promise<void>} */
+  /** Resolves when the server has accepted the stream, or when the stream has ended. @type {Promise<void>} */
   accepted = new Promise((resolve) => (this.#accept = resolve));
   #gaps = 0;
 
   /**
    * @param {Owner} link
    * @param {string} streamId
-   * @param {string | undefined} request chat/send's params as JSON; undefined where the stream is there already
+   * @param {string | undefined} request the params of chat/send as JSON; undefined if the stream exists already
    * @param {number} after
    */
   constructor(link, streamId, request, after) {
@@ -64,7 +64,10 @@ export class Log {
     this.seq = after;
   }
 
-  /** What has its events delivered: the request itself until it was accepted (its id makes repeating it harmless). */
+  /**
+   * The request that attaches the stream, so that its events are delivered: chat/send until that was accepted (its
+   * stream_id makes repeating it harmless), then stream/subscribe.
+   */
   attaching() {
     return this.request !== undefined && !this.isAccepted
       ? { method: "chat/send", body: this.request }
@@ -81,28 +84,28 @@ export class Log {
     this.#look();
   }
 
-  /** Whether all that has happened is known: what stands in a replay may be over further on. */
+  /** Whether the replay is over: until then, a later event of the replay may change the state that is known here. */
   get isCurrent() {
     return this.#isAttached && this.seq >= this.#headSeq;
   }
 
-  /** What comes until it is attached anew belongs to an older delivery. */
+  /** Events that arrive before the stream is attached again belong to an older subscription and are ignored. */
   detached() {
     this.#isAttached = false;
   }
 
   /**
-   * An event: in turn, the last one, or one that shows that others are missing.
+   * Handle an event. Returns "over" after the stream's end, and "gap" if events before this one are missing.
    * @param {StreamEvent} event
    * @returns {"taken" | "over" | "gap"}
    */
   take(event) {
     const { method, params } = event;
-    // Whatever has a number is an event of the log, known here or not; one that stands for several says where it begins.
+    // Every notification with a `seq` is an event of the log, also one unknown here. A merged event also has `from`.
     const { seq, from } = /** @type {UnknownEvent} */ (params);
     const first = Number.isSafeInteger(from) ? from : seq;
     const reset = method === "stream/delta" && params.reset === true;
-    // With `stream: false` the text comes in the last event, instead of deltas.
+    // With `stream: false` the last event has the whole text, and there are no deltas.
     const isWhole = method === "stream/ended" && typeof params.content === "string";
     if (!this.#isAttached || !Number.isSafeInteger(seq)) return "taken";
     if (first !== this.seq + 1 && !reset && !isWhole) return seq <= this.seq ? "taken" : this.#gap();
@@ -120,7 +123,7 @@ export class Log {
     return "taken";
   }
 
-  /** @param {ArcherError} error why nothing more will come @param {"failed" | "lost"} status */
+  /** @param {ArcherError} error why no more events will arrive @param {"failed" | "lost"} status */
   fail(error, status) {
     this.finish(localEnd(this, status, error), error);
   }
@@ -139,7 +142,7 @@ export class Log {
     this.#isAttached = false;
     if (++this.#gaps <= GAPS_MAX) return "gap";
     const message = `the server leaves out events of stream ${this.streamId}`;
-    this.fail(new ArcherError({ kind: "not_archer", message, hint: "Look into its log." }), "lost");
+    this.fail(new ArcherError({ kind: "not_archer", message, hint: "See the server's log." }), "lost");
     return "over";
   }
 
@@ -150,7 +153,7 @@ export class Log {
     else if (method === "stream/delta") this.#append(params, reset);
     else {
       const { isWaiting } = this.transcript;
-      this.transcript.take(event);
+      this.transcript.take(event, (callId) => this.#sentResult(callId));
       if (this.transcript.isWaiting !== isWaiting) this.status = isWaiting ? "queued" : "waiting";
       if (method !== "stream/step") return;
       this.status = "running";
@@ -158,14 +161,19 @@ export class Log {
     }
   }
 
-  /** Have the calls looked at. */
+  /** The text of a call's tool result, if a tool runner has sent it. @param {string} callId */
+  #sentResult(callId) {
+    return [...this.views].map(({ tools }) => tools?.sentText(callId)).find((text) => text !== undefined);
+  }
+
+  /** Let the tool runners act on the calls' states. */
   #look() {
     for (const { tools } of [...this.views]) tools?.look();
   }
 
   /** @param {Partial<Pick<StreamDelta, Kind>>} params @param {boolean} reset */
   #append(params, reset) {
-    if (reset) this.transcript.reset(); // Calls, results and steps stand behind the text, and so come again.
+    if (reset) this.transcript.reset(); // Calls, results and steps follow the text in the log, so they come again too.
     for (const kind of /** @type {Kind[]} */ (["reasoning", "content"])) {
       const text = params[kind];
       if (typeof text !== "string" || !text) continue;
@@ -185,7 +193,7 @@ function endError(end) {
 }
 
 /**
- * An end that no server told.
+ * The end of a stream for which the server sent none.
  * @param {Log} log @param {"cancelled" | "failed" | "lost"} status @param {ArcherError} [error]
  * @returns {StreamEnd}
  */
@@ -262,17 +270,17 @@ export class ChatStream {
   }
 
   cancel() {
-    const told = this.#log.link.cancel(this.#log);
-    told.catch(() => {}); // For those who do not wait: the stream's end tells it as well.
-    return told;
+    const response = this.#log.link.cancel(this.#log);
+    response.catch(() => {}); // A caller may ignore the response: the stream's end reports the failure as well.
+    return response;
   }
 
   /** @type {Stream["steer"]} */
   async steer(content, { messageId = newId("msg"), signal } = {}) {
     const params = { stream_id: this.streamId, message_id: messageId };
-    const said = await contentOf(content, (blob) => this.#upload(blob, signal));
-    await this.#log.accepted; // Before, the server knows no such stream.
-    return this.#log.link.call("stream/steer", JSON.stringify({ ...params, content: said }), signal);
+    const sent = await contentOf(content, (blob) => this.#upload(blob, signal));
+    await this.#log.accepted; // Until then the server does not know the stream.
+    return this.#log.link.call("stream/steer", JSON.stringify({ ...params, content: sent }), signal);
   }
 
   /** @returns {AsyncIterableIterator<Delta>} */
@@ -302,7 +310,7 @@ export class ChatStream {
     for (const reader of this.#readers) reader.wake();
   }
 
-  /** Stop following it here; the server goes on. @param {ArcherError} error */
+  /** Stop reading the stream here; it runs on at the server. @param {ArcherError} error */
   leave(error) {
     if (!this.#log.views.has(this)) return;
     this.tools?.leave();

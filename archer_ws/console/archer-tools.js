@@ -1,8 +1,8 @@
 // Running the calls that a stream waits for: approval, claim, run, result (protocol section 23).
 //
-// Nothing here is told when to begin: whenever the stream has moved, the calls are looked at, and what each needs is
-// done. So a replay, a reset and a lost connection need nothing of their own. Where a call stands, archer-transcript.js
-// says.
+// After each event that may concern a call, `look` goes through all calls and does the next thing that each one's state
+// requires. So a replay, a reset and a lost connection need no code of their own. archer-transcript.js holds the calls'
+// states.
 
 import { notify } from "./archer-errors.js";
 import { newId } from "./archer-requests.js";
@@ -17,7 +17,7 @@ import { contentOf } from "./archer-upload.js";
  * @typedef {import("./archer-errors.js").ArcherError} ArcherError
  * @typedef {import("./archer-stream.js").Log} Log
  * @typedef {(blob: Blob, signal?: AbortSignal) => Promise<UploadedFile>} Upload
- * `taken`: another client's claim holds it, and that it does is still to be told by an event.
+ * The phase `taken`: another client has claimed the call, but the event that says so has not arrived yet.
  * @typedef {{ call: ToolCallState, claim: string, phase: "claiming" | "running" | "sending" | "taken" | "over",
  *   unwanted: AbortController, result: { content: unknown, status: "ok" | "error" } | undefined }} Run
  * @typedef {{ unwanted: AbortController, approval: { approved: boolean, reason?: string } | undefined,
@@ -27,7 +27,7 @@ import { contentOf } from "./archer-upload.js";
 const RETRY_MS = 1000;
 
 /**
- * The request with these tools offered; those that it offers itself stay as they are.
+ * The request with these tools added; tools that the request declares itself are left unchanged.
  * @param {any} request @param {Tools} tools
  */
 export function offering(request, tools) {
@@ -48,9 +48,9 @@ export class ToolRunner {
   #tools;
   #approve;
   #upload;
-  /** By the ids of the calls. @type {Map<string, Run>} */
+  /** By call id. @type {Map<string, Run>} */
   #runs = new Map();
-  /** @type {Map<string, Question>} */
+  /** By call id. @type {Map<string, Question>} */
   #questions = new Map();
   #isLeft = false;
 
@@ -66,19 +66,25 @@ export class ToolRunner {
     this.#upload = upload;
   }
 
-  /** The stream has moved: begin what is to be begun, and end what is settled. */
+  /** Go through the calls: ask for approvals and start runs that are due, and abort those of settled calls. */
   look() {
     for (const call of this.#log.transcript.calls.values()) {
       if (call.state === "settled") this.#settled(call.call_id);
-      // A call whose result stands further on in a replay is none to be run.
+      // Until the replay is over, a later event may have the call's result: do not run it yet.
       else if (this.#log.isCurrent && !this.#isLeft) this.#move(call);
     }
   }
 
-  /** Its events come over another connection: say again what was not acknowledged, and hold the claims there. */
+  /** The stream was attached on a new connection: renew the claims there, and send again what has no response yet. */
   repeat() {
     for (const run of this.#runs.values()) this.#send(run);
     for (const [callId, question] of this.#questions) this.#tell(callId, question);
+  }
+
+  /** The text of the result that was sent for a call, if its handler ran here. @param {string} callId */
+  sentText(callId) {
+    const content = this.#runs.get(callId)?.result?.content;
+    return typeof content === "string" ? content : undefined;
   }
 
   /** The stream has ended. */
@@ -86,7 +92,10 @@ export class ToolRunner {
     for (const callId of new Set([...this.#runs.keys(), ...this.#questions.keys()])) this.#settled(callId);
   }
 
-  /** Nobody here follows the stream any more. What a handler still gives is sent, as its claim keeps others off. */
+  /**
+   * The stream is no longer read here: abort the handlers' signals. A running handler's result is still sent, because
+   * its claim keeps other clients from running the call.
+   */
   leave() {
     this.#isLeft = true;
     const begun = [...this.#runs.values(), ...this.#questions.values()];
@@ -112,7 +121,7 @@ export class ToolRunner {
     }
     if (question) abort(question.unwanted, "it was decided elsewhere");
     let run = this.#runs.get(call.call_id);
-    // Should that claim lapse, and the call be open again, it is tried anew.
+    // The event of the other client's claim has arrived. If the claim lapses, the call is pending again: claim it then.
     if (run?.phase === "taken" && call.state === "running") this.#runs.delete(call.call_id);
     if (run || !tool?.run || call.state !== "pending") return;
     run = { call, claim: newId("clm"), phase: "claiming", unwanted: new AbortController(), result: undefined };
@@ -120,7 +129,7 @@ export class ToolRunner {
     this.#send(run);
   }
 
-  /** Its handler, where the stream waits for a client to run it. @param {ToolCallState} call */
+  /** The call's tool, if the stream waits for a client to run the call. @param {ToolCallState} call */
   #toolOf({ name, by, deadline_at }) {
     return by === "client" && deadline_at && Object.hasOwn(this.#tools, name) ? this.#tools[name] : undefined;
   }
@@ -151,7 +160,7 @@ export class ToolRunner {
     this.#say("tool/approve", callId, approval, told, () => this.#tell(callId, question));
   }
 
-  /** What a run has to say by now, again where it was said before. @param {Run} run */
+  /** Send the claim or the result, by the run's phase; also to repeat it. @param {Run} run */
   #send(run) {
     const { call_id } = run.call;
     const { claim, phase, result } = run;
@@ -172,7 +181,7 @@ export class ToolRunner {
       return;
     }
     abort(run.unwanted, "another client runs it");
-    // The rest is told by events.
+    // What happens to the call from now on is reported by events.
     const isOpen = outcome === "taken" && this.#log.transcript.calls.get(run.call.call_id)?.state !== "running";
     run.phase = isOpen ? "taken" : "over";
     if (outcome === "taken" && !isOpen) this.#runs.delete(run.call.call_id);
@@ -199,7 +208,7 @@ export class ToolRunner {
     this.#send(run);
   }
 
-  /** The server does not take what a handler gave: the model is told. @param {Run} run @param {ArcherError} error */
+  /** The server rejected the result: send an error result instead. @param {Run} run @param {ArcherError} error */
   #unsendable(run, error) {
     if (run.result?.status === "error" || run.phase !== "sending") return report(error);
     run.result = { content: `its result could not be sent: ${error.message}`, status: "error" };

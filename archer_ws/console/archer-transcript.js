@@ -1,6 +1,6 @@
-// What a stream's events make: the messages of its steps, and where each of their calls stands.
+// Makes the messages of a stream's steps and the states of their calls from the stream's events.
 //
-// Pure: what is to be done about a call is archer-tools.js's, the order of the events archer-stream.js's.
+// Pure. archer-tools.js runs the calls, and archer-stream.js checks the order of the events.
 
 /**
  * @typedef {import("./archer-client.d.ts").StreamEvent} StreamEvent
@@ -8,15 +8,15 @@
  * @typedef {import("./archer.js").StreamDelta} StreamDelta
  * @typedef {import("./archer.js").StreamMessage} StreamMessage
  * @typedef {import("./archer.js").SteeredMessage} SteeredMessage
- * `calls`: their ids, in order. `steered`: what a person said before this step.
+ * `calls`: their ids, in order. `steered`: the steered messages that the model got with this step.
  * @typedef {{ number: number, steered: readonly SteeredMessage[], reasoning: string, content: string,
  *   calls: string[], refusal: import("./archer.js").Refusal | null | undefined }} Step
  */
 
 export class Transcript {
-  /** From the first event seen; the last one is the running one. @type {Step[]} */
+  /** From the first event that was received; the last one is the current step. @type {Step[]} */
   steps = [newStep(1)];
-  /** By their ids, in order; one that moves is replaced by a new object. @type {Map<string, ToolCallState>} */
+  /** By call id, in order. A change of a call's state replaces its object. @type {Map<string, ToolCallState>} */
   calls = new Map();
 
   get last() {
@@ -42,7 +42,7 @@ export class Transcript {
     ]);
   }
 
-  /** What was told is taken back. */
+  /** Discard everything: the events come again. */
   reset() {
     this.steps = [newStep(1)];
     this.calls.clear();
@@ -53,8 +53,12 @@ export class Transcript {
     this.last[kind] += text;
   }
 
-  /** An event that is no text. @param {StreamEvent} event */
-  take({ method, params }) {
+  /**
+   * Handle an event other than a delta.
+   * @param {StreamEvent} event
+   * @param {(callId: string) => string | undefined} sentText the text of a tool result that this client sent
+   */
+  take({ method, params }, sentText) {
     if (method === "stream/tool_call") {
       if (!this.calls.has(params.call_id)) this.last.calls.push(params.call_id);
       this.calls.set(params.call_id, { ...params, state: params.needs_approval ? "needs_approval" : "pending" });
@@ -64,7 +68,8 @@ export class Transcript {
     } else if (method === "stream/tool_result") {
       const { call_id, stream_id, seq, ...result } = params;
       const call = this.calls.get(call_id);
-      if (call) this.calls.set(call_id, { ...call, state: "settled", result });
+      const whole = result.truncated ? completed(result, sentText(call_id)) : result;
+      if (call) this.calls.set(call_id, { ...call, state: "settled", result: whole });
     } else if (method === "stream/step") {
       this.steps.push(newStep(params.step, params.messages ?? []));
     } else if (method === "stream/ended") {
@@ -82,7 +87,17 @@ export class Transcript {
 const newStep = (number, steered = []) =>
   ({ number, steered, reasoning: "", content: "", calls: [], refusal: undefined });
 
-/** A call as messages name it. @param {ToolCallState} call */
+/**
+ * A truncated result with the text that this client sent. Another client may have sent the accepted result, so the text
+ * is used only if it begins like the event's.
+ * @param {NonNullable<ToolCallState["result"]>} result @param {string | undefined} sent
+ * @returns {NonNullable<ToolCallState["result"]>}
+ */
+function completed({ truncated, ...result }, sent) {
+  return sent?.startsWith(result.content ?? "") ? { ...result, content: sent } : { ...result, truncated };
+}
+
+/** A call in the form that messages have. @param {ToolCallState} call */
 export const named = ({ call_id, name, arguments: json }) => ({ call_id, name, arguments: json });
 
 /** @param {Step} step @param {ToolCallState[]} calls @returns {StreamMessage[]} */

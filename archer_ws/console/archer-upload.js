@@ -13,11 +13,11 @@ import { ArcherError, notArcher, refusal, unreachable } from "./archer-errors.js
  * @typedef {{ signal?: AbortSignal, onProgress?: (progress: UploadProgress) => void }} UploadOptions
  */
 
-// Half of the frame that every server takes (section 2): the text needs room, too.
+// Half of the frame size that every server accepts (section 2), so that there is room for the text.
 const INLINE_CHARS_MAX = 512 * 1024;
 
 /**
- * Send a file; a server that is not there, or has no room now, is tried again.
+ * Upload a file. If the server can't be reached, or has no room now, try again.
  * @param {Target} target @param {Blob} blob @param {UploadOptions} [options]
  * @returns {Promise<UploadedFile>}
  */
@@ -40,7 +40,7 @@ export async function upload(target, blob, { signal, onProgress } = {}) {
 }
 
 /**
- * The request with its files sent, in order, and named by parts of the last message.
+ * Upload the files, in order; returns the request with parts for them in its last message.
  * @param {any} request @param {(blob: Blob) => Promise<UploadedFile>} send
  * @param {readonly Blob[]} images @param {readonly Blob[]} files
  */
@@ -60,8 +60,8 @@ export async function withUploads(request, send, images, files) {
 }
 
 /**
- * What a program gives as the content of a message: a text as it is; a Blob, or an array of parts, Blobs and texts, as
- * parts, the Blobs uploaded; anything else as JSON.
+ * Convert a value to the content of a message: a string is used as it is; a Blob, or an array of parts, Blobs and
+ * strings, becomes parts, with the Blobs uploaded; anything else becomes JSON.
  * @param {unknown} given @param {(blob: Blob) => Promise<UploadedFile>} send
  * @returns {Promise<import("./archer.js").Content>}
  */
@@ -88,7 +88,7 @@ async function partOf(item, send) {
 /** @param {string} file_id @param {Blob} file */
 const documentOf = (file_id, file) => ({ type: "file", file_id, ...(nameOf(file) && { filename: nameOf(file) }) });
 
-/** Whether it has what makes a part: an array of other objects is JSON. @param {any} item */
+/** Whether a value has the fields of a part; an array of other objects becomes JSON. @param {any} item */
 function isPart(item) {
   if (item?.type === "text") return typeof item.text === "string";
   return (item?.type === "image" || item?.type === "file") && typeof (item.file_id ?? item.url) === "string";
@@ -109,7 +109,7 @@ async function withoutData(message, send) {
   for (const part of message.content) {
     const blob = found.has(part) ? blobOf(part.url) : undefined;
     const { url, ...rest } = part;
-    // What can't be read goes as it is: the server says what is wrong with it, and where.
+    // Data that can't be decoded is sent unchanged: the server's error says what is wrong with it, and where.
     content.push(blob ? { ...rest, file_id: (await send(blob)).file_id } : part);
   }
   return { ...message, content };
@@ -143,7 +143,7 @@ const nameOf = (blob) => (blob instanceof File ? blob.name : "");
 function post(url, blob, token, signal, onProgress) {
   const headers = { "Content-Type": blob.type || "application/octet-stream", ...(token && { Authorization: `Bearer ${token}` }) };
   const told = (/** @type {number} */ sentBytes) => onProgress?.({ filename: nameOf(blob), sentBytes, totalBytes: blob.size });
-  // Only this old interface tells how far an upload is.
+  // Only XMLHttpRequest reports the progress of an upload.
   if (typeof XMLHttpRequest !== "function") return postByFetch(url, blob, headers, signal, told);
   return new Promise((resolve, reject) => {
     const request = new XMLHttpRequest();

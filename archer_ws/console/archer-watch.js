@@ -1,7 +1,7 @@
 // Watching conversations over as many connections as it takes.
 //
-// Behind each connection the conversations are listed anew, and what the list says is told where it differs from what is
-// known: so nothing is missed that changed while there was none. The connection is archer-link.js's.
+// After each reconnect the conversations are listed again. Where the list differs from the known state, the listener is
+// called, so that no change during the loss is missed. archer-link.js has the connection.
 
 import { notify } from "./archer-errors.js";
 
@@ -9,8 +9,8 @@ import { notify } from "./archer-errors.js";
  * @typedef {import("./archer.js").SessionChanged} SessionChanged
  * @typedef {import("./archer-errors.js").ArcherError} ArcherError
  * @typedef {(change: SessionChanged) => void} Listener
- * `known`: how each conversation is, as far as it was told or listed. `heard`: those that were told of since the list
- * began that is being read: that is newer than the list.
+ * `known`: the last known state of each conversation. `heard`: the conversations that were notified since the current
+ * list began; their notified state is newer than the list's.
  * @typedef {{ sessionId?: string, listener: Listener, onError: (error: ArcherError) => void, isAttached: boolean,
  *   known: Map<string, SessionChanged>, heard: Set<string> }} Watcher
  * @typedef {import("./archer-link.js").Link} Link
@@ -29,7 +29,7 @@ export class SessionWatches {
     this.#link = link;
   }
 
-  /** Returns what ends it. @param {Listener} listener @param {string} [sessionId] @param {Watcher["onError"]} [onError] */
+  /** Returns a function that ends the watch. @param {Listener} listener @param {string} [sessionId] @param {Watcher["onError"]} [onError] */
   add(listener, sessionId, onError = () => {}) {
     /** @type {Watcher} */
     const watcher = { sessionId, listener, onError, isAttached: false, known: new Map(), heard: new Set() };
@@ -38,7 +38,7 @@ export class SessionWatches {
     return () => this.#remove(watcher);
   }
 
-  /** A connection stands. */
+  /** The connection is open. */
   opened() {
     for (const watcher of this.#watchers) this.#begin(watcher);
   }
@@ -59,14 +59,14 @@ export class SessionWatches {
     if (rest.has(watcher.sessionId)) return;
     this.#link.ask("session/unwatch", { session_id: watcher.sessionId });
     if (watcher.sessionId !== undefined) return;
-    // That ended those of single conversations, too.
+    // The unwatch of all conversations also ended the watches of single ones.
     for (const sessionId of rest) this.#link.ask("session/watch", { session_id: sessionId });
   }
 
   /** @param {Watcher} watcher */
   #begin(watcher) {
     this.#ask(watcher, "session/watch", { session_id: watcher.sessionId }, () => {
-      // Where the first list was not read to its end, nobody knows what has changed since.
+      // The first list only fills `known`. If it was not read to its end, the next one reports all that is not known.
       const isFirst = !watcher.isAttached;
       watcher.isAttached = true;
       watcher.heard.clear();

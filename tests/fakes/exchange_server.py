@@ -17,6 +17,8 @@ from archer_ws.rpc.messages import SUBPROTOCOL
 from tests.fakes.newer_server import WELCOME, Event, answer, notify
 
 FIRST = "Let me look."
+#: How much of a text result its event has.
+TOLD_BYTES = 64 * 1024
 #: A close that clients come back from; what was sent before it is read first.
 _RESTARTING = 1012
 
@@ -208,7 +210,7 @@ class ExchangeServer:
 
     def _settle(self, call: Call, status: str, content: Any, *, goes_on: bool = True) -> None:
         call.status, call.content = status, content
-        self._write("tool_result", call_id=call.call_id, status=status, content=content)
+        self._write("tool_result", call_id=call.call_id, status=status, **_told(content))
         if goes_on and all(each.status is not None for each in self.calls.values()):
             text = "; ".join(f"{each.call_id} {each.status}" for each in self.calls.values())
             self._write("step", step=2, **({"messages": self.steered} if self.steered else {}))
@@ -238,3 +240,10 @@ async def exchange_server(*calls: Call, lost: Iterable[str] = ()) -> AsyncIterat
     async with websockets.serve(served, "127.0.0.1", 0, subprotocols=[websockets.Subprotocol(SUBPROTOCOL)]) as server:
         served.url = f"http://127.0.0.1:{next(iter(server.sockets)).getsockname()[1]}"
         yield served
+
+
+def _told(content: Any) -> dict[str, Any]:
+    """What an event has of a result: a long text is truncated."""
+    if not isinstance(content, str) or len(content.encode()) <= TOLD_BYTES:
+        return {"content": content}
+    return {"content": content.encode()[:TOLD_BYTES].decode(errors="ignore"), "truncated": True}

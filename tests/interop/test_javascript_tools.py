@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tests.fakes.exchange_server import FIRST, Call, exchange_server
+from tests.fakes.exchange_server import FIRST, TOLD_BYTES, Call, exchange_server
 from tests.interop.javascript import Javascript
 from tests.interop.scripted_chat import connected
 
@@ -68,6 +68,24 @@ async def test_a_call_is_claimed_and_run_and_the_stream_goes_on(js: Javascript) 
 
 def _of(claim: dict[str, Any]) -> dict[str, Any]:
     return {"claim": claim["claim"]}
+
+
+async def test_messages_have_a_long_result_whole_where_it_was_sent_from_here(js: Javascript) -> None:
+    long = "Regen in Tromsø. " * 10_000
+    tools = "kept.tools = { get_weather: { run: () => 'Regen in Tromsø. '.repeat(10000) } };"
+    again = """
+        const stream = kept.archer.resume("mine", { tools: {} });
+        for await (const _ of stream);
+        return { messages: stream.messages, calls: stream.toolCalls };
+    """
+    async with exchange_server(Call("c1")) as server:
+        seen = await sent(js, server.url, tools)
+        elsewhere = await js.run(again)
+    assert seen["messages"][1]["content"] == long
+    assert seen["calls"][0]["result"] == {"status": "ok", "content": long}
+    beginning = long.encode()[:TOLD_BYTES].decode(errors="ignore")
+    assert elsewhere["messages"][1]["content"] == beginning
+    assert elsewhere["calls"][0]["result"] == {"status": "ok", "content": beginning, "truncated": True}
 
 
 async def test_several_calls_run_side_by_side(js: Javascript) -> None:

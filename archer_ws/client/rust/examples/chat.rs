@@ -1,10 +1,10 @@
-//! Asks a question and prints the answer as it comes:
+//! Sends a question and prints the completion while it is generated:
 //!
 //! ```sh
 //! cargo run --example chat -- ws://127.0.0.1:8000/api/v1/ws "Why is the sky blue?"
 //! ```
 //!
-//! The token, where the server needs one, is in `ARCHER_TOKEN`.
+//! If the server needs a token, set `ARCHER_TOKEN`.
 
 use std::error::Error;
 use std::io::{Write, stdout};

@@ -1,5 +1,5 @@
-//! A client of archer.v1, the protocol of the Archer AI Engine: one WebSocket, any number of chat streams over it, and
-//! no text lost when the connection drops.
+//! A client of archer.v1, the protocol of the Archer AI Engine: any number of chat streams over one WebSocket. After a
+//! lost connection it reconnects and resumes them, and no text is lost.
 //!
 //! ```no_run
 //! use archer_ws::types::{ChatMessage, ChatSendParams, MessageRole};
@@ -21,14 +21,15 @@
 //! # }
 //! ```
 //!
-//! - [`Client`] is a cheap handle. A task of its own keeps the socket: it reconnects with backoff, sends unanswered
-//!   requests again, and resumes every running stream after the last event seen.
-//! - [`ChatStream`] is read at the caller's pace: events that arrive meanwhile are buffered, and a slow reader holds up
-//!   no other. Dropping it cancels the generation; [`ChatStream::detach`] lets it run on, and [`Client::resume`] reads
+//! - [`Client`] is a handle that is cheap to clone. A background task owns the socket: it reconnects with backoff,
+//!   sends requests without a response again, and resumes every running stream after the last event received.
+//! - [`ChatStream`] is read at the caller's pace: unread events are buffered, and a slow reader does not delay the
+//!   other streams. Dropping it cancels the stream; [`ChatStream::detach`] lets it run on, and [`Client::resume`] reads
 //!   it again, from any process.
 //! - [`Tools`] run the calls that a stream waits for. Each call is claimed first, so that it runs once.
-//! - [`Client::call`] reaches every other method: its params, out of [`types`], know the method's name and result.
-//! - [`types`] has the messages of the protocol, generated from the server's own models.
+//! - [`Client::call`] calls any other method. The type of the params, one of [`types`], determines the method's name
+//!   and the type of its result.
+//! - [`types`] has the messages of the protocol, generated from the server's models.
 //!
 //! Features: `rest` adds a client of the same streams over HTTP; `native-tls` adds `wss://` and `https://`.
 

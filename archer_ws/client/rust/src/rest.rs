@@ -20,13 +20,14 @@ pub struct Rest {
     token: Option<String>,
 }
 
-/// An event of a stream; `id` is its number, after which [`Rest::events`] resumes.
+/// A server-sent event of a stream. [`Rest::events`] resumes after its `id`, the event's number. The events of a
+/// [`ChatStream`](crate::ChatStream) over the WebSocket are the type [`crate::Event`].
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Event {
     /// A piece of the content, of the reasoning, or of a call's arguments.
     Text { id: u64, text: TextEvent },
-    /// A call is complete: run it.
+    /// A complete tool call: run it.
     ToolCall { id: u64, call: ToolCallEvent },
     /// The last event. If the events end without it, the connection was lost: resume the stream.
     Ended { id: u64, ended: EndedEvent },
@@ -51,7 +52,7 @@ impl Event {
 pub enum Error {
     /// The response is an error: `kind` says which one, `hint` what to do.
     Refused(StatusCode, Box<ErrorInfo>),
-    /// There is no response, or it is not an Archer server's.
+    /// There is no response, or it does not come from an Archer server.
     Http(reqwest::Error),
     /// An event that does not follow the protocol.
     Event(String),
@@ -76,7 +77,7 @@ impl From<reqwest::Error> for Error {
 }
 
 impl Rest {
-    /// The sidecar at this address, such as `http://127.0.0.1:8000`.
+    /// A client of the sidecar at this address, such as `http://127.0.0.1:8000`.
     pub fn new(base: impl Into<String>, token: Option<String>) -> Self {
         Self {
             http: reqwest::Client::new(),
@@ -85,7 +86,7 @@ impl Rest {
         }
     }
 
-    /// Send a chat and wait for its [`ChatResponse`]. A failed stream is an error, even if some text came.
+    /// Send a chat and wait for its [`ChatResponse`]. A failed stream is an error, even if it has some text.
     pub async fn chat(&self, request: &ChatRequest) -> Result<ChatResponse, Error> {
         self.json(self.http.post(self.url("chat/completions")).json(request))
             .await
@@ -118,7 +119,7 @@ impl Rest {
         Ok(events_of(self.send(request).await?))
     }
 
-    /// Cancel a stream, also one that others read.
+    /// Cancel a stream, also one that other clients read.
     pub async fn cancel(&self, stream_id: &str) -> Result<CancelResult, Error> {
         self.json(self.http.delete(self.url(&format!("streams/{stream_id}"))))
             .await

@@ -1,6 +1,5 @@
-//! The task that keeps the socket: it dials, introduces itself, sends, reads, and begins again after a loss.
-//!
-//! What frames mean is the [`Ledger`]'s.
+//! The task that owns the socket: it connects, sends `initialize`, sends and receives frames, and reconnects after a
+//! loss. The [`Ledger`] handles what the frames say.
 
 use std::ops::ControlFlow;
 use std::time::Duration;
@@ -25,18 +24,18 @@ use crate::types::{
 
 type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 
-/// The server's pings and heartbeats come at least this often; two may be late by this much before silence is a loss.
+/// The connection counts as lost after two heartbeat intervals and this long without a message from the server.
 const SILENCE_SLACK: Duration = Duration::from_secs(5);
-/// How long saying goodbye may take.
+/// How long closing the socket may take.
 const CLOSE_LIMIT: Duration = Duration::from_secs(2);
 
-/// Why serving a socket ended.
+/// Why the use of a socket ended.
 enum Ending {
-    /// Nobody holds a handle any more.
+    /// All handles were dropped.
     Unused,
-    /// Dial again.
+    /// The connection was lost: dial again.
     Lost,
-    /// Dialling again can't help.
+    /// An error that dialling again can't mend.
     Over(Error),
 }
 
@@ -73,7 +72,8 @@ impl Connection {
         }
     }
 
-    /// Run until nobody needs it. `connected` is told how the first attempt went; if it failed, there is no second.
+    /// Run until all handles are dropped. The result of the first attempt is sent to `connected`; if it is an error,
+    /// there is no second attempt.
     pub(super) async fn run(mut self, connected: oneshot::Sender<Result<(), Error>>) {
         let ending = match self.dial().await {
             Ok((socket, silence)) => {
@@ -107,7 +107,7 @@ impl Connection {
         ending
     }
 
-    /// Dial and introduce ourselves: the socket, and how long it may be silent.
+    /// Connect and send `initialize`; returns the socket, and how long it may be silent.
     async fn dial(&self) -> Result<(Socket, Duration), Error> {
         timeout(self.config.connect_timeout, async {
             let mut request = self.config.url.as_str().into_client_request()?;
@@ -136,7 +136,8 @@ impl Connection {
     async fn serve(&mut self, socket: Socket, silence: Duration) -> Ending {
         let (sink, mut incoming) = socket.split();
         let (outgoing, frames) = mpsc::unbounded_channel();
-        // A task of its own: while the server's buffers are full we must go on reading, or both would wait for ever.
+        // Writing has its own task, so that reading goes on while the server's buffers are full. Otherwise client and
+        // server could wait for each other for ever.
         let writer = tokio::spawn(write_all(sink, frames));
         self.ledger.connected(outgoing);
         let ending = self.exchange(&mut incoming, silence).await;
@@ -177,7 +178,7 @@ impl Connection {
         }
     }
 
-    /// Wait before the next attempt, taking commands meanwhile.
+    /// Wait before the next attempt; commands are handled meanwhile.
     async fn pause(&mut self) -> ControlFlow<()> {
         let until = Instant::now() + self.backoff.next_pause();
         loop {
@@ -215,7 +216,7 @@ async fn write_all(
 ) {
     while let Some(frame) = frames.recv().await {
         if sink.send(frame).await.is_err() {
-            return; // reading fails as well, and says so
+            return; // reading fails as well, and reports the loss
         }
     }
     let _ = sink.close().await;

@@ -1,7 +1,7 @@
-//! The requests without a response and the attached streams: what responses, events and losses of a connection mean for
+//! The requests without a response and the attached streams, and how responses, events and lost connections change
 //! them.
 //!
-//! Owned by the connection's task; does no I/O of its own. Frames for the server go into `outgoing`, while there is one.
+//! Owned by the connection's task; does no I/O itself. While there is a connection, frames are sent through `outgoing`.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -18,12 +18,12 @@ use crate::types::{
     StreamSubscribeParams, StreamUnsubscribeParams,
 };
 
-/// So many gaps in a row are mended by asking again; then the server is at fault.
+/// After a gap in the events the stream is subscribed to again. After more than this many gaps in a row it fails.
 const GAPS_MAX: u32 = 3;
 
 type Reply = oneshot::Sender<Result<Value, Error>>;
 
-/// What handles ask of the task.
+/// A command from a handle to the connection's task.
 #[derive(Debug)]
 pub(super) enum Command {
     Call {
@@ -37,7 +37,7 @@ pub(super) enum Command {
         stream_id: String,
         attached: Attached,
     },
-    /// The reader is gone.
+    /// The reader was dropped.
     LetGo {
         stream_id: String,
         inbox: Arc<Inbox>,
@@ -45,7 +45,7 @@ pub(super) enum Command {
     },
 }
 
-/// What a response is for.
+/// What to do with a response.
 enum Awaited {
     Reply(Reply),
     Attach {
@@ -53,11 +53,11 @@ enum Awaited {
         stream_id: String,
         attached: Attached,
     },
-    /// A stream is subscribed anew: what matters is only if that fails.
+    /// A subscription was repeated for an attached stream.
     Reattach {
         stream_id: String,
     },
-    /// Nothing waits for it.
+    /// Ignore it.
     Nothing,
 }
 
@@ -66,19 +66,19 @@ struct OpenRequest {
     awaited: Awaited,
 }
 
-/// Where a stream's events go, and what has gone there.
+/// An attached stream: where its events go, and the number of the last one delivered.
 #[derive(Debug)]
 pub(super) struct Attached {
     last_seq: u64,
-    /// Since the last event that was in its place.
+    /// Gaps since the last event that was in order.
     gaps: u32,
     inbox: Arc<Inbox>,
-    /// Of whoever runs its calls.
+    /// To the task that runs its calls, if it has tools.
     feed: Option<Feed>,
 }
 
 impl Attached {
-    /// The events after `after` go to the inbox.
+    /// Deliver the events after `after` to the inbox.
     pub(super) fn new(after: u64, inbox: Arc<Inbox>, feed: Option<Feed>) -> Self {
         Self {
             last_seq: after,
@@ -88,7 +88,7 @@ impl Attached {
         }
     }
 
-    /// The server will tell its events, as this result of a request says.
+    /// The server has attached the stream with this result, and sends its events from now on.
     fn begins(&mut self, result: &Value) {
         if let Some(feed) = &mut self.feed {
             feed.attached(result["head_seq"].as_u64().unwrap_or(0), self.last_seq);
@@ -102,13 +102,13 @@ impl Attached {
         self.inbox.push(event);
     }
 
-    /// The events up to this one have come.
+    /// The events up to this one were received.
     fn advance(&mut self, seq: u64) {
         self.last_seq = seq;
         self.gaps = 0;
     }
 
-    /// All of them were told.
+    /// The events up to `last_seq` were delivered.
     fn told(&mut self) {
         if let Some(feed) = &mut self.feed {
             feed.passed(self.last_seq);
@@ -118,7 +118,7 @@ impl Attached {
 
 pub(super) struct Ledger {
     ids: Ids,
-    /// By request id, which is the order in which they were made.
+    /// By request id, that is, in the order in which they were made.
     open_requests: BTreeMap<i64, OpenRequest>,
     streams: HashMap<String, Attached>,
     outgoing: Option<mpsc::UnboundedSender<Message>>,
@@ -134,7 +134,7 @@ impl Ledger {
         }
     }
 
-    /// A socket stands: subscribe where each stream was, then repeat the requests without a response.
+    /// There is a new socket: resume each stream after its last event, then repeat the requests without a response.
     pub(super) fn connected(&mut self, outgoing: mpsc::UnboundedSender<Message>) {
         self.outgoing = Some(outgoing);
         self.open_requests
@@ -153,12 +153,12 @@ impl Ledger {
         }
     }
 
-    /// There is no socket: what is asked from here on waits for the next.
+    /// There is no socket: requests wait for the next one.
     pub(super) fn disconnected(&mut self) {
         self.outgoing = None;
     }
 
-    /// Do what a handle asks.
+    /// Handle a command.
     pub(super) fn obey(&mut self, command: Command) {
         match command {
             Command::Call { request, reply } => self.ask(request, Awaited::Reply(reply)),
@@ -189,7 +189,7 @@ impl Ledger {
             .get(&stream_id)
             .is_some_and(|attached| !Arc::ptr_eq(&attached.inbox, inbox))
         {
-            return; // another reader took over: the stream is its own now
+            return; // another reader has replaced this one: the stream stays attached for it
         }
         let was_attached = self.streams.remove(&stream_id).is_some();
         if cancel {
@@ -205,7 +205,7 @@ impl Ledger {
         }
     }
 
-    /// Send a request; without a socket it waits for the next.
+    /// Send a request; without a socket it waits for the next one.
     fn ask(&mut self, Numbered { id, text }: Numbered, awaited: Awaited) {
         self.transmit(text.clone());
         self.open_requests.insert(id, OpenRequest { text, awaited });
@@ -213,7 +213,7 @@ impl Ledger {
 
     fn transmit(&self, text: String) {
         if let Some(outgoing) = &self.outgoing {
-            let _ = outgoing.send(Message::text(text)); // a writer that has ended is a loss, which reading notices
+            let _ = outgoing.send(Message::text(text)); // on an error the writer has ended: reading reports the loss
         }
     }
 
@@ -230,7 +230,7 @@ impl Ledger {
         }
     }
 
-    /// A frame from the server; whether it says that a request succeeded.
+    /// Handle a frame from the server; returns whether it is the response to a request that succeeded.
     pub(super) fn take(&mut self, text: &str) -> Result<bool, Error> {
         match serde_json::from_str(text)? {
             ServerMessage::Response(Response {
@@ -243,7 +243,7 @@ impl Ledger {
                 }
                 Ok(succeeded)
             }
-            // The server could not read a frame of ours.
+            // A response without an id: the server could not read a frame of this client.
             ServerMessage::Response(Response { outcome, .. }) => {
                 let said = outcome
                     .map_or_else(|error| error.message, |_| "a response to no request".into());
@@ -288,12 +288,12 @@ impl Ledger {
         }
     }
 
-    /// What has numbers is an event of its stream, known or not (protocol section 5.6).
+    /// Deliver a notification. Any that has numbers is an event of its stream, known or not (protocol section 5.6).
     fn deliver(&mut self, notification: Notification, frame: &str) {
         let (Some(stream_id), Some((from, seq))) =
             (notification.stream_id(), notification.numbers())
         else {
-            // A heartbeat has done its work by coming; a draining server closes when it must, with a code that says so.
+            // Nothing to do: a heartbeat has only to arrive, and a draining server closes the socket itself.
             return;
         };
         let stream_id = stream_id.to_owned();
@@ -322,7 +322,7 @@ impl Ledger {
         }
     }
 
-    /// Whether the stream's events `from..=seq` are the next ones; they count as seen then.
+    /// Whether the events `from..=seq` are the stream's next ones; if so, they count as received.
     fn advance(&mut self, stream_id: &str, from: u64, seq: u64) -> bool {
         let Some(attached) = self.streams.get_mut(stream_id) else {
             return false;
@@ -337,7 +337,7 @@ impl Ledger {
         false
     }
 
-    /// Promised not to happen (protocol section 5); what is missing is fetched rather than left out.
+    /// Subscribe again to get missing events. The protocol promises that none are missing (section 5).
     fn fetch_missing(&mut self, stream_id: &str) {
         let is_asked = self.open_requests.values().any(
             |request| matches!(&request.awaited, Awaited::Reattach { stream_id: asked } if asked == stream_id),
@@ -354,7 +354,7 @@ impl Ledger {
         }
     }
 
-    /// Nothing more will come: whatever waits is told why.
+    /// The connection has ended for good: fail all streams and requests with this error.
     pub(super) fn fail(&mut self, error: &Error) {
         for attached in std::mem::take(&mut self.streams).into_values() {
             attached.inbox.fail(error.clone());

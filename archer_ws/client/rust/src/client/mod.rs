@@ -1,5 +1,5 @@
-//! What a program calls: [`Client`], and the parts behind it. `connection` is the task that keeps the socket, `ledger`
-//! what its frames mean, `stream` one stream as its reader sees it, `tools` and `runner` the calls that run here.
+//! [`Client`] and its parts. `connection` is the task that owns the socket, `ledger` matches responses and events to
+//! requests and streams, `stream` is a stream as its reader sees it, and `tools` and `runner` run tool calls.
 
 mod backoff;
 mod connection;
@@ -30,13 +30,13 @@ pub use tools::{Approval, ToolContext, ToolError, ToolHandler, Tools};
 pub struct Config {
     /// The socket's address, such as `ws://127.0.0.1:8000/api/v1/ws`.
     pub url: String,
-    /// The credential, where the server needs one.
+    /// The credential, if the server needs one.
     pub token: Option<String>,
     /// How long dialling and `initialize` may take together.
     pub connect_timeout: Duration,
-    /// The longest first pause between two attempts; it doubles from one attempt to the next.
+    /// The upper limit of the first pause between two attempts; the limit doubles with each attempt.
     pub backoff_min: Duration,
-    /// The longest pause of all.
+    /// The limit up to which it doubles.
     pub backoff_max: Duration,
 }
 
@@ -65,7 +65,7 @@ pub struct Client {
 struct Ids(Arc<AtomicI64>);
 
 impl Ids {
-    /// A request with an id of its own, as it goes over the socket.
+    /// Serialize a request with a new id.
     fn request<M: Method>(&self, params: M) -> Result<Numbered, Error> {
         let id = self.0.fetch_add(1, Ordering::Relaxed);
         Ok(Numbered {
@@ -82,7 +82,7 @@ struct Numbered {
 }
 
 impl Client {
-    /// Connect. A server that is not there, or refuses, is an error here; later losses are mended silently.
+    /// Connect. Returns an error if the server can't be reached or refuses; after later losses the client reconnects.
     pub async fn connect(config: Config) -> Result<Self, Error> {
         let (commands, received) = mpsc::unbounded_channel();
         let (connected, first) = oneshot::channel();
@@ -92,7 +92,7 @@ impl Client {
         Ok(Self { commands, ids })
     }
 
-    /// Call a method; its params know its name and result.
+    /// Call a method. The type of the params determines the method's name and the type of its result.
     ///
     /// After a loss of the connection the request is sent again: every method may be repeated without harm, except
     /// `session/create` without a `session_id` of your own.
@@ -105,14 +105,15 @@ impl Client {
         result_of(response).await
     }
 
-    /// Start a stream. Without a `stream_id` it gets one here: with it, sending again after a loss joins the stream
-    /// that may have begun, instead of paying for another.
+    /// Start a stream. A request without a `stream_id` gets a new one. With this id, repeating the request after a loss
+    /// joins the stream that may have begun, instead of starting another.
     pub async fn send(&self, params: ChatSendParams) -> Result<ChatStream, Error> {
         self.send_with(params, Tools::new()).await
     }
 
-    /// The same with tools: they are offered, and calls of them run here while the stream waits. Each is claimed right
-    /// before, so that of several clients one runs it, and no loss of the connection has it run twice.
+    /// Like [`send`](Self::send), with tools: they are added to the request, and their calls run here while the stream
+    /// waits. Each call is claimed right before it runs. So only one of several clients runs it, and a lost connection
+    /// does not make it run twice.
     pub async fn send_with(
         &self,
         mut params: ChatSendParams,
@@ -128,12 +129,13 @@ impl Client {
         Ok(stream.accepted(accepted.provider, accepted.model))
     }
 
-    /// Read a stream that runs or has ended, from the event after `after` (0: from the start), whoever started it.
+    /// Read a stream that runs or has ended, from the event after `after` (0: from the start). Any client may have
+    /// started it.
     pub async fn resume(&self, stream_id: &str, after: u64) -> Result<ChatStream, Error> {
         self.resume_with(stream_id, after, Tools::new()).await
     }
 
-    /// The same with tools: calls that are open, and stand behind `after`, run here unless somebody else runs them.
+    /// Like [`resume`](Self::resume), with tools: open calls after `after` run here, unless another client runs them.
     pub async fn resume_with(
         &self,
         stream_id: &str,

@@ -1,7 +1,8 @@
 //! Running the calls that a stream waits for: approval, claim, run, result (protocol section 23).
 //!
-//! A task for each stream with [`Tools`]. The [`Feed`] tells it what happens; whenever something has, all calls are
-//! looked at, and what each needs is done. The ledger repeats requests that a loss left without a response.
+//! Each stream with [`Tools`] has a task. After each [`Happening`] from its [`Feed`], the task goes through all calls
+//! and does the next thing that each one's state requires. The ledger repeats requests that a loss left without a
+//! response.
 
 use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
@@ -22,26 +23,26 @@ use crate::types::{
     ToolClaimParams, ToolOutcome, ToolOutcomeKind, ToolResultParams,
 };
 
-/// Where the server does not say when to come again.
+/// The pause before a retry, if the server does not say how long it should be.
 const RETRY: Duration = Duration::from_secs(1);
-/// How long it may take to say that what was claimed does not run any more.
+/// How long it may take to send the error results of claimed calls, when the stream is dropped.
 const LEAVE_LIMIT: Duration = Duration::from_secs(5);
-/// The largest frame that every server takes (protocol section 2), and some room for what stands around a result.
+/// The largest frame that every server accepts (protocol section 2), minus room for the fields around a result.
 const RESULT_BYTES_MAX: usize = 1024 * 1024 - 4096;
 
-/// What a runner is told; that the channel closes before the end tells that the stream was let go of.
+/// What a runner receives. If the channel closes before `Ended`, the stream was dropped or detached.
 #[derive(Debug)]
 enum Happening {
-    /// The stream's events come over another connection.
+    /// The stream was attached, on the first or a new connection.
     Attached,
-    /// All that had happened until it was attached has been told.
+    /// The replay is over: all events from before the attachment were delivered.
     Current,
-    /// An event that is about calls, or takes back what was told.
+    /// An event about a call, or a reset.
     Told(Event),
     Ended,
 }
 
-/// What tells a runner of its stream.
+/// The channel through which the ledger reports a stream's events to its runner.
 #[derive(Debug)]
 pub(super) struct Feed {
     happenings: mpsc::UnboundedSender<Happening>,
@@ -50,7 +51,7 @@ pub(super) struct Feed {
 }
 
 impl Feed {
-    /// The server accepted a subscription: there are events up to `head_seq`, and those up to `last_seq` were told.
+    /// The server has attached the stream: it has events up to `head_seq`, and those up to `last_seq` were delivered.
     pub(super) fn attached(&mut self, head_seq: u64, last_seq: u64) {
         self.head_seq = head_seq;
         self.is_current = false;
@@ -72,7 +73,7 @@ impl Feed {
         }
     }
 
-    /// The events up to this one were told.
+    /// The events up to this one were delivered.
     pub(super) fn passed(&mut self, last_seq: u64) {
         if !self.is_current && last_seq >= self.head_seq {
             self.is_current = true;
@@ -81,11 +82,11 @@ impl Feed {
     }
 
     fn say(&self, happening: Happening) {
-        let _ = self.happenings.send(happening); // a runner ends by itself with its runtime alone
+        let _ = self.happenings.send(happening); // fails only while the runtime shuts down
     }
 }
 
-/// Have the calls of a stream run, for as long as the feed is kept.
+/// Start the task that runs a stream's calls, until the feed is dropped.
 pub(super) fn start(client: Client, stream_id: String, tools: Tools) -> Feed {
     let (happenings, received) = mpsc::unbounded_channel();
     let runner = Runner {
@@ -106,7 +107,7 @@ pub(super) fn start(client: Client, stream_id: String, tools: Tools) -> Feed {
 
 #[derive(Debug, PartialEq)]
 enum Standing {
-    /// It was taken back with all else, and may be told again.
+    /// A reset discarded the call; its event may come again.
     TakenBack,
     NeedsApproval,
     Pending,
@@ -124,13 +125,13 @@ struct Call {
 struct Run {
     claim: String,
     task: AbortHandle,
-    /// Another client's claim holds the call, and that it does is still to be told by an event.
+    /// Another client has claimed the call, but the event that says so has not arrived yet.
     is_taken: bool,
 }
 
-/// How a task came out.
+/// The result of a task.
 enum Finish {
-    /// Nothing more is to be done.
+    /// There is nothing more to do.
     Over,
     /// Another client runs the call.
     Taken,
@@ -154,7 +155,7 @@ impl Runner {
                     Some(happening) => self.note(happening),
                     None => return self.leave().await,
                 },
-                // A task that was aborted has nothing to say.
+                // The result of an aborted task is ignored.
                 Some(Ok((call_id, outcome))) = self.tasks.join_next(), if !self.tasks.is_empty() => {
                     if let Finish::Taken = outcome {
                         self.taken(&call_id);
@@ -210,7 +211,7 @@ impl Runner {
         }
     }
 
-    /// Begin what is to be begun, and end what is settled.
+    /// Go through the calls: ask for approvals and start runs that are due, and abort those of settled calls.
     fn look(&mut self) {
         for call in self.calls.values_mut() {
             let handler = (call.told.by == CallRunner::Client && call.told.deadline_at.is_some())
@@ -245,7 +246,7 @@ impl Runner {
                         });
                     }
                 }
-                // Should another's claim lapse, and the call be open again, it is tried anew.
+                // If the other client's claim lapses, the call is pending again: claim it then.
                 Standing::Running => drop(call.run.take_if(|run| run.is_taken)),
                 Standing::Settled => {
                     abort(call.question.as_ref());
@@ -255,7 +256,7 @@ impl Runner {
         }
     }
 
-    /// Hold the claims over this connection, too.
+    /// Renew the claims on the new connection.
     fn hold(&mut self) {
         for (call_id, call) in &self.calls {
             let Some(run) = call.run.as_ref().filter(|run| !run.task.is_finished()) else {
@@ -266,7 +267,7 @@ impl Runner {
             self.tasks.spawn(async move {
                 match say(&client, params).await.map(|told| told.outcome) {
                     Ok(ToolOutcomeKind::Taken) => (call_id, Finish::Taken),
-                    _ => (call_id, Finish::Over), // what else there is, events tell
+                    _ => (call_id, Finish::Over), // events report all other outcomes
                 }
             });
         }
@@ -281,7 +282,8 @@ impl Runner {
         }
     }
 
-    /// Nobody here follows the stream any more: as the claims keep others off, it is said that nothing comes of them.
+    /// The stream was dropped: send an error result for each claimed call, because the claims keep other clients from
+    /// running it.
     async fn leave(mut self) {
         let claimed: Vec<ToolResultParams> = self
             .calls
@@ -323,7 +325,7 @@ async fn ask(
         reason,
         ..ToolApproveParams::new(approved, &call.stream_id, &call.call_id)
     };
-    let _ = say(&client, params).await; // an event tells what came of it
+    let _ = say(&client, params).await; // an event reports the outcome
     (call.call_id, Finish::Over)
 }
 
@@ -384,7 +386,7 @@ fn result_of(
     }
 }
 
-/// Say it, again where the server can't take it now.
+/// Send a request, and repeat it while the server's error is retryable.
 async fn say<M: Method<Result = ToolOutcome> + Clone>(
     client: &Client,
     params: M,

@@ -1,4 +1,4 @@
-//! One stream as its reader sees it: events, in order, until the last.
+//! A stream as its reader sees it: its events in order, the end last.
 
 use std::collections::VecDeque;
 use std::pin::Pin;
@@ -17,43 +17,44 @@ use crate::types::{
     ToolCall,
 };
 
-/// What a delta has beside its text.
+/// The fields of a delta other than its text.
 const BARE_DELTA: [&str; 4] = ["stream_id", "from", "seq", "reset"];
 
-/// What happens in a stream.
+/// An event of a stream.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Event {
-    /// The provider answered.
+    /// The provider's response has begun.
     Started(StreamStarted),
-    /// What happens before the first text: it waits in a queue, a model is loaded, another attempt is made.
+    /// What happens before the first text: the stream waits in a queue, a model is being loaded, or another attempt is
+    /// made.
     Progress(StreamProgress),
-    /// A piece of the answer.
+    /// A piece of the completion's text.
     Content(String),
     /// A piece of the model's visible reasoning.
     Reasoning(String),
-    /// A piece of a call's arguments, as the model writes them: to be shown. What is to be run is a `ToolCall`.
+    /// A piece of a call's arguments, as the model writes them. For display only: run the call at its `ToolCall`.
     Arguments(ArgumentsDelta),
-    /// A call is complete. It runs where the stream was given [`Tools`](super::Tools) that have it; without
-    /// `on_tool_call: wait` the stream ends now: run it, and send its result with the next request.
+    /// A complete call. With `on_tool_call: wait`, the stream's [`Tools`](super::Tools) run it if they have it.
+    /// Without it the stream ends now: run the call, and send its result with the next request.
     ToolCall(StreamToolCall),
-    /// An open call has moved.
+    /// The state of an open call has changed.
     ToolUpdate(StreamToolUpdate),
     /// A call has its result.
     ToolResult(StreamToolResult),
-    /// All have: the model is asked again, and another answer begins.
+    /// All calls have their results: the model is called again, and the next completion begins.
     Step(StreamStep),
-    /// The server no longer has the beginning: discard the text and the calls you have.
+    /// Discard the text and the calls received so far: the server no longer has the missing events, and sends the whole
+    /// text and all calls again.
     Reset,
-    /// What these types do not know: an event of a newer server, or text of another kind.
+    /// An event that [`types`](crate::types) does not have: a newer server's, or text of another kind.
     Unknown(UnknownEvent),
-    /// The end, always last.
+    /// The stream's end, always the last event.
     Ended(Box<StreamEnded>),
 }
 
 impl Event {
-    /// What a reader is told of a notification that has a number, of which `frame` is all; None where there is
-    /// nothing in it.
+    /// Convert a numbered notification to the reader's event; `frame` is its JSON. None if it has nothing for a reader.
     pub(super) fn of(notification: Notification, seq: u64, frame: &str) -> Option<Self> {
         match notification {
             Notification::StreamStarted(it) => Some(Self::Started(it)),
@@ -92,28 +93,28 @@ impl Event {
 /// A piece of a call's arguments.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ArgumentsDelta {
-    /// Which call.
+    /// The call's id.
     pub call_id: String,
-    /// Which tool.
+    /// The tool's name.
     pub name: String,
-    /// The piece: JSON text, whole only with the others.
+    /// The piece: a part of a JSON text. All pieces together are valid JSON.
     pub arguments: String,
 }
 
-/// An answer that has ended: the last one, where the stream waited for tools.
+/// The last completion of a stream that has ended. A stream that waited for tool results has earlier ones too.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Answer {
     /// Its text.
     pub text: String,
-    /// The calls to be run, in order.
+    /// Its calls, in order.
     pub tool_calls: Vec<StreamToolCall>,
-    /// How it ended.
+    /// How the stream ended.
     pub ended: StreamEnded,
 }
 
 impl Answer {
-    /// The answer as the next request has it in its messages, before the results of its calls.
+    /// The completion as a message for the next request; the tool results of its calls follow it there.
     pub fn message(&self) -> ChatMessage {
         let made = self.tool_calls.iter().map(|call| ToolCall {
             arguments: call.arguments.clone(),
@@ -126,7 +127,7 @@ impl Answer {
     }
 }
 
-/// A delta whose text the types have no place for, as it came.
+/// Keep a delta unchanged if it has text of a kind that the types do not have; None if it has no text.
 fn unknown_text(seq: u64, frame: &str) -> Option<Event> {
     let mut message: Value = serde_json::from_str(frame).ok()?;
     let params = message.get_mut("params")?.take();
@@ -143,21 +144,22 @@ fn unknown_text(seq: u64, frame: &str) -> Option<Event> {
     })
 }
 
-/// An event that these types do not know, as it came.
+/// An event that [`types`](crate::types) does not have, unchanged.
 #[derive(Clone, Debug)]
 pub struct UnknownEvent {
-    /// The notification's name.
+    /// The notification's method.
     pub method: String,
-    /// Its number in the stream's log; of several in one, the last.
+    /// Its number in the stream's log; the last number, if it merges several events.
     pub seq: u64,
-    /// All that it says.
+    /// The notification's params.
     pub params: Value,
 }
 
-/// A running stream: read it with [`StreamExt::next`], to its end or to an error that says why there is none.
+/// A running stream. Read it with [`StreamExt::next`], up to [`Event::Ended`] or to an error that says why no more
+/// events will arrive.
 ///
-/// Dropping it before its end cancels it on the server, and with it the provider; [`detach`](Self::detach) lets go
-/// without that.
+/// Dropping it before its end cancels the stream on the server, and the provider's generation.
+/// [`detach`](Self::detach) drops it without cancelling.
 #[derive(Debug)]
 pub struct ChatStream {
     stream_id: String,
@@ -186,35 +188,35 @@ impl ChatStream {
         self
     }
 
-    /// Its id: with it the stream can be cancelled or resumed from any connection.
+    /// The stream's id. With it the stream can be cancelled or resumed from any connection.
     pub fn stream_id(&self) -> &str {
         &self.stream_id
     }
 
-    /// Who answers, as soon as it is accepted; a resumed stream tells it in [`Event::Started`].
+    /// The provider and the model that generate. None for a resumed stream: its [`Event::Started`] has them.
     pub fn route(&self) -> Option<(&str, &str)> {
         Some((self.provider.as_deref()?, self.model.as_deref()?))
     }
 
-    /// Stop the generation. The end still comes as [`Event::Ended`], with what came until then kept.
+    /// Cancel the generation. The stream still ends with [`Event::Ended`], after the text generated so far.
     pub async fn cancel(&self) -> Result<CancelResult, Error> {
         self.client
             .call(StreamCancelParams::new(&self.stream_id))
             .await
     }
 
-    /// Let go without cancelling; the stream goes on, and [`Client::resume`] finds it again.
+    /// Drop the stream without cancelling it: it runs on at the server, and [`Client::resume`] reads it again.
     pub fn detach(mut self) {
         self.cancels_when_dropped = false;
     }
 
-    /// Read to the end: the text of the answer, and how it ended.
+    /// Read to the end; returns the text of the last completion, and how the stream ended.
     pub async fn finish(self) -> Result<(String, StreamEnded), Error> {
         let answer = self.answer().await?;
         Ok((answer.text, answer.ended))
     }
 
-    /// Read to the end: the answer with its calls.
+    /// Read to the end; returns the last completion with its calls.
     pub async fn answer(mut self) -> Result<Answer, Error> {
         let (mut text, mut tool_calls) = (String::new(), Vec::new());
         while let Some(event) = self.next().await {
@@ -250,7 +252,7 @@ impl Stream for ChatStream {
 
     fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let stream = self.get_mut();
-        stream.inbox.waker.register(context.waker()); // before looking: what comes in between wakes us
+        stream.inbox.waker.register(context.waker()); // first, so that an event pushed during this poll wakes the task
         let mut contents = stream.inbox.contents();
         if let Some(event) = contents.events.pop_front() {
             return Poll::Ready(Some(Ok(event)));
@@ -270,7 +272,7 @@ impl Drop for ChatStream {
     fn drop(&mut self) {
         let inbox = Arc::clone(&self.inbox);
         let cancel = self.cancels_when_dropped && !inbox.contents().is_over;
-        // Where nobody receives it any more, there is nothing left to cancel either.
+        // If the connection's task has ended, there is nothing left to cancel.
         let _ = self.client.put(Command::LetGo {
             stream_id: self.stream_id.clone(),
             inbox,
@@ -279,7 +281,8 @@ impl Drop for ChatStream {
     }
 }
 
-/// What has come and is not read yet. Adjacent pieces of one kind are one, so that a slow reader costs the text alone.
+/// The events that were received and not read yet. Adjacent pieces of one kind are merged, so that a slow reader needs
+/// no more memory than the text.
 #[derive(Debug, Default)]
 pub(super) struct Inbox {
     contents: Mutex<Contents>,

@@ -1,6 +1,6 @@
-//! Tools that run here: what a program hands over to have the calls of its streams run.
+//! The handlers that a program passes with a stream, to run the stream's tool calls.
 //!
-//! When they run is the [`runner`](super::runner)'s.
+//! The [`runner`](super::runner) decides when they run.
 
 use std::error::Error;
 use std::fmt;
@@ -13,19 +13,21 @@ use serde_json::Value;
 
 use crate::types::{ChatSendParams, Content, OnToolCall, StreamToolCall, Tool};
 
-/// Why a tool has no result; the model is told its text.
+/// Why a tool failed; its text is sent to the model as the tool result.
 pub type ToolError = Box<dyn Error + Send + Sync>;
 
-/// A tool of the program's own.
+/// A tool that the program implements.
 pub trait ToolHandler: Send + Sync + 'static {
-    /// What the model is told of it, and whether a person must agree to its calls.
+    /// The tool's declaration for the model; it also says whether calls need a person's approval.
     fn declaration(&self) -> Tool;
 
-    /// Run a call; the server has held its arguments to the tool's schema. What it gives is told to the model, an error
-    /// as such.
+    /// Run a call. The server has checked the arguments against the tool's schema. The returned content is sent to the
+    /// model as the tool result; an error's text is sent with the status `error`.
     ///
-    /// The future is dropped where its result is of no use any more: the stream has ended or was let go of, the call
-    /// was settled elsewhere.
+    /// The future is dropped if its result is no longer needed, because the stream has ended or its [`ChatStream`] was
+    /// dropped, or because the call got its result elsewhere.
+    ///
+    /// [`ChatStream`]: super::ChatStream
     fn run(
         &self,
         arguments: Value,
@@ -33,26 +35,26 @@ pub trait ToolHandler: Send + Sync + 'static {
     ) -> impl Future<Output = Result<Content, ToolError>> + Send;
 }
 
-/// Which call a handler runs.
+/// The call that a handler runs.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct ToolContext {
-    /// The stream that waits for it.
+    /// The id of the stream that waits for the result.
     pub stream_id: String,
-    /// The call's id, the same for whoever runs it: an idempotency key.
+    /// The call's id. It is the same in every client that may run the call, so it serves as an idempotency key.
     pub call_id: String,
 }
 
-/// What a person says of a call that needs approval.
+/// A person's decision about a call that needs approval.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Approval {
-    /// It may run.
+    /// The call may run.
     Approved,
-    /// It may not; the model is told the reason.
+    /// The call may not run; the reason is sent to the model.
     Denied(Option<String>),
 }
 
-/// The tools of a stream, and who is asked where one needs approval.
+/// The tools of a stream, and the function that asks a person for approval.
 #[derive(Clone, Default)]
 pub struct Tools {
     handlers: Vec<(Tool, Arc<dyn Runnable>)>,
@@ -62,20 +64,20 @@ pub struct Tools {
 type Ask = dyn Fn(StreamToolCall) -> BoxFuture<'static, Approval> + Send + Sync;
 
 impl Tools {
-    /// None yet.
+    /// No tools.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// With one more.
+    /// Add a tool.
     pub fn with(mut self, handler: impl ToolHandler) -> Self {
         self.handlers
             .push((handler.declaration(), Arc::new(handler)));
         self
     }
 
-    /// Ask this, once for each call that needs approval. The future is dropped when another client's answer comes first.
-    /// Without it such calls wait for a `tool/approve` from wherever.
+    /// Call `ask` once for each call that needs approval. Its future is dropped if another client decides first.
+    /// Without this function such calls wait for a `tool/approve` from any client.
     pub fn approve<F, A>(mut self, ask: F) -> Self
     where
         F: Fn(StreamToolCall) -> A + Send + Sync + 'static,
@@ -85,7 +87,7 @@ impl Tools {
         self
     }
 
-    /// Offer them, beside what the request offers itself; its stream waits for their results unless it says otherwise.
+    /// Add the tools to those that the request declares. `on_tool_call` becomes `wait`, unless the request sets it.
     pub(super) fn offer(&self, params: &mut ChatSendParams) {
         if self.handlers.is_empty() {
             return;
@@ -99,7 +101,7 @@ impl Tools {
         params.on_tool_call.get_or_insert(OnToolCall::Wait);
     }
 
-    /// Whether there is nothing to be run, and nobody to be asked.
+    /// Whether there are no tools and no approval function.
     pub(super) fn is_empty(&self) -> bool {
         self.handlers.is_empty() && self.approve.is_none()
     }
@@ -109,7 +111,7 @@ impl Tools {
         found.next().map(|(_, handler)| Arc::clone(handler))
     }
 
-    /// What a person says of a call, where there is somebody to ask.
+    /// Ask for approval of a call; None without an approval function.
     pub(super) fn ask(&self, call: &StreamToolCall) -> Option<BoxFuture<'static, Approval>> {
         self.approve.as_ref().map(|ask| ask(call.clone()))
     }
@@ -123,7 +125,7 @@ impl fmt::Debug for Tools {
     }
 }
 
-/// A [`ToolHandler`] of any type.
+/// A [`ToolHandler`] as a trait object.
 pub(super) trait Runnable: Send + Sync {
     fn start<'a>(
         &'a self,
