@@ -373,6 +373,8 @@ class Turn:
             yield
         finally:
             self._quota.end_waiting(self._principal)
+            # In the same moment: a stream whose status is `waiting` is always counted.
+            self._stream.set_running()
 
     def told_to_wait(self) -> None:
         """Note that the calls have been sent, and that the stream waits for their results."""

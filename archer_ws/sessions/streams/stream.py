@@ -272,7 +272,7 @@ class Stream:
         self._rules.on_left(self)
 
     def set_running(self) -> None:
-        """Note that the waits for predecessors and for the provider's slot are over."""
+        """Note that no wait for predecessors, the provider's slot or tool results goes on."""
         self._live_status = "running"
 
     def progress(self, phase: ProgressPhase, detail: str | None) -> None:
