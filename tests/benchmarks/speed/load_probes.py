@@ -33,14 +33,14 @@ async def whole_answers(order: Order) -> Report:
 
 
 async def _one_by_one(order: Order, *, whole: bool) -> Report:
-    """Answer after answer, by turns from the provider, the server over HTTP, and the server over a socket: how long to
+    """Answer after answer, by turns from the provider, the server over HTTP, and our server over a socket: how long to
     the first token, or to the whole answer."""
     tally = Tally()
     lanes: dict[str, HttpLane | SocketLane] = {
         "direct": await HttpLane.open(order.provider, "direct", tally, whole=whole),
         "http": await HttpLane.open(order.server, order.target, tally, whole=whole),
     }
-    if not whole:
+    if not whole and order.target == "sidecar":
         lanes["socket"] = await SocketLane.open(order.server, tally)
     took_us: dict[str, list[int]] = {name: [] for name in lanes}
     rest_from_collecting()

@@ -21,7 +21,8 @@ async def open_lanes(order: Order, tally: Tally) -> Sequence[Lane]:
     """Sockets, or a connection for each stream."""
     if order.via == "socket":
         return [await SocketLane.open(order.server, tally) for _ in range(order.sockets)]
-    return [await HttpLane.open(order.server, order.target, tally) for _ in range(order.streams)]
+    is_whole = order.via == "whole"
+    return [await HttpLane.open(order.server, order.target, tally, whole=is_whole) for _ in range(order.streams)]
 
 
 class Load:
@@ -73,13 +74,13 @@ async def streams(order: Order) -> Report:
     await load.start()
     await asyncio.sleep(order.settle_s)
     say({"event": "measuring"})
-    began, before, running = time.monotonic(), cpu_of(order.watched), load.running
+    began, before, running, ended = time.monotonic(), cpu_of(order.watched), load.running, tally.completed
     tally.is_measuring = True
     await asyncio.sleep(order.seconds)
     tally.is_measuring = False
-    elapsed_s, after = time.monotonic() - began, cpu_of(order.watched)
+    elapsed_s, after, ended = time.monotonic() - began, cpu_of(order.watched), tally.completed - ended
     figures = {
-        **_usage(cpu_between(before, after), elapsed_s, tally.tokens),
+        **_usage(cpu_between(before, after), elapsed_s, tally.tokens, ended),
         "running_at_first": running,
         "running_at_last": load.running,
         "latency_us": quantiles(tally.latencies_us),
@@ -107,7 +108,7 @@ async def batch(order: Order) -> Report:
     elapsed_s, after = time.monotonic() - began, cpu_of(order.watched)
     await asyncio.sleep(order.settle_s)
     grown = memory_bytes(order.pids["server"])
-    figures = _usage(cpu_between(before, after), elapsed_s, tally.tokens)
+    figures = _usage(cpu_between(before, after), elapsed_s, tally.tokens, tally.completed)
     figures["memory_per_token"] = (grown["pss"] - memory["pss"]) / tally.tokens if grown and memory else None
     return Report({**figures, **_counts(tally)}, dict(tally.wrong))
 
@@ -121,12 +122,14 @@ async def _await_ends(load: Load, tally: Tally) -> None:
             tally.wrong["answers never ended"] += load.running
 
 
-def _usage(used_ns: dict[str, int | None], elapsed_s: float, tokens: float) -> dict[str, Any]:
+def _usage(used_ns: dict[str, int | None], elapsed_s: float, tokens: float, answers: int) -> dict[str, Any]:
     server_ns = used_ns["server"]
     return {
         "seconds": elapsed_s,
         "tokens_per_s": tokens / elapsed_s,
         "us_per_token": None if server_ns is None or not tokens else server_ns / 1000 / tokens,
+        "answers_per_s": answers / elapsed_s,
+        "us_per_answer": None if server_ns is None or not answers else server_ns / 1000 / answers,
         "busy": {name: None if ns is None else ns / 1e9 / elapsed_s for name, ns in used_ns.items()},
     }
 

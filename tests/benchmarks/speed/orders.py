@@ -19,7 +19,7 @@ class Order:
         kind: of load.
         server: where the server under test listens, `host:port`.
         target: who that is.
-        via: how it is asked.
+        via: how it is asked; `whole`: for answers as one JSON object.
         pids: processes to watch; `server` and `provider` are among them.
         provider: where the provider listens.
         sockets: how many there are.
@@ -40,7 +40,7 @@ class Order:
     pids: dict[str, int]
     provider: str
     target: Target = "sidecar"
-    via: Literal["socket", "sse"] = "socket"
+    via: Literal["socket", "sse", "whole"] = "socket"
     sockets: int = 1
     streams: int = 1
     tokens: int = 8

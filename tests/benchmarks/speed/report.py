@@ -108,6 +108,26 @@ def _beside(number: int, *, most_ms: float | None = None) -> tuple[Line, ...]:
     )
 
 
+def _paced_proxy(name: str, title: str) -> tuple[Line, ...]:
+    """The same streams through a proxy."""
+    return (
+        Line(f"{name}_sustained", f"{title}, share of the tokens that came in time", digits=3),
+        Line(f"{name}_us", "  CPU a token", "µs"),
+        Line(f"{name}_added_p50_ms", "  added, p50", "ms", digits=2),
+        Line(f"{name}_added_p99_ms", "    p99", "ms"),
+    )
+
+
+def _plain(name: str, title: str, *, most_ms: float | None = None) -> tuple[Line, ...]:
+    """Plain answers of one server."""
+    return (
+        Line(f"{name}_p50_ms", f"{title}, p50", "ms", most=most_ms, digits=2),
+        Line(f"{name}_cpu_ms", "  its CPU for a request", "ms", most=most_ms, digits=2),
+        Line(f"{name}_per_s", "  many at once: answers a second", digits=0),
+        Line(f"{name}_busy_cpu_ms", "    its CPU for a request", "ms", most=most_ms, digits=2),
+    )
+
+
 SECTIONS = {
     "multiplex": Section("{scale.unthrottled} streams on one socket, provider unthrottled", _unthrottled(8, us=15)),
     "sse": Section("the same over SSE, {scale.unthrottled} connections", _unthrottled(6, us=None)),
@@ -115,12 +135,14 @@ SECTIONS = {
         "{scale.sse_streams} streams at {scale.per_s:g} tokens/s over SSE, a connection each",
         (
             Line("sustained", "share of the tokens that came in time", least=0.98, digits=3),
-            Line("us", "CPU a token", "µs"),
+            Line("us", "CPU a token", "µs", most=40),
             Line("direct_p50_ms", "a token's latency, provider reached directly, p50", "ms"),
-            Line("added_p50_ms", "added by the sidecar, p50", "ms"),
+            Line("added_p50_ms", "added by the sidecar, p50", "ms", most=0.12, digits=2),
             Line("added_p99_ms", "  p99", "ms", most=50),
             Line("burst_tokens_per_s", "as many streams unthrottled: tokens a second", digits=0),
             Line("burst_us", "  CPU a token", "µs"),
+            *_paced_proxy("litellm", "LiteLLM proxy"),
+            *_paced_proxy("bifrost", "Bifrost"),
         ),
     ),
     "saturated": Section(
@@ -156,16 +178,20 @@ SECTIONS = {
             Line("socket_p99_ms", "  p99", "ms", most=5, digits=2),
             Line("sse_p50_ms", "sidecar over SSE, p50", "ms", most=0.3, digits=2),
             Line("sse_p99_ms", "  p99", "ms", most=5, digits=2),
+            Line("litellm_p50_ms", "LiteLLM proxy over SSE, p50", "ms", digits=2),
+            Line("litellm_p99_ms", "  p99", "ms", digits=2),
+            Line("bifrost_p50_ms", "Bifrost over SSE, p50", "ms", digits=2),
+            Line("bifrost_p99_ms", "  p99", "ms", digits=2),
         ),
     ),
     "rest": Section(
-        "plain REST answer, added to the provider's own",
+        "plain REST answer, added to the provider's own; and {scale.at_once} at once",
         (
             Line("direct_p50_ms", "provider reached directly, p50 (not added)", "ms", digits=2),
-            Line("sidecar_p50_ms", "sidecar, p50", "ms", most=0.3, digits=2),
-            Line("sidecar_cpu_ms", "  its CPU for a request", "ms", most=0.3, digits=2),
-            Line("relay_p50_ms", "plain relay, p50", "ms", digits=2),
-            Line("relay_cpu_ms", "  its CPU for a request", "ms", digits=2),
+            *_plain("sidecar", "sidecar", most_ms=0.3),
+            *_plain("relay", "plain relay"),
+            *_plain("litellm", "LiteLLM proxy"),
+            *_plain("bifrost", "Bifrost"),
         ),
     ),
     "cancel": Section(

@@ -23,6 +23,7 @@ class Scale:
         starts_per_s: how quickly streams are started.
         step: by how much the rate grows in the search for the highest; `steps`: how often at most.
         probes: how often what is done one by one is done.
+        at_once: plain answers at once, each followed by the next.
         idle_sockets: wanted; `sockets` says how many the file limit allows.
         held: streams that stand still, over `held_sockets` with up to 31 each, beside one on each that comes first.
         lengths: tokens of an answer, for the cost by length; `length_tokens`: of all answers of a length together.
@@ -42,6 +43,7 @@ class Scale:
     step: float = 1.2
     steps: int = 10
     probes: int = 200
+    at_once: int = 32
     idle_sockets: int = 10_000
     held: int = 960
     held_sockets: int = 32
@@ -71,6 +73,7 @@ QUICK = Scale(
     saturating=(20, 40, 60),
     steps=2,
     probes=20,
+    at_once=8,
     idle_sockets=300,
     held=60,
     held_sockets=4,
@@ -91,6 +94,7 @@ TOY = replace(
     saturating=(2, 4, 6),
     steps=1,
     probes=3,
+    at_once=2,
     idle_sockets=20,
     held=8,
     held_sockets=2,

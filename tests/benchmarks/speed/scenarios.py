@@ -67,6 +67,15 @@ class Run:
             "burst_tokens_per_s": burst["tokens_per_s"],
             "burst_us": burst["us_per_token"],
         }
+        for name in self.bench.proxies:
+            with self.bench.proxy(name) as server:
+                order = self._pace_order(server, scale, scale.per_s, via="sse", streams=scale.sse_streams)
+                found = self.load(figures, name, order)
+            figures.values |= {
+                f"{name}_sustained": found["tokens_per_s"] / (scale.sse_streams * scale.per_s),
+                f"{name}_us": found["us_per_token"],
+                **{f"{name}_{key}": value for key, value in latencies_ms(found, direct).items() if "added" in key},
+            }
         return figures
 
     def saturated(self) -> Figures:
@@ -144,18 +153,38 @@ class Run:
             for quantile in ("p50", "p99"):
                 figures.values[f"{name}_{quantile}_ms"] = (samples[quantile] - found["direct"][quantile]) / 1000
         figures.values["direct_p50_ms"] = found["direct"]["p50"] / 1000
+        for name in self.bench.proxies:
+            with self.bench.proxy(name) as server:
+                found = self.load(figures, name, self.bench.order(server, kind="first_token", count=count))
+            for quantile in ("p50", "p99"):
+                figures.values[f"{name}_{quantile}_ms"] = (found["http"][quantile] - found["direct"][quantile]) / 1000
         return figures
 
     def whole(self) -> Figures:
-        """How much later a plain answer comes."""
-        figures = Figures()
-        for server_of, name in ((self.bench.sidecar, "sidecar"), (self.bench.relay, "relay")):
-            with server_of() as server:
-                order = self.bench.order(server, kind="whole", count=self.scale.probes)
-                found = self.load(figures, name, order)
-            figures.values[f"{name}_p50_ms"] = (found["http"]["p50"] - found["direct"]["p50"]) / 1000
-            figures.values[f"{name}_cpu_ms"] = divided(found["server_us"], 1000)
-        figures.values["direct_p50_ms"] = found["direct"]["p50"] / 1000
+        """How much later a plain answer comes; and how many come, and what each costs, where many are asked for at
+        once."""
+        figures, scale, bench = Figures(), self.scale, self.bench
+        servers = {"sidecar": bench.sidecar, "relay": bench.relay}
+        for name in (*servers, *bench.proxies):
+            with servers[name]() if name in servers else bench.proxy(name) as server:
+                found = self.load(figures, name, bench.order(server, kind="whole", count=scale.probes))
+                order = bench.order(
+                    server,
+                    kind="streams",
+                    via="whole",
+                    streams=scale.at_once,
+                    refills=True,
+                    settle_s=scale.settle_s,
+                    seconds=scale.seconds * STEP_SHARE,
+                )
+                busy = self.load(figures, f"{name}, at once", order)
+            figures.values |= {
+                f"{name}_p50_ms": (found["http"]["p50"] - found["direct"]["p50"]) / 1000,
+                f"{name}_cpu_ms": divided(found["server_us"], 1000),
+                f"{name}_per_s": busy["answers_per_s"],
+                f"{name}_busy_cpu_ms": divided(busy["us_per_answer"], 1000),
+                "direct_p50_ms": found["direct"]["p50"] / 1000,
+            }
         return figures
 
     def cancel(self) -> Figures:
