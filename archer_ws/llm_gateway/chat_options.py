@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from archer_ws.llm_gateway.chat_response import StreamChunk
+from archer_ws.llm_gateway.chunks import TakeChunk
 from archer_ws.llm_gateway.enumerations import (
     ProgressPhase,
     ReasoningEffort,
@@ -13,9 +13,6 @@ from archer_ws.llm_gateway.formats import ResponseFormat
 from archer_ws.llm_gateway.media import Media
 from archer_ws.llm_gateway.native_turns import NativeTurn
 from archer_ws.llm_gateway.tools import Tool, ToolChoice
-
-#: Takes a chunk; may raise an OutputTooLong.
-TakeChunk = Callable[[StreamChunk], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,9 +25,9 @@ class ChatOptions:
     first token, `on_native_turn(turn)` at the end of a completion that ended well and calls tools; neither may block or
     raise. `on_logprobs(tokens)` gets what `extras` asks for, and may raise an OutputTooLong.
 
-    `on_chunk` gets chunks in the call in which the event loop delivers the provider's bytes, so that no task is woken
-    for a token. What can't go this way `stream_chat` yields, in order: what comes first, in large reads, and at the
-    end. An adapter that does not use it yields everything; `chat` does not use it.
+    `on_chunk` gets the chunks that `stream_chat` would yield otherwise: most of them in the call in which the event
+    loop delivers the provider's bytes, so that no task is woken for a token, and the others in the task that reads the
+    generator. An adapter that does not use it yields them; `chat` does not use it.
     """
 
     stop: tuple[str, ...] = ()

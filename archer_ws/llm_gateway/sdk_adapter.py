@@ -16,6 +16,7 @@ from archer_ws.core.exceptions import ArcherError, ProviderError, UpstreamTrunca
 from archer_ws.core.limits import PROVIDER_DOCUMENT_BYTES
 from archer_ws.llm_gateway.base import BaseLLMAdapter, Timeouts
 from archer_ws.llm_gateway.catalog import UNKNOWN_MEDIA_INTAKE, Catalog, MediaIntake, ModelFacts
+from archer_ws.llm_gateway.chunks import LeanChunk, passed_on
 from archer_ws.llm_gateway.decoding.completion import BrokenOff, Decoder, ErrorReported, TooLarge, Unreadable, folded
 from archer_ws.llm_gateway.decoding.error_bodies import decoded_error
 from archer_ws.llm_gateway.failures import ProviderIdentity, unreadable
@@ -222,16 +223,17 @@ class SdkAdapter(BaseLLMAdapter):
         self, body: dict[str, Any], options: ChatOptions, decoder: Decoder, messages: Sequence[ChatMessage]
     ) -> AsyncGenerator[StreamChunk, None]:
         """The completion of a request, whose conversation is `messages`."""
-        model = body["model"]
+        model, take = body["model"], options.on_chunk
         broke: Exception | None = None
         # Closing a response before its end closes its connection, too.
         async with aclosing(await self._asked(body, model, options)) as response:
-            yield StreamChunk(content="")
-            if options.on_chunk is not None:
-                response.push_to(partial(self._push, decoder, options.on_chunk))
+            for chunk in passed_on([LeanChunk()], take):
+                yield chunk
+            if take is not None:
+                response.push_to(partial(_push, decoder, take))
             try:
                 while not decoder.done and (data := await response.read_some()):
-                    for chunk in decoder.feed(data):
+                    for chunk in passed_on(decoder.feed(data), take):
                         yield chunk
                     if decoder.fault is not None:
                         break
@@ -243,19 +245,13 @@ class SdkAdapter(BaseLLMAdapter):
                     raise self._told(error, model) from error
                 # Its traceback would refer to this frame, and this frame to it.
                 broke = error.with_traceback(None)
-            for chunk in decoder.finish():
+            for chunk in passed_on(decoder.finish(), take):
                 yield chunk
             if decoder.fault is not None:
                 raise self._told(decoder.fault, model) from decoder.fault
         if not decoder.is_whole:
             raise self._truncated("stopped without its end marker") from broke
         self._note_end(decoder, messages, options, model)
-
-    def _push(self, decoder: Decoder, on_chunk: TakeChunk, data: bytes) -> bool:
-        """Decode a read; returns whether nothing more is to be read."""
-        for chunk in decoder.feed(data):
-            on_chunk(chunk)
-        return decoder.done or decoder.fault is not None
 
     def _note_end(self, decoder: Decoder, messages: Sequence[ChatMessage], options: ChatOptions, model: str) -> None:
         """Called when a completion for these messages ended well."""
@@ -383,6 +379,13 @@ class SdkAdapter(BaseLLMAdapter):
             hint="The text so far is kept; send the request again for a complete one.",
             provider=self.provider_name,
         )
+
+
+def _push(decoder: Decoder, take: TakeChunk, data: bytes) -> bool:
+    """Decode a read; returns whether nothing more is to be read."""
+    for chunk in decoder.feed(data):
+        take(chunk)
+    return decoder.done or decoder.fault is not None
 
 
 def _says_no_list(error: Exception) -> bool:
