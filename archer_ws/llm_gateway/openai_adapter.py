@@ -14,6 +14,7 @@ import structlog
 from archer_ws.core.exceptions import ArcherError, FieldError, ProviderError, Unsupported
 from archer_ws.core.limits import PROVIDER_DOCUMENT_BYTES
 from archer_ws.llm_gateway.alternation import alternating
+from archer_ws.llm_gateway.asking import without_tools
 from archer_ws.llm_gateway.base import Timeouts
 from archer_ws.llm_gateway.catalog import Catalog, ModelFacts, Parameter
 from archer_ws.llm_gateway.decoding.completion import Decoder
@@ -147,7 +148,7 @@ class OpenAIAdapter(SdkAdapter):
         if options.tools and self._is_hosted and facts.tools is False:
             if options.tool_choice != "none":
                 raise self._takes_no_tools(model)
-            options = replace(options, tools=())
+            options = without_tools(options)
         if has_media(messages):
             check_parts(messages, self._accepted_media(model), options.media)
         whole = repaired(messages)

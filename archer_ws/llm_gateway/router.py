@@ -6,10 +6,11 @@ values. The adapters talk to the providers, and retry.py decides about retries.
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
-from dataclasses import replace
 from functools import partial
 from typing import Any
 from urllib.request import getproxies
+
+from msgspec.structs import replace
 
 from archer_ws.config import Settings
 from archer_ws.core.exceptions import InvalidParams, ModelNotFound, ProviderFailure

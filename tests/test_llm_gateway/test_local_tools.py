@@ -5,12 +5,12 @@ import itertools
 import json
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from archer_ws.core.exceptions import Unsupported
 from archer_ws.llm_gateway.asking import later_step

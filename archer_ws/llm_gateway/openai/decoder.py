@@ -153,14 +153,15 @@ class ChatStreamDecoder:
         plain = b""
         for event, body in self._events.feed(data):
             self._heard = True
+            if body.startswith(b"[DONE]"):
+                plain = b""
+                self._end(gathered)
+                break
             # (The same as `_read`, with one call less per token.)
             if body and not event and self._read_plain(body, gathered):
                 plain = body
             elif body:  # An empty one is a keep-alive.
                 plain = b""
-                if body.startswith(b"[DONE]"):
-                    self._end(gathered)
-                    break
                 self._read_odd(body, event, gathered)
         if plain and self.finish_reason is None:
             self._alike.learn("", plain)
