@@ -65,6 +65,11 @@ class Gathered:
             self._chunks.append(self._run())
         self._kind = kind
 
+    @property
+    def has_pieces(self) -> bool:
+        """Whether the last run has text."""
+        return bool(self._pieces)
+
     def has_text(self, *, reasoning: bool | None = None) -> bool:
         """Whether this read has text: content, reasoning, or (None) either."""
         if self._pieces and (self._kind is reasoning if reasoning is not None else isinstance(self._kind, bool)):

@@ -41,6 +41,7 @@ _CHUNK_EVENTS = frozenset(
 #: Other fields that may contain a chunk's text (openai/documents.py).
 _OTHER_NAMES = re.compile(rb'"(?:text|message|thinking|thoughts|reasoning_text|reasoning_details)"|"index" *: *"')
 _MOST_MUTE = 4
+_BRACE = ord("{")
 #: Other fields that may contain a chunk's token counts.
 _COUNTS = re.compile(rb'(?i)(?:usage|x_groq)[^"]*" *: *\{')
 
@@ -153,17 +154,18 @@ class ChatStreamDecoder:
         plain = b""
         for event, body in self._events.feed(data):
             self._heard = True
+            if not body:
+                continue  # a keep-alive
+            # (The same as `_read`, with one call less per token.)
+            if body[0] == _BRACE and not event and self._read_plain(body, gathered):
+                plain = body
+                continue
+            plain = b""
             if body.startswith(b"[DONE]"):
-                plain = b""
                 self._end(gathered)
                 break
-            # (The same as `_read`, with one call less per token.)
-            if body and not event and self._read_plain(body, gathered):
-                plain = body
-            elif body:  # An empty one is a keep-alive.
-                plain = b""
-                self._read_odd(body, event, gathered)
-        if plain and self.finish_reason is None:
+            self._read_odd(body, event, gathered)
+        if plain and self.finish_reason is None and gathered.has_pieces:
             self._alike.learn("", plain)
 
     def finish(self) -> list[LeanChunk]:
