@@ -259,20 +259,35 @@ class SdkAdapter(BaseLLMAdapter):
 
     async def _asked(self, body: dict[str, Any], model: str, options: ChatOptions) -> StreamedResponse:
         """The response to a request, or to as much of it as the server accepts."""
+        try:
+            refusal = None
+            if not self._refused.get(model):
+                try:
+                    return await self._sent(body, principal=options.principal)
+                except StatusError as error:
+                    # Its traceback would refer to this frame, and this frame to it.
+                    refusal = error.with_traceback(None)
+            return await self._fitted(body, model, options, refusal)
+        except FORESEEN as error:
+            raise self._told(error, model) from error
+        except ProviderError as failure:
+            cause = failure.__cause__
+            if options.response_format is None or not isinstance(cause, StatusError):
+                raise
+            beside_tools = bool(options.tools)
+            raise of_the_format(failure, cause.status, cause.body, beside_tools=beside_tools) from cause
+
+    async def _fitted(
+        self, body: dict[str, Any], model: str, options: ChatOptions, refusal: StatusError | None
+    ) -> StreamedResponse:
+        """The response to as much of a request as the server accepts, which has refused the whole (`refusal`), or
+        something in an earlier one."""
         # Thinking that the client did not set counts as defaulted, too: another server may not know the field.
         defaulted = options.defaulted | ({"thinking"} if options.reasoning_effort is None else frozenset())
         request = FittedRequest(self._refused, model, body, defaulted, demands_bound=self._demands_bound)
         send = partial(self._sent, principal=options.principal)
-        try:
-            return await ask_fitted(request, send, partial(self._told, model=model), self.provider_name)
-        except FORESEEN as error:
-            raise self._told(error, model) from error
-        except ProviderError as failure:
-            refusal = failure.__cause__
-            if options.response_format is None or not isinstance(refusal, StatusError):
-                raise
-            beside_tools = bool(options.tools)
-            raise of_the_format(failure, refusal.status, refusal.body, beside_tools=beside_tools) from refusal
+        told = partial(self._told, model=model)
+        return await ask_fitted(request, send, told, self.provider_name, refusal=refusal)
 
     async def _sent(self, body: dict[str, Any], *, principal: str) -> StreamedResponse:
         """The response to this body.
