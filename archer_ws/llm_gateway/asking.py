@@ -1,8 +1,9 @@
 """The messages and options that go to a model for a request. Pure."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
+
+from msgspec.structs import replace
 
 from archer_ws.core.exceptions import FieldError, Unsupported
 from archer_ws.llm_gateway.tools import NamedTool

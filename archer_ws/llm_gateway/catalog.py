@@ -22,8 +22,8 @@ are published by the providers. A quirk is listed if the provider would respond 
 
 import json
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from importlib.resources import files
 from typing import Literal, TypeVar
@@ -145,13 +145,14 @@ class Catalog:
     """Lookups in the data.
 
     `inference` maps a provider to the prefixes of its models' names. `not_inferred` lists names with such a prefix that
-    do not belong to it (`gpt-oss` is an open model that Ollama serves).
+    do not belong to it (`gpt-oss` is an open model that Ollama serves). `unknown` is what holds for unlisted models.
     """
 
     inference: dict[str, tuple[str, ...]]
     models: tuple[ModelFacts, ...]
     not_inferred: tuple[str, ...] = ()
     intakes: tuple[MediaIntake, ...] = ()
+    unknown: ModelFacts = UNKNOWN_MODEL
     _cache: dict[tuple[str, str], ModelFacts] = field(default_factory=dict, repr=False, compare=False)
 
     def facts(self, provider: str, model: str) -> ModelFacts:
@@ -159,11 +160,15 @@ class Catalog:
         key = (provider, model)
         found = self._cache.get(key)
         if found is None:
-            found = _search(self.models, provider, model) or UNKNOWN_MODEL
+            found = _search(self.models, provider, model) or self.unknown
             # Model names come from requests: without a limit they would fill the cache.
             if len(self._cache) < 1024:
                 self._cache[key] = found
         return found
+
+    def fitted(self, fit: Callable[[ModelFacts], ModelFacts]) -> "Catalog":
+        """The catalog in which `fit` has changed the facts about each model, also about unlisted ones."""
+        return replace(self, models=tuple(map(fit, self.models)), unknown=fit(self.unknown), _cache={})
 
     def intake(self, provider: str, model: str) -> MediaIntake:
         """What the model accepts besides text, looked up like `facts`."""

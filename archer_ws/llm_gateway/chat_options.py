@@ -1,9 +1,10 @@
 """The options of a call (ChatOptions), and the provider and model that it goes to (Route)."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 
-from archer_ws.llm_gateway.chat_response import StreamChunk
+import msgspec
+
+from archer_ws.llm_gateway.chunks import TakeChunk
 from archer_ws.llm_gateway.enumerations import (
     ProgressPhase,
     ReasoningEffort,
@@ -14,12 +15,8 @@ from archer_ws.llm_gateway.media import Media
 from archer_ws.llm_gateway.native_turns import NativeTurn
 from archer_ws.llm_gateway.tools import Tool, ToolChoice
 
-#: Takes a chunk; may raise an OutputTooLong.
-TakeChunk = Callable[[StreamChunk], None]
 
-
-@dataclass(frozen=True, slots=True)
-class ChatOptions:
+class ChatOptions(msgspec.Struct, frozen=True):
     """What `chat` and `stream_chat` take in addition to the specification's arguments.
 
     `defaulted` names the parameters (by the arguments' names) that the client did not set: if a server refuses one of
@@ -28,9 +25,9 @@ class ChatOptions:
     first token, `on_native_turn(turn)` at the end of a completion that ended well and calls tools; neither may block or
     raise. `on_logprobs(tokens)` gets what `extras` asks for, and may raise an OutputTooLong.
 
-    `on_chunk` gets chunks in the call in which the event loop delivers the provider's bytes, so that no task is woken
-    for a token. What can't go this way `stream_chat` yields, in order: what comes first, in large reads, and at the
-    end. An adapter that does not use it yields everything; `chat` does not use it.
+    `on_chunk` gets the chunks that `stream_chat` would yield otherwise: most of them in the call in which the event
+    loop delivers the provider's bytes, so that no task is woken for a token, and the others in the task that reads the
+    generator. An adapter that does not use it yields them; `chat` does not use it.
     """
 
     stop: tuple[str, ...] = ()
@@ -46,9 +43,9 @@ class ChatOptions:
     #: Parameters of OpenAI's dialect that the provider accepts.
     extras: Extras = NO_EXTRAS
     #: The uploaded files that the messages name, by their ids.
-    media: Mapping[str, Media] = field(default_factory=dict)
+    media: Mapping[str, Media] = msgspec.field(default_factory=dict)
     #: Native turns of earlier completions, by the id of each of their calls.
-    native_turns: Mapping[str, NativeTurn] = field(default_factory=dict)
+    native_turns: Mapping[str, NativeTurn] = msgspec.field(default_factory=dict)
     defaulted: frozenset[str] = frozenset()
     #: Whether this is a later step of a tool loop: a model that does not support tools, and was forced to call one in
     #: the first step, is then not refused because of the tools.
@@ -65,8 +62,7 @@ class ChatOptions:
             self.on_progress(phase, detail)
 
 
-@dataclass(frozen=True, slots=True)
-class Route:
+class Route(msgspec.Struct, frozen=True):
     """Where a request goes, with the configured defaults filled in.
 
     `max_tokens` is sent to the provider; None leaves the completion's length to the model, whose own limit is

@@ -8,8 +8,9 @@ be forced to call, by a grammar. So can all models, since the server does not en
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import replace
 from typing import Any
+
+from msgspec.structs import replace
 
 from archer_ws.core.exceptions import FieldError, Unsupported
 from archer_ws.core.media_types import IMAGES

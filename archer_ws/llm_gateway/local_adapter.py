@@ -8,7 +8,8 @@ API.
 import asyncio
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from archer_ws.core.exceptions import (
     ModelNotFound,

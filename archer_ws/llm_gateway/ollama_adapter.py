@@ -13,6 +13,7 @@ from typing import Any
 from archer_ws.core.exceptions import ArcherError, FieldError, Unsupported
 from archer_ws.core.limits import PROVIDER_DOCUMENT_BYTES
 from archer_ws.llm_gateway.base import BaseLLMAdapter, Timeouts
+from archer_ws.llm_gateway.chunks import LeanChunk, passed_on
 from archer_ws.llm_gateway.efforts import effective_effort
 from archer_ws.llm_gateway.extras import ExtraName
 from archer_ws.llm_gateway.native_replay import is_kept, tell_native
@@ -145,6 +146,7 @@ class OllamaAdapter(BaseLLMAdapter):
         """See `BaseLLMAdapter.stream_chat`; the first chunk is empty."""
         model = model or self.default_model
         options = options or ChatOptions()
+        take = options.on_chunk
         payload = await self._payload(messages, model, temperature, max_tokens, options, stream=True)
         decoder = OllamaStreamDecoder(self._identity, self._document_bytes, keeps_native=is_kept(options))
         async with self._http.answered(
@@ -153,15 +155,16 @@ class OllamaAdapter(BaseLLMAdapter):
             until_answered=self._telling_of_load(model, options),
             principal=options.principal,
         ) as response:
-            yield StreamChunk(content="")
-            if options.on_chunk is not None:
-                response.push_to(partial(_push, decoder, options.on_chunk))
+            for chunk in passed_on([LeanChunk()], take):
+                yield chunk
+            if take is not None:
+                response.push_to(partial(_push, decoder, take))
             while data := await response.read_some():
-                for chunk in decoder.feed(data):
+                for chunk in passed_on(decoder.feed(data), take):
                     yield chunk
                 if decoder.done:
                     break
-            for chunk in decoder.finish():
+            for chunk in passed_on(decoder.finish(), take):
                 yield chunk
             if not decoder.done:
                 raise truncated(self._identity)
@@ -334,10 +337,10 @@ class OllamaAdapter(BaseLLMAdapter):
                 options.progress("loading", f"{model} is being loaded")
 
 
-def _push(decoder: OllamaStreamDecoder, on_chunk: TakeChunk, data: bytes) -> bool:
+def _push(decoder: OllamaStreamDecoder, take: TakeChunk, data: bytes) -> bool:
     """Decode a read; returns whether nothing more is to be read."""
     for chunk in decoder.feed(data):
-        on_chunk(chunk)
+        take(chunk)
     return decoder.done
 
 

@@ -14,14 +14,16 @@ import structlog
 from archer_ws.core.exceptions import ArcherError, FieldError, ProviderError, Unsupported
 from archer_ws.core.limits import PROVIDER_DOCUMENT_BYTES
 from archer_ws.llm_gateway.alternation import alternating
+from archer_ws.llm_gateway.asking import without_tools
 from archer_ws.llm_gateway.base import Timeouts
-from archer_ws.llm_gateway.catalog import Catalog, ModelFacts, Parameter
+from archer_ws.llm_gateway.catalog import Catalog, Parameter
 from archer_ws.llm_gateway.decoding.completion import Decoder
 from archer_ws.llm_gateway.decoding.error_bodies import error_details
 from archer_ws.llm_gateway.decoding.model_lists import entries_in
 from archer_ws.llm_gateway.extras import ALL_EXTRAS, ExtraName
 from archer_ws.llm_gateway.failures import ProviderIdentity
 from archer_ws.llm_gateway.native_replay import is_kept, replayable, with_unique_ids
+from archer_ws.llm_gateway.native_turns import NativeBlocks
 from archer_ws.llm_gateway.openai.client import OPENAI_URL, OpenAIClient, is_openai
 from archer_ws.llm_gateway.openai.decoder import ChatStreamDecoder
 from archer_ws.llm_gateway.openai.demanded_fields import DemandedFields
@@ -39,13 +41,13 @@ from archer_ws.llm_gateway.openai.request import (
 )
 from archer_ws.llm_gateway.openai.responses import request as responses
 from archer_ws.llm_gateway.openai.responses.decoder import ResponseStreamDecoder
-from archer_ws.llm_gateway.openai.which_api import ApiSetting, facts_for_api
+from archer_ws.llm_gateway.openai.which_api import ApiSetting, catalog_for
 from archer_ws.llm_gateway.parameters import accepted_parameters, at_least, tell_dropped
 from archer_ws.llm_gateway.parts import AcceptedMedia, check_parts, has_media
 from archer_ws.llm_gateway.probing import NO_ROUTE
 from archer_ws.llm_gateway.resilience.refused_parameters import REFUSAL_STATUSES
 from archer_ws.llm_gateway.sdk_adapter import SdkAdapter
-from archer_ws.llm_gateway.tool_history import has_calls, repaired, with_fitting_ids
+from archer_ws.llm_gateway.tool_history import has_calls, is_text_alone, repaired, with_fitting_ids
 from archer_ws.llm_gateway.transport.carrier import CarrierName
 from archer_ws.llm_gateway.transport.provider_url import ProviderUrl
 from archer_ws.llm_gateway.transport.response import StreamedResponse
@@ -123,14 +125,12 @@ class OpenAIAdapter(SdkAdapter):
             is_hosted=is_hosted,
             default_model=default_model,
             timeouts=timeouts,
-            catalog=catalog,
+            catalog=catalog_for(catalog, omits=omits, setting=api, is_hosted=is_hosted),
             listed_model=listed_model,
             document_bytes=document_bytes,
         )
         self._fits = fitting_ids(address.url)
         self._demanded = DemandedFields(address.url)
-        self._omits = omits
-        self._api: ApiSetting = api
         self._default_fields = default_fields or {}
         self._stream_fields = {**(stream_fields or {}), "stream": True, "stream_options": {"include_usage": True}}
 
@@ -147,25 +147,32 @@ class OpenAIAdapter(SdkAdapter):
         if options.tools and self._is_hosted and facts.tools is False:
             if options.tool_choice != "none":
                 raise self._takes_no_tools(model)
-            options = replace(options, tools=())
-        if has_media(messages):
-            check_parts(messages, self._accepted_media(model), options.media)
-        whole = repaired(messages)
-        kept = replayable(whole, given, self.provider_name, model)
+            options = without_tools(options)
+        is_text = is_text_alone(messages)
+        kept: Mapping[int, NativeBlocks] = {}
+        if not is_text:
+            if has_media(messages):
+                check_parts(messages, self._accepted_media(model), options.media)
+            messages = repaired(messages)
+            kept = replayable(messages, given, self.provider_name, model)
         if facts.api == "responses":
-            whole = with_fitting_ids(whole, responses.fits)
-            items = responses.input_items(whole, with_unique_ids(kept, whole), options.media)
+            messages = with_fitting_ids(messages, responses.fits)
+            items = responses.input_items(messages, with_unique_ids(kept, messages), options.media)
             return self._response_body(items, model, temperature, max_tokens, options)
-        messages = with_shown_results(with_fitting_ids(whole, self._fits))
-        replayed = Replayed.of(kept, messages, self._fits)
+        replayed = None
+        if not is_text:
+            messages = with_shown_results(with_fitting_ids(messages, self._fits))
+            replayed = Replayed.of(kept, messages, self._fits)
         if not self._is_hosted:
             # OpenAI's own models accept any order of roles.
             messages = alternating(messages, keeps_names=True)
         told = chat_messages(messages, replayed, options.media)
+        if options.tools or (not is_text and has_calls(messages)):
+            told = self._demanded.added(told, model)
         body = {
             **self._default_fields,
             "model": model,
-            "messages": self._demanded.added(told, model) if options.tools or has_calls(messages) else told,
+            "messages": told,
             **accepted_parameters(
                 facts, provider=self.provider_name, model=model, temperature=temperature, options=options
             ),
@@ -219,10 +226,6 @@ class OpenAIAdapter(SdkAdapter):
                 options.on_logprobs, self._document_bytes, has_format=has_format, keeps_native=is_kept(options)
             )
         return ChatStreamDecoder(self._document_bytes, has_format=has_format, keeps_native=is_kept(options))
-
-    def _facts(self, model: str) -> ModelFacts:
-        facts = self._catalog.facts(self.provider_name, model).without(self._omits)
-        return facts_for_api(facts, self._api, is_hosted=self._is_hosted)
 
     async def _asked(self, body: dict[str, Any], model: str, options: ChatOptions) -> StreamedResponse:
         try:
@@ -279,7 +282,7 @@ class OpenAIAdapter(SdkAdapter):
 
     def _takes_no_tools(self, model: str) -> Unsupported:
         what = f"{model} does not take tools by OpenAI's chat completions"
-        able = [entry.model for entry in self._catalog.listed(self.provider_name) if self._facts(entry.model).tools]
+        able = [entry.model for entry in self._catalog.listed(self.provider_name) if entry.tools]
         return Unsupported(
             f"tools: {what}",
             hint=f"Choose a model that does, such as {able[-1]}; or leave `tools` out." if able else None,

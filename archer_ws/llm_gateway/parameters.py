@@ -18,10 +18,10 @@ SAMPLING_PARAMETERS = ("temperature", "max_tokens", "top_p", "stop", "seed")
 
 def left_out(facts: ModelFacts, named: Collection[str]) -> frozenset[str]:
     """Those of the parameters that the model refuses."""
-    refused: set[str] = {name for name in named if name in facts.refuses}
-    if facts.one_sampling_parameter and "temperature" in {*named} - refused:
+    refused: frozenset[str] = facts.refuses.intersection(named)
+    if facts.one_sampling_parameter and "temperature" in named and "temperature" not in refused:
         refused |= {"top_p"}.intersection(named)
-    return frozenset(refused)
+    return refused
 
 
 def accepted_parameters(
@@ -45,6 +45,8 @@ def accepted_parameters(
     }
     named = {name: value for name, value in possible.items() if value is not None}
     refused = left_out(facts, named)
+    if not refused:
+        return named
     for name in named:
         if name in refused:
             tell_dropped(name, provider=provider, model=model, options=options)

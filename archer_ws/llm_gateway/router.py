@@ -6,10 +6,11 @@ values. The adapters talk to the providers, and retry.py decides about retries.
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
-from dataclasses import replace
 from functools import partial
 from typing import Any
 from urllib.request import getproxies
+
+from msgspec.structs import replace
 
 from archer_ws.config import Settings
 from archer_ws.core.exceptions import InvalidParams, ModelNotFound, ProviderFailure
@@ -23,7 +24,7 @@ from archer_ws.llm_gateway.extras import NO_EXTRAS
 from archer_ws.llm_gateway.local_adapter import LocalAdapter
 from archer_ws.llm_gateway.ollama_adapter import OllamaAdapter
 from archer_ws.llm_gateway.openai.client import OPENAI_URL, is_openai
-from archer_ws.llm_gateway.openai.which_api import facts_for_api
+from archer_ws.llm_gateway.openai.which_api import catalog_for
 from archer_ws.llm_gateway.openai_adapter import OpenAIAdapter
 from archer_ws.llm_gateway.parameters import SAMPLING_PARAMETERS, check_extras, left_out
 from archer_ws.llm_gateway.probing import isolated, unavailable
@@ -66,7 +67,12 @@ class LLMRouter:
         self._states = Cached(self._ask_all, STATES_HOLD_S)
         self._catalog = load_catalog()
         self._openai_omits = frozenset(settings.openai_omit)
-        self._is_openai_itself = is_openai(settings.openai_base_url or OPENAI_URL)
+        self._openai_catalog = catalog_for(
+            self._catalog,
+            omits=self._openai_omits,
+            setting=settings.openai_api,
+            is_hosted=is_openai(settings.openai_base_url or OPENAI_URL),
+        )
         self._timeouts = Timeouts(
             connect_s=settings.connect_timeout_s,
             first_token_s=settings.first_token_timeout_s,
@@ -164,8 +170,8 @@ class LLMRouter:
         return left_out(self._facts(route.provider, route.model).thinking_at(route.reasoning_effort), named)
 
     def _facts(self, provider: str, model: str) -> ModelFacts:
-        facts = self._catalog.facts(provider, model)
-        return self._openai_facts(facts) if provider == "openai" else facts
+        catalog = self._openai_catalog if provider == "openai" else self._catalog
+        return catalog.facts(provider, model)
 
     def _default(self, setting: str, of_model: Any) -> Any:
         """The owner's setting; else the authors' recommendation for the model; else the setting's default."""
@@ -335,11 +341,6 @@ class LLMRouter:
             concurrency=settings.concurrency_of("ollama"),
             carrier=settings.provider_transport,
         )
-
-    def _openai_facts(self, facts: ModelFacts) -> ModelFacts:
-        """The facts about a model for the API that OpenAI's adapter uses."""
-        facts = facts.without(self._openai_omits)
-        return facts_for_api(facts, self.settings.openai_api, is_hosted=self._is_openai_itself)
 
     def _make_openai(self) -> BaseLLMAdapter:
         settings = self.settings

@@ -16,6 +16,7 @@ from archer_ws.core.exceptions import ArcherError, ProviderError, UpstreamTrunca
 from archer_ws.core.limits import PROVIDER_DOCUMENT_BYTES
 from archer_ws.llm_gateway.base import BaseLLMAdapter, Timeouts
 from archer_ws.llm_gateway.catalog import UNKNOWN_MEDIA_INTAKE, Catalog, MediaIntake, ModelFacts
+from archer_ws.llm_gateway.chunks import LeanChunk, passed_on
 from archer_ws.llm_gateway.decoding.completion import BrokenOff, Decoder, ErrorReported, TooLarge, Unreadable, folded
 from archer_ws.llm_gateway.decoding.error_bodies import decoded_error
 from archer_ws.llm_gateway.failures import ProviderIdentity, unreadable
@@ -222,16 +223,17 @@ class SdkAdapter(BaseLLMAdapter):
         self, body: dict[str, Any], options: ChatOptions, decoder: Decoder, messages: Sequence[ChatMessage]
     ) -> AsyncGenerator[StreamChunk, None]:
         """The completion of a request, whose conversation is `messages`."""
-        model = body["model"]
+        model, take = body["model"], options.on_chunk
         broke: Exception | None = None
         # Closing a response before its end closes its connection, too.
         async with aclosing(await self._asked(body, model, options)) as response:
-            yield StreamChunk(content="")
-            if options.on_chunk is not None:
-                response.push_to(partial(self._push, decoder, options.on_chunk))
+            for chunk in passed_on([LeanChunk()], take):
+                yield chunk
+            if take is not None:
+                response.push_to(partial(_push, decoder, take))
             try:
                 while not decoder.done and (data := await response.read_some()):
-                    for chunk in decoder.feed(data):
+                    for chunk in passed_on(decoder.feed(data), take):
                         yield chunk
                     if decoder.fault is not None:
                         break
@@ -243,7 +245,7 @@ class SdkAdapter(BaseLLMAdapter):
                     raise self._told(error, model) from error
                 # Its traceback would refer to this frame, and this frame to it.
                 broke = error.with_traceback(None)
-            for chunk in decoder.finish():
+            for chunk in passed_on(decoder.finish(), take):
                 yield chunk
             if decoder.fault is not None:
                 raise self._told(decoder.fault, model) from decoder.fault
@@ -251,32 +253,41 @@ class SdkAdapter(BaseLLMAdapter):
             raise self._truncated("stopped without its end marker") from broke
         self._note_end(decoder, messages, options, model)
 
-    def _push(self, decoder: Decoder, on_chunk: TakeChunk, data: bytes) -> bool:
-        """Decode a read; returns whether nothing more is to be read."""
-        for chunk in decoder.feed(data):
-            on_chunk(chunk)
-        return decoder.done or decoder.fault is not None
-
     def _note_end(self, decoder: Decoder, messages: Sequence[ChatMessage], options: ChatOptions, model: str) -> None:
         """Called when a completion for these messages ended well."""
         tell_native(decoder, messages, options, self.provider_name, model)
 
     async def _asked(self, body: dict[str, Any], model: str, options: ChatOptions) -> StreamedResponse:
         """The response to a request, or to as much of it as the server accepts."""
+        try:
+            refusal = None
+            if not self._refused.get(model):
+                try:
+                    return await self._sent(body, principal=options.principal)
+                except StatusError as error:
+                    # Its traceback would refer to this frame, and this frame to it.
+                    refusal = error.with_traceback(None)
+            return await self._fitted(body, model, options, refusal)
+        except FORESEEN as error:
+            raise self._told(error, model) from error
+        except ProviderError as failure:
+            cause = failure.__cause__
+            if options.response_format is None or not isinstance(cause, StatusError):
+                raise
+            beside_tools = bool(options.tools)
+            raise of_the_format(failure, cause.status, cause.body, beside_tools=beside_tools) from cause
+
+    async def _fitted(
+        self, body: dict[str, Any], model: str, options: ChatOptions, refusal: StatusError | None
+    ) -> StreamedResponse:
+        """The response to as much of a request as the server accepts, which has refused the whole (`refusal`), or
+        something in an earlier one."""
         # Thinking that the client did not set counts as defaulted, too: another server may not know the field.
         defaulted = options.defaulted | ({"thinking"} if options.reasoning_effort is None else frozenset())
         request = FittedRequest(self._refused, model, body, defaulted, demands_bound=self._demands_bound)
         send = partial(self._sent, principal=options.principal)
-        try:
-            return await ask_fitted(request, send, partial(self._told, model=model), self.provider_name)
-        except FORESEEN as error:
-            raise self._told(error, model) from error
-        except ProviderError as failure:
-            refusal = failure.__cause__
-            if options.response_format is None or not isinstance(refusal, StatusError):
-                raise
-            beside_tools = bool(options.tools)
-            raise of_the_format(failure, refusal.status, refusal.body, beside_tools=beside_tools) from refusal
+        told = partial(self._told, model=model)
+        return await ask_fitted(request, send, told, self.provider_name, refusal=refusal)
 
     async def _sent(self, body: dict[str, Any], *, principal: str) -> StreamedResponse:
         """The response to this body.
@@ -383,6 +394,13 @@ class SdkAdapter(BaseLLMAdapter):
             hint="The text so far is kept; send the request again for a complete one.",
             provider=self.provider_name,
         )
+
+
+def _push(decoder: Decoder, take: TakeChunk, data: bytes) -> bool:
+    """Decode a read; returns whether nothing more is to be read."""
+    for chunk in decoder.feed(data):
+        take(chunk)
+    return decoder.done or decoder.fault is not None
 
 
 def _says_no_list(error: Exception) -> bool:

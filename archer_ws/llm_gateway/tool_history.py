@@ -32,6 +32,14 @@ def has_calls(messages: Sequence[ChatMessage]) -> bool:
     return any(message.tool_calls or message.role is MessageRole.TOOL for message in messages)
 
 
+def is_text_alone(messages: Sequence[ChatMessage]) -> bool:
+    """Whether all messages are only text: nothing must be checked, repaired or replayed before they are sent."""
+    for message in messages:  # noqa: SIM110 - `all` takes twice as long, and conversations are long
+        if message.parts or message.tool_calls or message.role is MessageRole.TOOL:
+            return False
+    return True
+
+
 def is_runners_own(result: ChatMessage) -> bool:
     """Whether a result is from the call's runner, who ran or declined it, and not from the server."""
     return result.status not in TOLD_BY_SERVER

@@ -6,7 +6,7 @@ and absent where they have no value.
 """
 
 from archer_ws.llm_gateway.chat_message import ChatMessage, MessageRole
-from archer_ws.llm_gateway.chat_options import ChatOptions, Route, TakeChunk
+from archer_ws.llm_gateway.chat_options import ChatOptions, Route
 from archer_ws.llm_gateway.chat_request import EMPTY_ONLY_TO_ASK_AGAIN, ChatRequest
 from archer_ws.llm_gateway.chat_response import (
     FORMAT_ERRORS,
@@ -21,6 +21,7 @@ from archer_ws.llm_gateway.chat_response import (
     StreamChunk,
     TokenUsage,
 )
+from archer_ws.llm_gateway.chunks import Chunk, TakeChunk
 from archer_ws.llm_gateway.enumerations import (
     CancelReason,
     Capability,
@@ -50,6 +51,7 @@ __all__ = [
     "ChatOptions",
     "ChatRequest",
     "ChatResponse",
+    "Chunk",
     "FinishReason",
     "FinishReasonText",
     "MessageRole",

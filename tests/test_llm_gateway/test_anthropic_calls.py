@@ -9,8 +9,9 @@ import pytest
 from archer_ws.core.exceptions import UpstreamTruncated
 from archer_ws.llm_gateway.anthropic.decoder import MessageStreamDecoder
 from archer_ws.llm_gateway.anthropic.tool_use import CalledTools
+from archer_ws.llm_gateway.chunks import LeanChunk
 from archer_ws.llm_gateway.decoding.completion import Unreadable, folded
-from archer_ws.llm_gateway.types import ChatMessage, MessageRole, StreamChunk
+from archer_ws.llm_gateway.types import ChatMessage, MessageRole
 from tests.fakes import anthropic_api as api
 from tests.fakes.scripted_server import scripted_server
 from tests.fakes.tool_dialects import MadeCall
@@ -20,13 +21,13 @@ TIME = MadeCall("get_time", '{"city": "Oslo"}')
 WEATHER = MadeCall("get_weather", '{"city": "Rome"}')
 
 
-def decoded(*reads: bytes) -> tuple[list[StreamChunk], MessageStreamDecoder]:
+def decoded(*reads: bytes) -> tuple[list[LeanChunk], MessageStreamDecoder]:
     decoder = MessageStreamDecoder()
     chunks = [chunk for read in reads for chunk in decoder.feed(read)]
     return [*chunks, *decoder.finish()], decoder
 
 
-def calls_in(chunks: list[StreamChunk]) -> list[tuple[str, object]]:
+def calls_in(chunks: list[LeanChunk]) -> list[tuple[str, object]]:
     """The calls to be run."""
     return [(call.name, json.loads(call.arguments)) for call in folded(chunks).tool_calls or ()]
 
@@ -46,11 +47,13 @@ def test_each_piece_of_arguments_and_each_ping_shows_that_the_provider_is_alive(
     # github/copilot-cli#4286, AntigmaLabs/ante#187
     decoder = MessageStreamDecoder()
     decoder.feed(api.start() + call_start(0, TIME))
-    assert decoder.feed(api.PING) == [StreamChunk(content="")]
-    assert decoder.feed(arguments("", 0)) == [StreamChunk(content="")]
+    assert decoder.feed(api.PING) == [LeanChunk()]
+    assert decoder.feed(arguments("", 0)) == [LeanChunk()]
     (piece,) = decoder.feed(arguments('{"city', 0))
     assert (piece.content, piece.arguments, piece.name) == ("", '{"city', "get_time")
-    assert decoder.feed(arguments('": "Oslo"}', 0)) == [piece.model_copy(update={"arguments": '": "Oslo"}'})]
+    assert decoder.feed(arguments('": "Oslo"}', 0)) == [
+        LeanChunk(arguments='": "Oslo"}', call_id=piece.call_id, name=piece.name)
+    ]
 
 
 @pytest.mark.parametrize("pieces", [[], [""], ["", ""], ["{}"], ["{", "}"]])

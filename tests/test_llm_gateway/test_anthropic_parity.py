@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 
 from archer_ws.llm_gateway.anthropic.decoder import MessageStreamDecoder
 from archer_ws.llm_gateway.anthropic.usage import usage_of
+from archer_ws.llm_gateway.chunks import LeanChunk
 from archer_ws.llm_gateway.decoding.completion import Completion
 from archer_ws.llm_gateway.decoding.finish_reasons import finish_reason_of, reason_with_calls
-from archer_ws.llm_gateway.types import StreamChunk, TokenUsage
+from archer_ws.llm_gateway.types import TokenUsage
 from tests.fakes import anthropic_api as api
 
 RECORDED = (
@@ -93,7 +94,7 @@ def our_answer(reads: list[bytes]) -> tuple[Completion, Calls]:
     ), calls_in(chunks)
 
 
-def calls_in(chunks: list[StreamChunk]) -> Calls:
+def calls_in(chunks: list[LeanChunk]) -> Calls:
     """All that began, also where the answer was cut off, as the SDK has them."""
     names = {chunk.call_id: chunk.name or "" for chunk in chunks if chunk.arguments}
     texts = {

@@ -3,20 +3,21 @@
 import pytest
 
 from archer_ws.llm_gateway.anthropic.decoder import MessageStreamDecoder
+from archer_ws.llm_gateway.chunks import LeanChunk
 from archer_ws.llm_gateway.decoding.completion import Completion, ErrorReported, Unreadable, folded
 from archer_ws.llm_gateway.decoding.finish_reasons import finish_reason_of
-from archer_ws.llm_gateway.types import StreamChunk, TokenUsage
+from archer_ws.llm_gateway.types import TokenUsage
 from tests.fakes import anthropic_api as api
 
 HEAD = api.start() + api.block_start()
 
 
-def decoded(*reads: bytes) -> tuple[list[StreamChunk], MessageStreamDecoder]:
+def decoded(*reads: bytes) -> tuple[list[LeanChunk], MessageStreamDecoder]:
     decoder = MessageStreamDecoder()
     return [chunk for read in reads for chunk in decoder.feed(read)], decoder
 
 
-def whole(body: bytes) -> tuple[list[StreamChunk], MessageStreamDecoder]:
+def whole(body: bytes) -> tuple[list[LeanChunk], MessageStreamDecoder]:
     chunks, decoder = decoded(body)
     return [*chunks, *decoder.finish()], decoder
 
@@ -25,7 +26,7 @@ def test_the_text_of_one_read_is_one_chunk() -> None:
     decoder = MessageStreamDecoder()
     decoder.feed(HEAD)
 
-    assert decoder.feed(api.delta("a") + api.delta("b") + api.PING + api.delta("c")) == [StreamChunk(content="abc")]
+    assert decoder.feed(api.delta("a") + api.delta("b") + api.PING + api.delta("c")) == [LeanChunk(content="abc")]
 
 
 def test_a_read_with_reasoning_and_text_gives_a_chunk_for_each_run() -> None:
@@ -34,9 +35,9 @@ def test_a_read_with_reasoning_and_text_gives_a_chunk_for_each_run() -> None:
     read = api.thinking("x") + api.thinking("y") + api.delta("a") + api.thinking("z")
 
     assert decoder.feed(read) == [
-        StreamChunk(content="", reasoning="xy"),
-        StreamChunk(content="a"),
-        StreamChunk(content="", reasoning="z"),
+        LeanChunk(reasoning="xy"),
+        LeanChunk(content="a"),
+        LeanChunk(reasoning="z"),
     ]
 
 
@@ -44,7 +45,7 @@ def test_a_read_with_reasoning_and_text_gives_a_chunk_for_each_run() -> None:
 def test_an_event_without_text_shows_that_the_provider_is_alive(event: bytes) -> None:
     chunks, decoder = decoded(event)
 
-    assert chunks == [StreamChunk(content="")]
+    assert chunks == [LeanChunk()]
     assert not decoder.done
 
 

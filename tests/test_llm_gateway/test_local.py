@@ -24,7 +24,7 @@ from archer_ws.llm_gateway.local.process import Endpoint, LocalProcess
 from archer_ws.llm_gateway.local.watch import LOOKS, HangWatch
 from archer_ws.llm_gateway.local_adapter import LocalAdapter
 from archer_ws.llm_gateway.tools import NamedTool, Tool
-from archer_ws.llm_gateway.types import ChatMessage, ChatOptions, MessageRole, StreamChunk
+from archer_ws.llm_gateway.types import ChatMessage, ChatOptions, Chunk, MessageRole, StreamChunk
 
 #: One loop for all: what runs long is loaded once.
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -107,10 +107,10 @@ async def test_a_stream_comes_in_pieces_and_says_the_same(local: LocalAdapter) -
 
 
 async def test_what_is_pushed_is_said_in_the_same_order_and_is_a_sign_of_life(local: LocalAdapter) -> None:
-    came: list[StreamChunk] = []
+    came: list[Chunk] = []
     pushed = 0
 
-    def take(chunk: StreamChunk) -> None:
+    def take(chunk: Chunk) -> None:
         nonlocal pushed
         pushed += 1
         came.append(chunk)

@@ -5,12 +5,12 @@ import itertools
 import json
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from archer_ws.core.exceptions import Unsupported
 from archer_ws.llm_gateway.asking import later_step
@@ -22,7 +22,7 @@ from archer_ws.llm_gateway.llama_adapter import LlamaAdapter
 from archer_ws.llm_gateway.local.forced_calls import ForcedCall, as_call, forced_format
 from archer_ws.llm_gateway.local.process import Endpoint
 from archer_ws.llm_gateway.tools import NamedTool, Tool
-from archer_ws.llm_gateway.types import ChatMessage, ChatOptions, ChatResponse, StreamChunk
+from archer_ws.llm_gateway.types import ChatMessage, ChatOptions, ChatResponse, Chunk, StreamChunk
 from tests.fakes import tools_openai
 from tests.fakes.openai_api import delta, ending, stream, text_stream
 from tests.fakes.scripted_server import Reply, ScriptedServer, Wait, scripted_server
@@ -93,7 +93,7 @@ async def answer_to(options: ChatOptions, *pieces: str, reason: str = "stop") ->
 
 
 async def test_a_forced_call_is_never_pushed_as_the_text_that_it_comes_as() -> None:
-    pushed: list[StreamChunk] = []
+    pushed: list[Chunk] = []
     go_on = asyncio.Event()
     reply = stream(delta('{"city": '), Wait(go_on), delta('"Oslo"}'), *ending())
     async with child(reply, knows_tools=False) as (_, adapter):

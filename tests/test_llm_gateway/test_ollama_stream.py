@@ -9,9 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from archer_ws.core.exceptions import ContextTooLong, ProviderError
+from archer_ws.llm_gateway.chunks import LeanChunk
 from archer_ws.llm_gateway.ollama.decoder import OllamaStreamDecoder
 from archer_ws.llm_gateway.ollama.failures import ollama_identity
-from archer_ws.llm_gateway.types import StreamChunk, TokenUsage
+from archer_ws.llm_gateway.types import TokenUsage
 from tests.fakes.ollama_api import ollama_end, ollama_error_line, ollama_line
 
 
@@ -19,17 +20,17 @@ def decoder() -> OllamaStreamDecoder:
     return OllamaStreamDecoder(ollama_identity("http://localhost:11434"))
 
 
-def decoded(reads: Iterable[bytes]) -> list[StreamChunk]:
+def decoded(reads: Iterable[bytes]) -> list[LeanChunk]:
     stream = decoder()
     chunks = [chunk for data in reads for chunk in stream.feed(data)]
     return chunks + list(stream.finish())
 
 
-def text_of(chunks: Iterable[StreamChunk]) -> str:
+def text_of(chunks: Iterable[LeanChunk]) -> str:
     return "".join(chunk.content for chunk in chunks)
 
 
-def reasoning_of(chunks: Iterable[StreamChunk]) -> str:
+def reasoning_of(chunks: Iterable[LeanChunk]) -> str:
     return "".join(chunk.reasoning or "" for chunk in chunks)
 
 
@@ -116,7 +117,7 @@ def test_a_line_without_end_does_not_fill_the_memory() -> None:
 
 
 def test_lines_without_text_tell_that_the_model_is_alive() -> None:
-    assert decoded([ollama_line("")]) == [StreamChunk(content="")]
+    assert decoded([ollama_line("")]) == [LeanChunk()]
 
 
 def test_half_a_line_tells_nothing() -> None:
@@ -152,7 +153,7 @@ def test_halves_of_a_surrogate_pair_pass_as_they_are() -> None:
 
 @pytest.mark.parametrize("line", [b'{"message": null}', b'{"message": {"content": null, "thinking": []}}', b"{}"])
 def test_fields_without_text_are_passed_over(line: bytes) -> None:
-    assert decoded([line]) == [StreamChunk(content="")]
+    assert decoded([line]) == [LeanChunk()]
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from archer_ws.core.exceptions import ProviderNotConfigured, ProviderUnavailable
 from archer_ws.llm_gateway.failures import ProviderIdentity
 from archer_ws.llm_gateway.openai_adapter import OpenAIAdapter
 from archer_ws.llm_gateway.router import LLMRouter
-from archer_ws.llm_gateway.transport.per_loop import PerLoopClient, foreign_failures
+from archer_ws.llm_gateway.transport.per_loop import ForeignFailures, PerLoopClient
 from tests.conftest import Archer, MakeSettings, StartArcher
 from tests.fakes.any_provider import PROVIDERS, adapter_at, call, playing_all, settings_for
 from tests.fakes.ollama_api import ollama_stream
@@ -177,7 +177,7 @@ async def test_an_import_that_fails_oddly_is_the_providers_failure(
 
 
 def test_what_is_foreseen_passes_as_it_is() -> None:
-    with pytest.raises(KeyError), foreign_failures(ACME, KeyError):
+    with pytest.raises(KeyError), ForeignFailures(ACME, KeyError):
         raise KeyError("x")
 
 

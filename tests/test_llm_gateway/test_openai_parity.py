@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import httpx2
@@ -15,7 +15,7 @@ from openai.types.chat import ChatCompletionChunk
 from archer_ws.llm_gateway.decoding.completion import folded
 from archer_ws.llm_gateway.decoding.finish_reasons import finish_reason_of, reason_with_calls
 from archer_ws.llm_gateway.openai.decoder import ChatStreamDecoder
-from archer_ws.llm_gateway.types import ChatMessage, MessageRole, StreamChunk, TokenUsage
+from archer_ws.llm_gateway.types import ChatMessage, Chunk, MessageRole, TokenUsage
 from tests.fakes.openai_api import MODEL, adapter_for, counts
 from tests.fakes.scripted_server import Reply, scripted_server
 
@@ -169,7 +169,7 @@ def by_the_byte_path(reads: list[bytes]) -> Outcome:
     return gathered(chunks)
 
 
-def gathered(chunks: list[StreamChunk]) -> Outcome:
+def gathered(chunks: Sequence[Chunk]) -> Outcome:
     assert all(bool(chunk.content) + bool(chunk.reasoning) + (chunk.arguments is not None) <= 1 for chunk in chunks), (
         "two kinds in a chunk"
     )

@@ -14,7 +14,7 @@ from archer_ws.core.secrets import MASK, forget, remember
 from archer_ws.llm_gateway.base import Timeouts
 from archer_ws.llm_gateway.resilience.retry import RetryPolicy, WaitPolicy, stream_with_retries
 from archer_ws.llm_gateway.transport.parsing import HttpResponse, NotHttp
-from archer_ws.llm_gateway.types import ChatOptions, StreamChunk, TakeChunk
+from archer_ws.llm_gateway.types import ChatOptions, Chunk, StreamChunk, TakeChunk
 from tests.fakes.raw_http import soon
 from tests.fakes.scripted_adapter import ScriptedAdapter, Step
 from tests.fakes.scripted_server import Wait
@@ -349,7 +349,7 @@ async def test_a_key_that_is_split_over_pushed_and_yielded_chunks_is_masked() ->
 async def test_what_the_log_refuses_of_a_pushed_chunk_reaches_the_one_who_pushes() -> None:
     adapter = Pushing(held_back(asyncio.Event()))
 
-    def refuse(chunk: StreamChunk) -> None:
+    def refuse(chunk: Chunk) -> None:
         raise OutputTooLong("full")
 
     chunks = stream_with_retries(

@@ -1,4 +1,4 @@
-"""Every provider's adapter pushes what comes while it waits, and yields the rest, with either carrier."""
+"""Every provider's adapter passes all chunks to a taker, in order, and yields them without one, with either carrier."""
 
 import asyncio
 from contextlib import aclosing
@@ -6,7 +6,7 @@ from contextlib import aclosing
 import pytest
 
 from archer_ws.core.exceptions import OutputTooLong, ProviderError
-from archer_ws.llm_gateway.types import ChatOptions, StreamChunk
+from archer_ws.llm_gateway.types import ChatOptions, Chunk
 from tests.fakes.any_provider import HELLO
 from tests.fakes.dialects import Dialect, every_dialect
 from tests.fakes.raw_http import soon
@@ -22,8 +22,8 @@ class Following:
         self._dialect = dialect
         self._gates = [asyncio.Event() for _ in range(len(PIECES) + 1)]
         self._end = end
-        self.pushed: list[StreamChunk] = []
-        self.yielded: list[StreamChunk] = []
+        self.pushed: list[Chunk] = []
+        self.yielded: list[Chunk] = []
 
     def reply(self) -> Reply:
         steps: list[Step] = [self._dialect.start] if self._dialect.start else []
@@ -32,7 +32,7 @@ class Following:
         steps += [Wait(self._gates[-1]), self._end or self._dialect.end("stop")]
         return Reply(steps, content_type="text/event-stream")
 
-    def take(self, chunk: StreamChunk) -> None:
+    def take(self, chunk: Chunk) -> None:
         self.pushed.append(chunk)
         self._go_on()
 
@@ -51,19 +51,18 @@ class Following:
                 asyncio.get_running_loop().call_soon(self._go_on)
 
 
-def text_of(chunks: list[StreamChunk]) -> str:
+def text_of(chunks: list[Chunk]) -> str:
     return "".join(chunk.content for chunk in chunks)
 
 
 @every_dialect
-async def test_what_comes_while_it_waits_is_pushed_and_the_end_is_told_once(dialect: Dialect) -> None:
+async def test_all_chunks_go_to_the_taker_and_the_end_is_told_once(dialect: Dialect) -> None:
     following = Following(dialect)
     async with scripted_server(following.reply()) as server:
         await soon(following.read(server, ChatOptions(on_chunk=following.take)))
     assert text_of(following.pushed) == "It is blue"
-    assert text_of(following.yielded) == ""
-    reasons = [chunk.finish_reason for chunk in [*following.pushed, *following.yielded] if chunk.finish_reason]
-    assert reasons == ["stop"]
+    assert following.yielded == []
+    assert [chunk.finish_reason for chunk in following.pushed if chunk.finish_reason] == ["stop"]
 
 
 @every_dialect
@@ -76,12 +75,12 @@ async def test_without_a_taker_everything_is_yielded(dialect: Dialect) -> None:
 
 
 @every_dialect
-async def test_httpx_yields_everything_also_to_who_would_take_it(dialect: Dialect) -> None:
+async def test_with_httpx_everything_goes_to_the_taker_too(dialect: Dialect) -> None:
     following = Following(dialect)
     async with scripted_server(following.reply()) as server:
         await soon(following.read(server, ChatOptions(on_chunk=following.take), carrier="library"))
-    assert text_of(following.yielded) == "It is blue"
-    assert following.pushed == []
+    assert text_of(following.pushed) == "It is blue"
+    assert following.yielded == []
 
 
 @every_dialect
@@ -97,7 +96,7 @@ async def test_what_is_no_completion_fails_behind_what_was_pushed(dialect: Diale
 async def test_a_taker_that_is_full_ends_the_completion_and_closes_the_connection(dialect: Dialect) -> None:
     following = Following(dialect, end=b" ")
 
-    def take(chunk: StreamChunk) -> None:
+    def take(chunk: Chunk) -> None:
         following.take(chunk)
         if chunk.content == PIECES[1]:
             raise OutputTooLong("full")

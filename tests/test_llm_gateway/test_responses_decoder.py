@@ -8,17 +8,18 @@ import pytest
 
 from archer_ws.core.exceptions import ArcherError
 from archer_ws.core.limits import PROVIDER_PARTS
+from archer_ws.llm_gateway.chunks import LeanChunk
 from archer_ws.llm_gateway.decoding.completion import BrokenOff, Completion, ErrorReported, Unreadable, folded
 from archer_ws.llm_gateway.native_turns import NATIVE_BYTES_MAX
 from archer_ws.llm_gateway.openai.responses.decoder import ResponseStreamDecoder
-from archer_ws.llm_gateway.types import ChatMessage, ChatOptions, Refusal, StreamChunk, TokenUsage
+from archer_ws.llm_gateway.types import ChatMessage, ChatOptions, Refusal, TokenUsage
 from tests.fakes.responses_api import Script, adapter_for, counts, event, reply, response, text_answer
 from tests.fakes.scripted_server import scripted_server
 
 QUESTION = [ChatMessage.model_validate({"role": "user", "content": "How is it?"})]
 
 
-def chunks_of(data: bytes, size: int, *, has_format: bool = False) -> tuple[list[StreamChunk], ResponseStreamDecoder]:
+def chunks_of(data: bytes, size: int, *, has_format: bool = False) -> tuple[list[LeanChunk], ResponseStreamDecoder]:
     """What comes of the bytes, so many at a time."""
     decoder = ResponseStreamDecoder(has_format=has_format, keeps_native=True)
     chunks = [each for start in range(0, len(data), size) for each in decoder.feed(data[start : start + size])]

@@ -17,10 +17,10 @@ from archer_ws.llm_gateway.transport.content_coding import DecodingError
 from archer_ws.llm_gateway.transport.environment import Way, way_to
 from archer_ws.llm_gateway.transport.parsing import NotHttp
 from archer_ws.llm_gateway.transport.per_loop import (
+    ForeignFailures,
     PerLoopClient,
     carrier_on,
     check_key,
-    foreign_failures,
     is_loopback,
     proxied,
     sdk_http,
@@ -67,6 +67,7 @@ class AnthropicClient:
         self._carrier = carrier
         self._document_bytes = document_bytes
         self._way = Way()
+        self._foreign = ForeignFailures(identity, *FORESEEN)
         self._sdk = PerLoopClient("anthropic", self._make, identity=identity)
 
     async def open(self) -> "StreamingSdk[anthropic.AsyncAnthropic]":
@@ -93,8 +94,9 @@ class AnthropicClient:
         Raises:
             Exception: one of FORESEEN.
         """
-        client = await self.open()
-        with foreign_failures(self._identity, *FORESEEN):
+        # One that was created has a valid key.
+        client = self._sdk.present or await self.open()
+        with self._foreign:
             return await client.open(body, principal=principal)
 
     async def probe_chat(self, timeout_s: float) -> ResponseHead:
@@ -105,7 +107,7 @@ class AnthropicClient:
         """
         client = await self.open()
         async with asyncio.timeout(timeout_s):
-            with foreign_failures(self._identity, *FORESEEN):
+            with self._foreign:
                 return await client.probe()
 
     async def get_models(self, timeout_s: float) -> bytes:
@@ -115,7 +117,7 @@ class AnthropicClient:
             Exception: one of FORESEEN.
         """
         client = await self.open()
-        with foreign_failures(self._identity, *FORESEEN):
+        with self._foreign:
             path = f"/v1/models?limit={_PAGE_SIZE}"
             return await client.get(path, within_s=timeout_s, max_bytes=self._document_bytes)
 

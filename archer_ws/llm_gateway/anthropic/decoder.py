@@ -14,6 +14,7 @@ from archer_ws.llm_gateway.anthropic.native import KeptContent
 from archer_ws.llm_gateway.anthropic.plain_event import PLAIN_EVENT, piece_in
 from archer_ws.llm_gateway.anthropic.tool_use import CalledTools
 from archer_ws.llm_gateway.anthropic.usage import usage_of
+from archer_ws.llm_gateway.chunks import LeanChunk
 from archer_ws.llm_gateway.decoding.alike import AlikeEvents
 from archer_ws.llm_gateway.decoding.completion import BrokenOff, ErrorReported, Unreadable
 from archer_ws.llm_gateway.decoding.content_parts import Parts
@@ -24,7 +25,7 @@ from archer_ws.llm_gateway.decoding.gathered import Gathered, Kind, chunk_of
 from archer_ws.llm_gateway.decoding.json_documents import LineTooLong, decode_json, is_sign_of_life, is_web_page
 from archer_ws.llm_gateway.decoding.refusals import refusal_of
 from archer_ws.llm_gateway.native_turns import NativeBlocks
-from archer_ws.llm_gateway.types import FinishReason, StreamChunk
+from archer_ws.llm_gateway.types import FinishReason
 
 log = structlog.get_logger(__name__)
 
@@ -87,7 +88,7 @@ class MessageStreamDecoder:
             return None
         return self._kept.blocks(self._calls.all)
 
-    def feed(self, data: bytes) -> list[StreamChunk]:
+    def feed(self, data: bytes) -> list[LeanChunk]:
         """The chunks that `data` completes, in order; none after `done` or a fault."""
         if self.done or self.fault:
             return []
@@ -124,7 +125,7 @@ class MessageStreamDecoder:
         self._fed = True
         return gathered.close() if self._has_text else self._closed(gathered)
 
-    def finish(self) -> list[StreamChunk]:
+    def finish(self) -> list[LeanChunk]:
         """To be called at the end of the body: decodes what has no end marker of its own, if it is complete.
 
         If bytes came but not a single event, `fault` is Unreadable: the body is not a completion, whatever its headers
@@ -328,7 +329,7 @@ class MessageStreamDecoder:
         elif self._unknown and self.finish_reason != "tool_calls":
             raise Unreadable(f"a completion whose parts are not text ({', '.join(sorted(self._unknown)[:3])})")
 
-    def _closed(self, gathered: Gathered) -> list[StreamChunk]:
+    def _closed(self, gathered: Gathered) -> list[LeanChunk]:
         self._has_text = gathered.has_text()
         return gathered.close()
 

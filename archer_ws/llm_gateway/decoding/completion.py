@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from archer_ws.llm_gateway.chunks import Chunk, LeanChunk
 from archer_ws.llm_gateway.native_turns import NativeBlocks
 from archer_ws.llm_gateway.tools import ToolCall
-from archer_ws.llm_gateway.types import FinishReason, Refusal, StreamChunk, TokenUsage
+from archer_ws.llm_gateway.types import FinishReason, Refusal, TokenUsage
 
 
 class Unreadable(ValueError):
@@ -59,10 +60,10 @@ class Decoder(Protocol):
     def native(self) -> NativeBlocks | None:
         """What the provider must receive again of the completion; None unless it is complete and calls tools."""
 
-    def feed(self, data: bytes) -> list[StreamChunk]:
+    def feed(self, data: bytes) -> list[LeanChunk]:
         """The chunks that `data` completes, in order."""
 
-    def finish(self) -> list[StreamChunk]:
+    def finish(self) -> list[LeanChunk]:
         """The chunks at the end of the body that had no end marker of their own."""
 
 
@@ -80,7 +81,7 @@ class Completion:
     refusal: Refusal | None = None
 
 
-def folded(chunks: Sequence[StreamChunk], names: object = None) -> Completion:
+def folded(chunks: Sequence[Chunk], names: object = None) -> Completion:
     """The completion from its chunks; `names` is the document that may have its `id` and `model`."""
     usage = next((chunk.usage for chunk in reversed(chunks) if chunk.usage), None)
     finish_reason = next((chunk.finish_reason for chunk in reversed(chunks) if chunk.finish_reason), None)
@@ -98,7 +99,7 @@ def folded(chunks: Sequence[StreamChunk], names: object = None) -> Completion:
     )
 
 
-def _calls_in(chunks: Sequence[StreamChunk]) -> list[ToolCall] | None:
+def _calls_in(chunks: Sequence[Chunk]) -> list[ToolCall] | None:
     arguments: dict[tuple[str, str], list[str]] = {}
     for chunk in chunks:
         if chunk.arguments is not None and chunk.call_id is not None and chunk.name is not None:

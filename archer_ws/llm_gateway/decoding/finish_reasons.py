@@ -54,8 +54,9 @@ def finish_reason_of(reason: object) -> FinishReason | None:
         # The form of text-generation-inference: {"type": "length"}.
         reason = reason.get("type") or reason.get("reason")
     said = "" if reason is None or reason is False else str(reason).strip().lower()
-    if said in _NO_REASON:
-        return None
+    known = _WORDS.get(said)
+    if known is not None or said in _NO_REASON:
+        return known
     word = _NOT_A_LETTER.sub("", said)
     # FINISH_REASON_STOP, FinishReason.STOP.
     word = word.removeprefix("finishreason") or word

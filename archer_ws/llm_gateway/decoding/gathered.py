@@ -2,19 +2,16 @@
 whatever the number of events.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
-from pydantic import TypeAdapter
-
+from archer_ws.llm_gateway.chunks import LeanChunk
 from archer_ws.llm_gateway.decoding.tool_calls import ArgumentsPiece
-from archer_ws.llm_gateway.types import FinishReason, Refusal, StreamChunk, TokenUsage
+from archer_ws.llm_gateway.types import FinishReason, Refusal, TokenUsage
 
 #: A call's id and name.
 CallIdentity = tuple[str, str]
 #: The kind of a run of text: True for reasoning, False for content, or the call whose arguments it is.
 Kind = bool | CallIdentity
-#: Equivalent to `StreamChunk(**fields)`, in two thirds of the time.
-_new_chunk: Callable[[dict[str, str]], StreamChunk] = TypeAdapter(StreamChunk).validator.validate_python
 
 
 class Gathered:
@@ -34,7 +31,7 @@ class Gathered:
         self.finish_reason: FinishReason | None = None
         self.usage: TokenUsage | None = None
         self.refusal: Refusal | None = None
-        self._chunks: list[StreamChunk] = []
+        self._chunks: list[LeanChunk] = []
         self._pieces: list[str] = []
         #: The kind of the current pieces.
         self._kind: Kind = False
@@ -68,6 +65,11 @@ class Gathered:
             self._chunks.append(self._run())
         self._kind = kind
 
+    @property
+    def has_pieces(self) -> bool:
+        """Whether the last run has text."""
+        return bool(self._pieces)
+
     def has_text(self, *, reasoning: bool | None = None) -> bool:
         """Whether this read has text: content, reasoning, or (None) either."""
         if self._pieces and (self._kind is reasoning if reasoning is not None else isinstance(self._kind, bool)):
@@ -77,41 +79,28 @@ class Gathered:
             for chunk in self._chunks
         )
 
-    def close(self) -> list[StreamChunk]:
+    def close(self) -> list[LeanChunk]:
         """The chunks, in order; finish reason, usage and refusal are on the last one. Empty if nothing came."""
         chunks = self._chunks
         if self._pieces or not chunks:
-            if self._pieces or self.alive or self.finish_reason or self.usage:
-                # Created with these fields: assigning a model's field costs more than creating the model.
-                chunks.append(self._run(finish_reason=self.finish_reason, usage=self.usage))
-        else:
-            chunks[-1].finish_reason, chunks[-1].usage = self.finish_reason, self.usage
-        if self.refusal is not None:
-            # A refusal comes with a reason, so there is a chunk.
-            chunks[-1].refusal = self.refusal
+            if not (self._pieces or self.alive or self.finish_reason or self.usage):
+                return chunks
+            chunks.append(self._run())
+        last = chunks[-1]
+        last.finish_reason, last.usage, last.refusal = self.finish_reason, self.usage, self.refusal
         return chunks
 
-    def _run(self, *, finish_reason: FinishReason | None = None, usage: TokenUsage | None = None) -> StreamChunk:
+    def _run(self) -> LeanChunk:
         text = "".join(self._pieces)
         self._pieces.clear()
-        if finish_reason is None and usage is None:
-            return chunk_of(self._kind, text)
-        if text and self._kind is True:
-            return StreamChunk(content="", reasoning=text, finish_reason=finish_reason, usage=usage)
-        if text and isinstance(self._kind, tuple):
-            call_id, name = self._kind
-            return StreamChunk(
-                content="", arguments=text, call_id=call_id, name=name, finish_reason=finish_reason, usage=usage
-            )
-        return StreamChunk(content=text, finish_reason=finish_reason, usage=usage)
+        return chunk_of(self._kind, text)
 
 
-def chunk_of(kind: Kind, text: str) -> StreamChunk:
+def chunk_of(kind: Kind, text: str) -> LeanChunk:
     """A chunk with only a run's text; without text it is a sign of life."""
-    # Each named field costs time: this runs for nearly every token.
     if kind is False or not text:
-        return _new_chunk({"content": text})
+        return LeanChunk(text)
     if kind is True:
-        return _new_chunk({"content": "", "reasoning": text})
+        return LeanChunk(reasoning=text)
     call_id, name = kind
-    return _new_chunk({"content": "", "arguments": text, "call_id": call_id, "name": name})
+    return LeanChunk(arguments=text, call_id=call_id, name=name)

@@ -35,16 +35,18 @@ _CAMEL_HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 
 def count_of(value: object) -> int | None:
     """A count, from a number or its text; None for a negative number, a fraction, or more than the wire allows."""
+    if type(value) is not int:
+        value = _as_int(value)
+    return value if value is not None and 0 <= value <= MAX_COUNT else None
+
+
+def _as_int(value: object) -> int | None:
     if isinstance(value, str):
         try:
             value = float(value) if len(value) < 20 else None
         except ValueError:
             return None
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MAX_COUNT:
-        return value
-    return None
+    return int(value) if isinstance(value, float) and value.is_integer() else None
 
 
 def usage_of(usage: object) -> TokenUsage | None:

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 import structlog
 
 from archer_ws.llm_gateway.local.process import Endpoint, LocalProcess
-from archer_ws.llm_gateway.types import StreamChunk, TakeChunk
+from archer_ws.llm_gateway.types import Chunk, TakeChunk
 
 log = structlog.get_logger(__name__)
 
@@ -41,7 +41,7 @@ class HangWatch:
     def hearing(self, take: TakeChunk) -> TakeChunk:
         """A function that passes chunks on to `take`, and records each as a sign of life."""
 
-        def hear(chunk: StreamChunk) -> None:
+        def hear(chunk: Chunk) -> None:
             self._sign_of_life += 1
             take(chunk)
 

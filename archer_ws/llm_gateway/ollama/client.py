@@ -23,9 +23,9 @@ from archer_ws.llm_gateway.transport.environment import Way, way_to
 from archer_ws.llm_gateway.transport.json_body import encoded
 from archer_ws.llm_gateway.transport.per_loop import (
     TRANSPORT_ERRORS,
+    ForeignFailures,
     PerLoopClient,
     carrier_on,
-    foreign_failures,
     proxied,
 )
 from archer_ws.llm_gateway.transport.provider_url import ProviderUrl
@@ -93,6 +93,7 @@ class OllamaHttp:
         self._credential = address.headers
         self._way = Way()
         self._identity = identity
+        self._foreign = ForeignFailures(identity, *TRANSPORT_ERRORS)
         self._document_bytes = document_bytes
         self._connect_s = connect_s
         self._connections = 2 * concurrency + SIDE_CONNECTIONS
@@ -127,7 +128,7 @@ class OllamaHttp:
         Raises (also while the body is read):
             ProviderFailure: no connection, a lost one, an error status, a web page.
         """
-        carriers = await self._carriers.get()
+        carriers = self._carriers.present or await self._carriers.get()
         answered = False
         try:
             async with AsyncExitStack() as opened:
@@ -152,7 +153,7 @@ class OllamaHttp:
         self, carriers: _Carriers, path: str, payload: Payload | None, *, is_streamed: bool, principal: str
     ) -> StreamedResponse:
         body = encoded(payload) if payload else b""
-        with foreign_failures(self._identity, *TRANSPORT_ERRORS):
+        with self._foreign:
             asked = path, bool(body)
             request = carriers.templates.get(asked)
             if request is None:

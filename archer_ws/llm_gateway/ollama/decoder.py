@@ -13,11 +13,13 @@ import structlog
 
 from archer_ws.core.exceptions import ProviderFailure
 from archer_ws.core.limits import PROVIDER_DOCUMENT_BYTES
+from archer_ws.llm_gateway.chunks import LeanChunk
 from archer_ws.llm_gateway.decoding.completion import BrokenOff, Completion, Unreadable, folded
 from archer_ws.llm_gateway.decoding.content_parts import Parts
 from archer_ws.llm_gateway.decoding.error_bodies import is_error
 from archer_ws.llm_gateway.decoding.finish_reasons import reason_with_calls
 from archer_ws.llm_gateway.decoding.framing import LineDecoder
+from archer_ws.llm_gateway.decoding.gathered import Kind, chunk_of
 from archer_ws.llm_gateway.decoding.json_documents import (
     LineTooLong,
     decode_json,
@@ -32,7 +34,7 @@ from archer_ws.llm_gateway.ollama.ending import finish_reason_of, usage_of
 from archer_ws.llm_gateway.ollama.failures import failure_from_error_line, truncated
 from archer_ws.llm_gateway.ollama.native import KeptThought
 from archer_ws.llm_gateway.ollama.tool_calls import CalledTools
-from archer_ws.llm_gateway.types import FinishReason, StreamChunk, TokenUsage
+from archer_ws.llm_gateway.types import FinishReason, TokenUsage
 
 log = structlog.get_logger(__name__)
 
@@ -42,9 +44,8 @@ _EVENT_FRAMING = (b":", b"event:", b"id:", b"retry:")
 _LINE_EVENTS = frozenset({b"", b"message", b"data", b"chunk", b"error"})
 _BOM = b"\xef\xbb\xbf"
 
-#: A run of pieces of one kind: True for reasoning, False for text, a call's id and name for its arguments.
-_Kind = bool | tuple[str, str]
-_Run = tuple[_Kind, list[str]]
+#: A run of pieces of one kind.
+_Run = tuple[Kind, list[str]]
 
 
 class OllamaStreamDecoder:
@@ -91,7 +92,7 @@ class OllamaStreamDecoder:
             return None
         return self._kept.blocks(self._calls.all)
 
-    def feed(self, data: bytes) -> Iterator[StreamChunk]:
+    def feed(self, data: bytes) -> Iterator[LeanChunk]:
         """The text that `data` completes, merged; an empty chunk if lines came without text.
 
         Raises (after the text before it was yielded):
@@ -107,7 +108,7 @@ class OllamaStreamDecoder:
                 raise unreadable(self._identity, str(error)) from None
             yield from self._decode(lines)
 
-    def finish(self) -> Iterator[StreamChunk]:
+    def finish(self) -> Iterator[LeanChunk]:
         """The contents of a last line without a line end, if it is complete; raises like `feed`."""
         if not self.done:
             rest = self._lines.flush()
@@ -126,7 +127,7 @@ class OllamaStreamDecoder:
         if is_web_page(data):
             raise unreadable(self._identity, "a web page")
 
-    def _decode(self, lines: list[bytes]) -> Iterator[StreamChunk]:
+    def _decode(self, lines: list[bytes]) -> Iterator[LeanChunk]:
         runs: list[_Run] = []
         is_alive = False
         failure: ProviderFailure | None = None
@@ -144,11 +145,11 @@ class OllamaStreamDecoder:
             failure = error
         except Unreadable as error:
             failure = unreadable(self._identity, str(error))
-        chunks = [_chunk_of(kind, "".join(parts)) for kind, parts in runs]
+        chunks = [chunk_of(kind, "".join(parts)) for kind, parts in runs]
         self._has_text = self._has_text or bool(chunks)
         self._keep_native(chunks)
         if is_alive and not chunks and failure is None:
-            chunks.append(StreamChunk(content=""))
+            chunks.append(LeanChunk())
         if self.done and failure is None:
             chunks[-1].finish_reason = self._finish_reason
             chunks[-1].usage = self._usage
@@ -160,7 +161,7 @@ class OllamaStreamDecoder:
         if failure is not None:
             raise failure
 
-    def _keep_native(self, chunks: list[StreamChunk]) -> None:
+    def _keep_native(self, chunks: list[LeanChunk]) -> None:
         if self._kept is not None:
             for chunk in chunks:
                 self._kept.add(chunk)
@@ -312,17 +313,8 @@ def _add_text(line: bytes, runs: list[_Run]) -> bool:
     return True
 
 
-def _run_of(kind: _Kind, runs: list[_Run]) -> list[str]:
+def _run_of(kind: Kind, runs: list[_Run]) -> list[str]:
     """The pieces of the current run, or of a new one."""
     if not runs or runs[-1][0] != kind:
         runs.append((kind, []))
     return runs[-1][1]
-
-
-def _chunk_of(kind: _Kind, text: str) -> StreamChunk:
-    if kind is False:
-        return StreamChunk(content=text)
-    if kind is True:
-        return StreamChunk(content="", reasoning=text)
-    call_id, name = kind
-    return StreamChunk(content="", arguments=text, call_id=call_id, name=name)

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 
 import msgspec
 
+from archer_ws.llm_gateway.chunks import Chunk
 from archer_ws.llm_gateway.decoding.tool_calls import AssembledCall
 from archer_ws.llm_gateway.native_turns import NATIVE_BYTES_MAX, NativeBlocks, NativeCall, add_piece, whole_text
-from archer_ws.llm_gateway.types import StreamChunk
 
 
 class _Thought(msgspec.Struct):
@@ -31,7 +31,7 @@ class KeptThought:
         self._arguments: dict[str, list[str]] = {}
         self._size = 0
 
-    def add(self, chunk: StreamChunk) -> None:
+    def add(self, chunk: Chunk) -> None:
         """Add a chunk of the completion."""
         if self._size > NATIVE_BYTES_MAX:
             return

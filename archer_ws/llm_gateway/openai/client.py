@@ -18,10 +18,10 @@ from archer_ws.llm_gateway.transport.content_coding import DecodingError
 from archer_ws.llm_gateway.transport.environment import Way, way_to
 from archer_ws.llm_gateway.transport.parsing import NotHttp
 from archer_ws.llm_gateway.transport.per_loop import (
+    ForeignFailures,
     PerLoopClient,
     carrier_on,
     check_key,
-    foreign_failures,
     is_loopback,
     proxied,
     sdk_http,
@@ -65,6 +65,7 @@ class OpenAIClient:
         self._carrier = carrier
         self._document_bytes = document_bytes
         self._way = Way()
+        self._foreign = ForeignFailures(identity, *FORESEEN)
         self._sdk = PerLoopClient("openai", self._make, identity=identity)
 
     async def open(self) -> "StreamingSdk[openai.AsyncOpenAI]":
@@ -88,9 +89,10 @@ class OpenAIClient:
         Raises:
             Exception: one of FORESEEN.
         """
-        client = await self.open()
+        # One that was created has a valid key.
+        client = self._sdk.present or await self.open()
         path = _RESPONSES if "input" in body else None
-        with foreign_failures(self._identity, *FORESEEN):
+        with self._foreign:
             return await client.open(body, principal=principal, path=path)
 
     async def probe_chat(self, timeout_s: float) -> ResponseHead:
@@ -101,7 +103,7 @@ class OpenAIClient:
         """
         client = await self.open()
         async with asyncio.timeout(timeout_s):
-            with foreign_failures(self._identity, *FORESEEN):
+            with self._foreign:
                 return await client.probe()
 
     async def get_models(self, timeout_s: float) -> bytes:
@@ -111,7 +113,7 @@ class OpenAIClient:
             Exception: one of FORESEEN.
         """
         client = await self.open()
-        with foreign_failures(self._identity, *FORESEEN):
+        with self._foreign:
             return await client.get("/models", within_s=timeout_s, max_bytes=self._document_bytes)
 
     def failure(self, error: Exception) -> ArcherError:

@@ -12,6 +12,7 @@ import msgspec
 import structlog
 
 from archer_ws.core.limits import PROVIDER_DOCUMENT_BYTES
+from archer_ws.llm_gateway.chunks import LeanChunk
 from archer_ws.llm_gateway.decoding.alike import AlikeEvents
 from archer_ws.llm_gateway.decoding.completion import BrokenOff, ErrorReported, Unreadable
 from archer_ws.llm_gateway.decoding.error_bodies import is_error
@@ -27,7 +28,7 @@ from archer_ws.llm_gateway.openai.choice_filter import ChoiceFilter
 from archer_ws.llm_gateway.openai.documents import Choice, choices_of, counts_within, reason_within
 from archer_ws.llm_gateway.openai.native import KeptFields
 from archer_ws.llm_gateway.openai.plain_chunk import PLAIN_CHUNK, CallPiece, piece_in
-from archer_ws.llm_gateway.types import FinishReason, StreamChunk
+from archer_ws.llm_gateway.types import FinishReason
 
 log = structlog.get_logger(__name__)
 
@@ -40,6 +41,7 @@ _CHUNK_EVENTS = frozenset(
 #: Other fields that may contain a chunk's text (openai/documents.py).
 _OTHER_NAMES = re.compile(rb'"(?:text|message|thinking|thoughts|reasoning_text|reasoning_details)"|"index" *: *"')
 _MOST_MUTE = 4
+_BRACE = ord("{")
 #: Other fields that may contain a chunk's token counts.
 _COUNTS = re.compile(rb'(?i)(?:usage|x_groq)[^"]*" *: *\{')
 
@@ -113,7 +115,7 @@ class ChatStreamDecoder:
         """Whether the server uses the field `reasoning_content`, if native fields are kept."""
         return self._kept is not None and self._kept.has_reasoning_content
 
-    def feed(self, data: bytes) -> list[StreamChunk]:
+    def feed(self, data: bytes) -> list[LeanChunk]:
         """The chunks that `data` completes, in order; none after `done` or a fault.
 
         A read without text (a comment, the beginning of a tool call) gives an empty chunk: the provider is alive.
@@ -152,19 +154,21 @@ class ChatStreamDecoder:
         plain = b""
         for event, body in self._events.feed(data):
             self._heard = True
+            if not body:
+                continue  # a keep-alive
             # (The same as `_read`, with one call less per token.)
-            if body and not event and self._read_plain(body, gathered):
+            if body[0] == _BRACE and not event and self._read_plain(body, gathered):
                 plain = body
-            elif body:  # An empty one is a keep-alive.
-                plain = b""
-                if body.startswith(b"[DONE]"):
-                    self._end(gathered)
-                    break
-                self._read_odd(body, event, gathered)
-        if plain and self.finish_reason is None:
+                continue
+            plain = b""
+            if body.startswith(b"[DONE]"):
+                self._end(gathered)
+                break
+            self._read_odd(body, event, gathered)
+        if plain and self.finish_reason is None and gathered.has_pieces:
             self._alike.learn("", plain)
 
-    def finish(self) -> list[StreamChunk]:
+    def finish(self) -> list[LeanChunk]:
         """To be called at the end of the body: decodes what has no end marker of its own, if it is complete."""
         if self.done or self.fault:
             return []
@@ -187,7 +191,7 @@ class ChatStreamDecoder:
             self._keep_arguments(self._kept, chunks)
         return chunks
 
-    def _keep_arguments(self, kept: KeptFields, chunks: list[StreamChunk]) -> None:
+    def _keep_arguments(self, kept: KeptFields, chunks: list[LeanChunk]) -> None:
         for chunk in chunks:
             if chunk.arguments is not None and chunk.call_id is not None:
                 kept.tell(chunk.call_id, chunk.arguments)
@@ -425,7 +429,7 @@ class ChatStreamDecoder:
             gathered.add_arguments(self._calls.finish())
         self.finish_reason = reason_with_calls(reason, has_calls=self._calls.has_calls)
 
-    def _closed(self, gathered: Gathered) -> list[StreamChunk]:
+    def _closed(self, gathered: Gathered) -> list[LeanChunk]:
         chunks = gathered.close()
         for chunk in chunks:
             self._has_text = self._has_text or bool(chunk.content)

@@ -158,7 +158,7 @@ def _message(message: ChatMessage, replayed: Replayed | None, media: Mapping[str
         own_id = replayed.own_ids.get(call_id, call_id) if replayed else call_id
         return {"role": "tool", "tool_call_id": own_id, "content": result_text(message)}
     content = message.content if message.parts is None else _content(message, media)
-    said: dict[str, Any] = {"role": message.role.value, "content": content}
+    said: dict[str, Any] = {"role": str(message.role), "content": content}
     if message.name is not None:
         said["name"] = message.name
     if message.tool_calls:

@@ -9,12 +9,21 @@ https://developers.openai.com/api/docs/guides/migrate-to-responses
 
 from typing import Literal
 
-from archer_ws.llm_gateway.catalog import ModelFacts, Parameter
+from archer_ws.llm_gateway.catalog import Catalog, ModelFacts, Parameter
 
 #: `auto`: the catalog's API for OpenAI itself, and chat completions for all other servers.
 ApiSetting = Literal["auto", "chat", "responses"]
 #: Parameters that the Responses API does not have.
 _NOT_IN_RESPONSES: frozenset[Parameter] = frozenset({"stop", "seed"})
+
+
+def catalog_for(catalog: Catalog, *, omits: frozenset[Parameter], setting: ApiSetting, is_hosted: bool) -> Catalog:
+    """The catalog with the facts that apply to requests to a server (see `facts_for_api`).
+
+    Args:
+        omits: parameters that it is never sent.
+    """
+    return catalog.fitted(lambda facts: facts_for_api(facts.without(omits), setting, is_hosted=is_hosted))
 
 
 def facts_for_api(facts: ModelFacts, setting: ApiSetting, *, is_hosted: bool) -> ModelFacts:

@@ -18,6 +18,8 @@ async def ask_fitted(
     send: Callable[[dict[str, Any]], Awaitable[StreamedResponse]],
     told: Callable[[StatusError], ArcherError],
     provider: str,
+    *,
+    refusal: StatusError | None = None,
 ) -> StreamedResponse:
     """The response to a request, or to as much of it as the server accepts; what is left out is logged.
 
@@ -25,27 +27,35 @@ async def ask_fitted(
         send: sends a body.
         told: the error that a refusal means.
         provider: for the log.
+        refusal: the response to the request's body, if it was sent already.
 
     Raises:
         ArcherError: the request is refused, and not because of something that may be left out.
         Exception: what else `send` raises.
     """
     while True:
+        if refusal is not None:
+            _yield_to(refusal, request, told)
         try:
             answer = await send(request.body)
-        except StatusError as refusal:
-            if refusal.status not in REFUSAL_STATUSES:
-                raise
-            failure = told(refusal)
-            is_too_long = isinstance(failure, ContextTooLong)
-            if (type(failure) is ProviderError or is_too_long) and request.yields(
-                refusal.body, is_too_long=is_too_long
-            ):
-                continue
-            raise _naming(failure, request.refused_of_the_clients(refusal.body)) from refusal
+        except StatusError as error:
+            # Its traceback would refer to this frame, and this frame to it.
+            refusal = error.with_traceback(None)
+            continue
         for parameter in request.taken():
             log.warning("parameter_refused", provider=provider, model=request.model, parameter=parameter)
         return answer
+
+
+def _yield_to(refusal: StatusError, request: FittedRequest, told: Callable[[StatusError], ArcherError]) -> None:
+    """Change the request for another try; raise what the refusal means if there is nothing that may be left out."""
+    if refusal.status not in REFUSAL_STATUSES:
+        raise refusal
+    failure = told(refusal)
+    is_too_long = isinstance(failure, ContextTooLong)
+    may_yield = type(failure) is ProviderError or is_too_long
+    if not (may_yield and request.yields(refusal.body, is_too_long=is_too_long)):
+        raise _naming(failure, request.refused_of_the_clients(refusal.body)) from refusal
 
 
 def _naming(failure: ArcherError, parameter: str | None) -> ArcherError:

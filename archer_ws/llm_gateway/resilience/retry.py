@@ -17,7 +17,7 @@ from archer_ws.core.exceptions import ProviderFailure, ProviderTimeout
 from archer_ws.llm_gateway.base import BaseLLMAdapter, Timeouts
 from archer_ws.llm_gateway.resilience.scrubbing import ChunkScrubber
 from archer_ws.llm_gateway.resilience.wait_limit import WaitLimit
-from archer_ws.llm_gateway.types import ChatOptions, StreamChunk, TakeChunk
+from archer_ws.llm_gateway.types import ChatOptions, Chunk, StreamChunk, TakeChunk
 
 log = structlog.get_logger(__name__)
 
@@ -189,7 +189,7 @@ class _Passage:
         self._is_timed = False
         self.has_text = False
 
-    def push(self, chunk: StreamChunk) -> None:
+    def push(self, chunk: Chunk) -> None:
         """Pass a chunk on to `on_chunk`."""
         pass_on = self._on_chunk
         assert pass_on is not None
@@ -204,7 +204,7 @@ class _Passage:
         pass_on(chunk)
         self.await_next()
 
-    def masked(self, chunk: StreamChunk) -> Sequence[StreamChunk]:
+    def masked(self, chunk: Chunk) -> Sequence[StreamChunk]:
         """Mask keys in the chunk; returns what was held back and goes before it."""
         if not self.has_text and (chunk.content or chunk.reasoning or chunk.arguments):
             self.has_text = True

@@ -1,7 +1,7 @@
 """Masks the keys that providers are sent in the completions that they return."""
 
 from archer_ws.core.secrets import TextScrubber
-from archer_ws.llm_gateway.types import StreamChunk
+from archer_ws.llm_gateway.types import Chunk, StreamChunk
 
 
 class ChunkScrubber:
@@ -13,7 +13,7 @@ class ChunkScrubber:
         #: By a call's id: the tool's name, and the scrubber of its arguments.
         self._calls: dict[str | None, tuple[str | None, TextScrubber]] = {}
 
-    def clean(self, chunk: StreamChunk) -> None:
+    def clean(self, chunk: Chunk) -> None:
         """Mask secrets in the chunk; the end of its text may be held back for the next chunk, but not after the last
         one.
 
@@ -52,7 +52,7 @@ class ChunkScrubber:
         text = [StreamChunk(content=content, reasoning=reasoning or None)] if content or reasoning else []
         return [*text, *self.held_arguments()]
 
-    def _clean_arguments(self, chunk: StreamChunk, arguments: str) -> None:
+    def _clean_arguments(self, chunk: Chunk, arguments: str) -> None:
         if self._content.held:
             # The text comes before the call after it.
             chunk.content = self._content.rest()

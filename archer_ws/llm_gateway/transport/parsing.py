@@ -43,13 +43,16 @@ class HttpResponse(StreamedResponse):
         self._is_mended = self._has_two_lengths = False
         self._transport = transport
         self._on_over: Callable[[bool], None] | None = on_over
+        self._pieces: list[bytes] = []
+        # Called by the parser for each piece of the body; a method would cost more than all the parsing.
+        self.on_body = self._pieces.append
         # The parser and this object refer to each other until `let_go`: cycles are collected late.
         self._parser: httptools.HttpResponseParser | None = self._make_parser()
         self._coding: ContentDecoder | None = None
-        self._pieces: list[bytes] = []
         #: Slices of the pieces that were not read yet, the last one first.
         self._slices: list[bytes] = []
         self._is_sliced = False
+        #: The bytes of these pieces, or more: those of the reads that brought them.
         self._unread_bytes = 0
         self._is_paused = False
         self._is_whole = False
@@ -87,11 +90,7 @@ class HttpResponse(StreamedResponse):
                 raise self._error
             if await self._more():
                 return b""
-        data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
-        pieces.clear()
-        self._unread_bytes = 0
-        if self._is_paused:
-            self._resume()
+        data = self._taken()
         if len(data) <= PROVIDER_SLICE_BYTES:
             return data
         self._slices = slices_of(data)[::-1]
@@ -99,10 +98,17 @@ class HttpResponse(StreamedResponse):
         self._is_sliced = bool(self._slices)
         return first
 
-    def _resume(self) -> None:
-        self._is_paused = False
-        if not self._transport.is_closing():
-            self._transport.resume_reading()
+    def _taken(self) -> bytes:
+        """All bytes of the body that came and were not read yet: now they are."""
+        pieces = self._pieces
+        data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        pieces.clear()
+        self._unread_bytes = 0
+        if self._is_paused:
+            self._is_paused = False
+            if not self._transport.is_closing():
+                self._transport.resume_reading()
+        return data
 
     async def _read_slice(self) -> bytes:
         """The next slice of the bytes that came, after other tasks ran; or of the unpacked bytes."""
@@ -123,11 +129,7 @@ class HttpResponse(StreamedResponse):
                     self._fail(error)
                     raise
             elif self._pieces:
-                coding.put(b"".join(self._pieces))
-                self._pieces.clear()
-                self._unread_bytes = 0
-                if self._is_paused:
-                    self._resume()
+                coding.put(self._taken())
             elif self._is_whole:
                 return coding.finish()
             elif self._error is not None:
@@ -177,37 +179,48 @@ class HttpResponse(StreamedResponse):
             self._fail(raised if isinstance(raised, DecodingError | NotHttp) else NotHttp(str(error)))
         if self._pieces:
             self._bodyless_bytes = 0
-            if self._take is not None and self._waiter is not None and not self._waiter.done():
-                self._push(self._take, self._waiter)
+            waiter = self._waiter
+            # Who waits has read everything before.
+            if self._take is not None and waiter is not None and not waiter.done() and self._push(self._take, waiter):
                 return
+            self._unread_bytes += len(data)
+            if self._unread_bytes > PROVIDER_UNREAD_BYTES and not self._is_paused:
+                self._pause_if_full()
         else:
             self._bodyless_bytes += len(data)
             if self._bodyless_bytes > PROVIDER_HEAD_BYTES:
                 self._fail(NotHttp("a head, or trailer fields, without end"))
         self._wake()
 
-    def _push(self, take: TakeBytes, waiter: asyncio.Future[bool]) -> None:
-        """Hand on what came; wake the task that waits only for what it must do itself."""
+    def _pause_if_full(self) -> None:
+        """Count exactly what is unread, and pause reading if it is too much."""
+        self._unread_bytes = sum(map(len, self._pieces))
+        if self._unread_bytes > PROVIDER_UNREAD_BYTES:
+            self._is_paused = True
+            self._transport.pause_reading()
+
+    def _push(self, take: TakeBytes, waiter: asyncio.Future[bool]) -> bool:
+        """Hand on what came; wake the task that waits only for what it must do itself. Returns False, without effect,
+        if the bytes must be read in slices."""
         pieces = self._pieces
-        if self._is_sliced or self._unread_bytes > PROVIDER_SLICE_BYTES:
-            self._wake()
-            return
         data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        if self._is_sliced or len(data) > PROVIDER_SLICE_BYTES:
+            return False
         pieces.clear()
-        self._unread_bytes = 0
         try:
             wants_no_more = self._context.run(take, data)
         except Exception as error:  # noqa: BLE001 - it is raised where the reader waits
             self._take = self._waiter = None
             if not waiter.done():
                 waiter.set_exception(error)
-            return
+            return True
         if wants_no_more:
             self._take = self._waiter = None
             if not waiter.done():
                 waiter.set_result(True)
         elif self._is_whole or self._error is not None:
             self._wake()
+        return True
 
     def end(self, error: Exception | None = None) -> None:
         """Handle the end of the connection (called by the connection)."""
@@ -253,14 +266,6 @@ class HttpResponse(StreamedResponse):
         self._raw_head, self._field_bytes = None, 0
         self._unpack_what_is_packed(headers)
         self.head.set_result(None)
-
-    def on_body(self, data: bytes) -> None:
-        """A piece of the body."""
-        self._pieces.append(data)
-        self._unread_bytes += len(data)
-        if self._unread_bytes > PROVIDER_UNREAD_BYTES and not self._is_paused:
-            self._is_paused = True
-            self._transport.pause_reading()
 
     def on_message_complete(self) -> None:
         """The body is complete."""

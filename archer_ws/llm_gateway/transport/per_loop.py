@@ -11,10 +11,10 @@ import contextlib
 import importlib
 import ipaddress
 import ssl
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
-from types import ModuleType
+from types import ModuleType, TracebackType
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 from urllib.parse import urlsplit
 
@@ -84,6 +84,12 @@ class PerLoopClient(Generic[ClientT]):
         self._identity = identity
         self._slots: dict[asyncio.AbstractEventLoop, _Slot[ClientT]] = {}
 
+    @property
+    def present(self) -> ClientT | None:
+        """The running loop's client, if it was created."""
+        slot = self._slots.get(asyncio.get_running_loop())
+        return None if slot is None else slot.client
+
     async def get(self) -> ClientT:
         """The running loop's client, created on first use.
 
@@ -118,7 +124,7 @@ class PerLoopClient(Generic[ClientT]):
             await client.close()
 
     def _build(self) -> ClientT:
-        with foreign_failures(self._identity):
+        with ForeignFailures(self._identity):
             return self._factory(self._imported())
 
     def _imported(self) -> ModuleType:
@@ -145,29 +151,37 @@ class PerLoopClient(Generic[ClientT]):
                     await client.close()
 
 
-@contextlib.contextmanager
-def foreign_failures(identity: ProviderIdentity, *foreseen: type[Exception]) -> Iterator[None]:
-    """Turns errors that a library raises while a client is created, or before a request is sent, into a
-    ProviderFailure.
+class ForeignFailures:
+    """A context manager that turns errors that a library raises while a client is created, or before a request is sent,
+    into a ProviderFailure. Several tasks may be in it at once.
 
     Their causes are settings and the environment, in more ways than can be listed. Foreseen errors pass unchanged.
     """
-    expected: tuple[type[Exception], ...] = (ArcherError, *foreseen)
-    try:
-        yield
-    except expected:
-        raise
-    except UnusableVariable as fault:
-        raise not_askable(identity, fault, fault) from fault
-    except UnicodeError as error:
-        raise failure_from_transport(identity, error) from error
-    except Exception as error:  # the boundary to foreign code: any error is this provider's failure
+
+    def __init__(self, identity: ProviderIdentity, *foreseen: type[Exception]) -> None:
+        self._identity = identity
+        self._expected: tuple[type[Exception], ...] = (ArcherError, *foreseen)
+
+    def __enter__(self) -> None:
+        """It keeps nothing of the one who enters."""
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        # The boundary to foreign code: any error is this provider's failure.
+        if isinstance(error, Exception) and not isinstance(error, self._expected):
+            raise self._failure(error) from error
+
+    def _failure(self, error: Exception) -> ArcherError:
+        identity = self._identity
+        if isinstance(error, UnusableVariable):
+            return not_askable(identity, error, error)
+        if isinstance(error, UnicodeError):
+            return failure_from_transport(identity, error)
         met = (identity.name, identity.address, type(error))
         if met not in _told:
             # Logged once: health checks come every few seconds.
             _told.add(met)
             log.warning("provider_client_failed", provider=identity.name, exc_info=error)
-        raise not_askable(identity, error) from error
+        return not_askable(identity, error)
 
 
 _told: set[tuple[str, str, type[Exception]]] = set()

@@ -9,7 +9,7 @@ from contextlib import suppress
 
 from archer_ws.core.exceptions import OutputTooLong
 from archer_ws.core.limits import CALL_ARGUMENTS_BYTES
-from archer_ws.llm_gateway.types import Refusal, StreamChunk, TokenUsage
+from archer_ws.llm_gateway.types import Chunk, Refusal, TokenUsage
 from archer_ws.sessions.streams.calls import CallTooLong, IncomingCalls
 from archer_ws.sessions.streams.events import CallName, StreamStarted, TextKind
 from archer_ws.sessions.streams.log import LogFull, StreamLog
@@ -69,7 +69,7 @@ class Intake:
         #: The model's refusal, if it refused.
         self.refusal: Refusal | None = None
 
-    def take(self, chunk: StreamChunk) -> None:
+    def take(self, chunk: Chunk) -> None:
         """Put a chunk into the log.
 
         Raises:

@@ -28,7 +28,7 @@ from archer_ws.core.eager_task import start_now
 from archer_ws.core.exceptions import ArcherError, ContextTooLong, ToolTimeout
 from archer_ws.core.lean_event import LeanEvent
 from archer_ws.core.limits import STREAM_OVERHEAD_BYTES
-from archer_ws.llm_gateway.types import CancelReason, ProgressPhase, StreamChunk, StreamStatus, TokenUsage
+from archer_ws.llm_gateway.types import CancelReason, Chunk, ProgressPhase, StreamChunk, StreamStatus, TokenUsage
 from archer_ws.sessions.admission import admit
 from archer_ws.sessions.format_judge import Judgement
 from archer_ws.sessions.streams.calls import as_tool_call
@@ -493,7 +493,7 @@ class Stream:
         if self._exchange is not None:
             self._exchange.decide_end()
 
-    def take(self, chunk: StreamChunk) -> None:
+    def take(self, chunk: Chunk) -> None:
         """Append a chunk to the log, which notifies the readers.
 
         Raises:

@@ -11,6 +11,7 @@ import msgspec
 import structlog
 
 from archer_ws.core.limits import PROVIDER_DOCUMENT_BYTES
+from archer_ws.llm_gateway.chunks import LeanChunk
 from archer_ws.llm_gateway.decoding.completion import BrokenOff, ErrorReported, Unreadable
 from archer_ws.llm_gateway.decoding.error_bodies import is_error
 from archer_ws.llm_gateway.decoding.finish_reasons import finish_reason_of, reason_with_calls
@@ -23,7 +24,7 @@ from archer_ws.llm_gateway.native_turns import NativeBlocks
 from archer_ws.llm_gateway.openai.responses.kept_items import KeptItems
 from archer_ws.llm_gateway.openai.responses.output import Kind, Output
 from archer_ws.llm_gateway.openai.responses.plain_event import PLAIN_EVENT
-from archer_ws.llm_gateway.types import FinishReason, StreamChunk
+from archer_ws.llm_gateway.types import FinishReason
 
 log = structlog.get_logger(__name__)
 
@@ -104,7 +105,7 @@ class ResponseStreamDecoder:
             return None
         return self._kept.native(self._output.calls.told)
 
-    def feed(self, data: bytes) -> list[StreamChunk]:
+    def feed(self, data: bytes) -> list[LeanChunk]:
         """The chunks that `data` completes, in order; none after `done` or a fault."""
         if self.done or self.fault:
             return []
@@ -126,7 +127,7 @@ class ResponseStreamDecoder:
             self.fault = fault
         return gathered.close()
 
-    def finish(self) -> list[StreamChunk]:
+    def finish(self) -> list[LeanChunk]:
         """To be called at the end of the body: decodes what has no end marker of its own, if it is complete."""
         if self.done or self.fault:
             return []
