@@ -495,7 +495,7 @@ class SessionManager:
             stream.exchange.when_idle(lambda: stream.cancel("draining"))
 
     def _ended(self, stream: Stream) -> None:
-        """Release everything that the stream holds. Called by its owner task after its end."""
+        """Release everything that the stream holds. Called after its end."""
         self._slots.pop(stream).release()
         self._stream_files.pop(stream).release()
         self._quota.leave(stream.identity.principal)

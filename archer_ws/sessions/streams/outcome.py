@@ -32,18 +32,16 @@ class Outcome:
         return cls(status, reason)
 
     @classmethod
-    def of(cls, reader: asyncio.Task[None]) -> "Outcome":
-        """The outcome of a reader task that is done and was not cancelled by its stream."""
-        if reader.cancelled():
-            return cls("failed", error=InternalError("the generation was interrupted", hint="Try again."))
-        match reader.exception():
-            case None:
-                return cls("completed")
+    def of(cls, cause: BaseException) -> "Outcome":
+        """The outcome of a generation that ended by an exception, and was not cancelled by its stream."""
+        match cause:
+            case asyncio.CancelledError():
+                return cls("failed", error=InternalError("the generation was interrupted", hint="Try again."))
             case (UpstreamTruncated() | OutputTooLong() | ToolTimeout() | MaxStepsExceeded()) as error:
                 return cls("incomplete", error=error)
             case ArcherError() as error:
                 return cls("failed", error=error)
-            case cause:
+            case _:
                 return cls.broken(cause)
 
     @classmethod
