@@ -371,6 +371,15 @@ async def test_a_stream_that_continues_survives_its_last_holder(
     assert (await ended(held.stream)).status == "completed"
 
 
+async def test_no_request_repeats_a_stream_whose_id_the_server_minted(
+    manager: SessionManager, gateway: ScriptedGateway
+) -> None:
+    first = await start(manager)
+    with pytest.raises(StreamIdConflict, match="minted"):
+        await start(manager, ask(stream_id=first.stream.stream_id))
+    assert len(gateway.calls) == 1
+
+
 async def test_a_grace_bounds_how_long_a_stream_goes_on_alone(
     make_manager: MakeManager, gateway: ScriptedGateway
 ) -> None:

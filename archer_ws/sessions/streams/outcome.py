@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import cache
 
 from archer_ws.core.exceptions import (
@@ -13,11 +12,12 @@ from archer_ws.core.exceptions import (
     ToolTimeout,
     UpstreamTruncated,
 )
+from archer_ws.core.lean_dataclass import lean_dataclass
 from archer_ws.llm_gateway.types import CancelReason, StreamStatus, TokenUsage
 from archer_ws.sessions.history import BYTES_PER_TOKEN
 
 
-@dataclass(frozen=True, slots=True)
+@lean_dataclass(frozen=True, slots=True)
 class Outcome:
     """An ended stream's status, with the reason of a cancel, or the error."""
 
