@@ -2,9 +2,9 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
+from archer_ws.core.lean_dataclass import lean_dataclass
 from archer_ws.llm_gateway.asking import later_step
 from archer_ws.llm_gateway.tools import ToolCall
 from archer_ws.llm_gateway.types import (
@@ -100,7 +100,7 @@ class Exchange(Protocol):
         """
 
 
-@dataclass(frozen=True, slots=True)
+@lean_dataclass(frozen=True, slots=True)
 class AgentTurn:
     """One step of a turn: the request, its route, and all messages: the session's history, the turn's messages, and
     what the turn's earlier steps said.

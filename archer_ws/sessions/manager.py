@@ -7,7 +7,6 @@ a plain call): they all get a `Stream` to read from and a `Hold` to keep it aliv
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
 from typing import Literal
 
 import structlog
@@ -22,6 +21,7 @@ from archer_ws.core.exceptions import (
     StreamNotFound,
 )
 from archer_ws.core.ids import new_id
+from archer_ws.core.lean_dataclass import lean_dataclass
 from archer_ws.core.limits import PAGE_ITEMS_MAX, Limits
 from archer_ws.files.stored import StoredFile
 from archer_ws.llm_gateway.types import CancelReason, ChatRequest, Route
@@ -50,14 +50,14 @@ from archer_ws.sessions.streams.stream import STOP_GRACE_S, Stream
 from archer_ws.sessions.streams.tombstones import Tombstones
 from archer_ws.sessions.streams.work import StreamIdentity
 from archer_ws.sessions.tool_calls import ToolCalls
-from archer_ws.sessions.turn import Turn, check_turn, fingerprint_of
+from archer_ws.sessions.turn import NEVER_REPEATED, Turn, check_turn, fingerprint_of
 from archer_ws.sessions.views import stream_page
 from archer_ws.sessions.windows import Windows
 
 log = structlog.get_logger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
+@lean_dataclass(frozen=True, slots=True)
 class HeldStream:
     """A stream, the caller's hold on it, and whether the request repeated one whose stream existed."""
 
@@ -198,13 +198,16 @@ class SessionManager:
             SessionBusy: the session runs a stream, and `on_busy` is not `interrupt`.
             Overloaded: too many streams run or wait.
         """
-        fingerprint = fingerprint_of(request)
+        fingerprint = NEVER_REPEATED
         if request.stream_id is not None:
+            fingerprint = fingerprint_of(request)
             known = self._table.get(principal, request.stream_id)
             if known is not None:
                 if known.identity.fingerprint != fingerprint:
+                    minted = known.identity.fingerprint == NEVER_REPEATED
                     raise StreamIdConflict(
-                        f"stream {request.stream_id!r} exists with other parameters",
+                        f"stream {request.stream_id!r} exists with "
+                        + ("an id that the server minted" if minted else "other parameters"),
                         hint="Mint a fresh stream_id for each new request.",
                         stream_id=request.stream_id,
                     )
@@ -495,7 +498,7 @@ class SessionManager:
             stream.exchange.when_idle(lambda: stream.cancel("draining"))
 
     def _ended(self, stream: Stream) -> None:
-        """Release everything that the stream holds. Called by its owner task after its end."""
+        """Release everything that the stream holds. Called after its end."""
         self._slots.pop(stream).release()
         self._stream_files.pop(stream).release()
         self._quota.leave(stream.identity.principal)

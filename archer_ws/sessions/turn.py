@@ -53,6 +53,8 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
+#: The fingerprint of a request whose stream's id the server mints: no request repeats it.
+NEVER_REPEATED = b""
 _NOT_ASKED = {"stream", "stream_id"}
 _SORTED = json.JSONEncoder(sort_keys=True, ensure_ascii=False, separators=(",", ":"))
 

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, field
 
 from archer_ws.core.exceptions import ArcherError
@@ -27,7 +28,7 @@ class Call:
     stream_id: str | None = None
     closed: asyncio.Event = field(default_factory=asyncio.Event)
     ignores_cancel: bool = False
-    _said: asyncio.Queue[StreamChunk | ArcherError | Exception | None] = field(default_factory=asyncio.Queue)
+    _said: asyncio.Queue[StreamChunk | BaseException | None] = field(default_factory=asyncio.Queue)
 
     def say(self, *pieces: str | StreamChunk) -> None:
         """Yield these, text as content."""
@@ -39,7 +40,7 @@ class Call:
         self.say(StreamChunk(content="", finish_reason=finish_reason))
         self._said.put_nowait(None)
 
-    def fail(self, error: Exception) -> None:
+    def fail(self, error: BaseException) -> None:
         """End with this error."""
         self._said.put_nowait(error)
 
@@ -55,7 +56,7 @@ class Call:
                     raise
                 if said is None:
                     return
-                if isinstance(said, Exception):
+                if isinstance(said, BaseException):
                     raise said
                 yield said
         finally:
@@ -101,8 +102,10 @@ class ScriptedGateway:
         async with self._arrival:
             self.calls.append(call)
             self._arrival.notify_all()
-        async for chunk in call.chunks():
-            yield chunk
+        # As the router does: what it opened is closed when it returns.
+        async with aclosing(call.chunks()) as chunks:
+            async for chunk in chunks:
+                yield chunk
 
     def limits(self, route: Route) -> ModelLimits | None:
         return None

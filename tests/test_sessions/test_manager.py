@@ -4,6 +4,7 @@ import asyncio
 from typing import Any
 
 import pytest
+import structlog
 
 from archer_ws.core.exceptions import (
     ContentTooLarge,
@@ -20,7 +21,15 @@ from archer_ws.core.exceptions import (
 from archer_ws.llm_gateway.types import ChatMessage, ChatRequest, MessageRole, StreamChunk, TokenUsage
 from archer_ws.sessions.manager import HeldStream, SessionManager
 from archer_ws.sessions.storage.memory import MemoryStore
-from archer_ws.sessions.streams.events import Delta, Event, StreamEnded, StreamProgress, StreamStarted, TextKind
+from archer_ws.sessions.streams.events import (
+    Delta,
+    Event,
+    MakeEvent,
+    StreamEnded,
+    StreamProgress,
+    StreamStarted,
+    TextKind,
+)
 from archer_ws.sessions.streams.gates import ManagerLimits
 from archer_ws.sessions.streams.log import LOG_BYTES_MAX
 from archer_ws.sessions.streams.memory_log import MemoryLog
@@ -362,6 +371,15 @@ async def test_a_stream_that_continues_survives_its_last_holder(
     assert (await ended(held.stream)).status == "completed"
 
 
+async def test_no_request_repeats_a_stream_whose_id_the_server_minted(
+    manager: SessionManager, gateway: ScriptedGateway
+) -> None:
+    first = await start(manager)
+    with pytest.raises(StreamIdConflict, match="minted"):
+        await start(manager, ask(stream_id=first.stream.stream_id))
+    assert len(gateway.calls) == 1
+
+
 async def test_a_grace_bounds_how_long_a_stream_goes_on_alone(
     make_manager: MakeManager, gateway: ScriptedGateway
 ) -> None:
@@ -641,6 +659,54 @@ async def test_a_start_has_asked_the_provider_before_anything_else_runs(
     assert held.stream.status == "running"
     manager.cancel("me", held.stream.stream_id)
     assert (await ended(held.stream)).status == "cancelled"
+
+
+async def test_a_cancel_in_the_streams_own_first_step_ends_it(
+    make_manager: MakeManager, gateway: ScriptedGateway
+) -> None:
+    class CancelsInItsFirstStep(MemoryLog):
+        def append(self, make: MakeEvent) -> None:
+            super().append(make)
+            if self.head_seq == 1:
+                manager.cancel("me", "own")
+
+    manager = make_manager(concurrency=1, new_log=CancelsInItsFirstStep)
+    await start(make_manager(), ask(stream_id="other"))
+    first = (await start(manager, ask(stream_id="first"))).stream
+    queued = (await start(manager, ask(stream_id="own"))).stream  # Its first event is that it waits.
+    assert queued.status == "cancelling"
+    assert (await ended(queued)).status == "cancelled"
+    assert first.status == "running"
+
+
+async def test_a_generation_that_is_cancelled_by_nobody_has_failed(
+    manager: SessionManager, gateway: ScriptedGateway
+) -> None:
+    stream = (await start(manager)).stream
+    call = await gateway.call()
+    call.fail(asyncio.CancelledError())
+    end = await ended(stream)
+    assert (end.status, end.error and end.error.kind) == ("failed", "internal_error")
+
+
+async def test_the_line_of_a_cancelled_stream_has_the_context_of_its_request_and_not_of_the_cancel(
+    manager: SessionManager, gateway: ScriptedGateway
+) -> None:
+    told: list[dict[str, Any]] = []
+
+    class Watched(asyncio.Event):
+        def set(self) -> None:
+            told.append(structlog.contextvars.get_contextvars())
+            super().set()
+
+    structlog.contextvars.bind_contextvars(request_id="of the request")
+    stream = (await start(manager, ask(stream_id="s"))).stream
+    (await gateway.call()).closed = Watched()
+    structlog.contextvars.bind_contextvars(request_id="of the cancel")
+    stream.log.watch(lambda: told.append(structlog.contextvars.get_contextvars()))
+    manager.cancel("me", "s")
+    await ended(stream)
+    assert told == [{"request_id": "of the request", "stream_id": "s"}] * 2  # as it closes the provider, and at the end
 
 
 async def test_two_deletions_of_all_sessions_of_a_principal_run_one_after_the_other(manager: SessionManager) -> None:

@@ -15,34 +15,20 @@ from archer_ws.sessions.streams.outcome import Outcome, final_usage
 TOLD = TokenUsage(prompt_tokens=7, completion_tokens=5, total_tokens=15, cached_tokens=2, reasoning_tokens=1)
 
 
-async def outcome_of(cause: BaseException | None) -> Outcome:
-    async def read() -> None:
-        if cause is not None:
-            raise cause
-
-    reader = asyncio.create_task(read())
-    await asyncio.wait((reader,), timeout=5)
-    return Outcome.of(reader)
-
-
-async def test_a_reader_that_came_to_its_end_is_completed() -> None:
-    assert await outcome_of(None) == Outcome("completed")
-
-
 @pytest.mark.parametrize("error", [UpstreamTruncated("it just stopped"), OutputTooLong("too long")])
-async def test_a_truncated_or_capped_answer_is_incomplete_and_says_why(error: ArcherError) -> None:
-    assert await outcome_of(error) == Outcome("incomplete", error=error)
+def test_a_truncated_or_capped_answer_is_incomplete_and_says_why(error: ArcherError) -> None:
+    assert Outcome.of(error) == Outcome("incomplete", error=error)
 
 
-async def test_a_providers_failure_is_failed_with_that_error() -> None:
+def test_a_providers_failure_is_failed_with_that_error() -> None:
     error = ProviderUnavailable("refused")
 
-    assert await outcome_of(error) == Outcome("failed", error=error)
+    assert Outcome.of(error) == Outcome("failed", error=error)
 
 
-async def test_a_defect_is_failed_and_tells_the_client_nothing_of_its_cause() -> None:
+def test_a_defect_is_failed_and_tells_the_client_nothing_of_its_cause() -> None:
     cause = KeyError("sk-secret")
-    outcome = await outcome_of(cause)
+    outcome = Outcome.of(cause)
 
     assert outcome.status == "failed"
     assert isinstance(outcome.error, InternalError)
@@ -50,8 +36,8 @@ async def test_a_defect_is_failed_and_tells_the_client_nothing_of_its_cause() ->
     assert "secret" not in outcome.error.info("req_1").model_dump_json()
 
 
-async def test_a_reader_cancelled_by_itself_is_failed_and_not_cancelled() -> None:
-    outcome = await outcome_of(asyncio.CancelledError())
+def test_a_generation_that_was_cancelled_by_itself_is_failed_and_not_cancelled() -> None:
+    outcome = Outcome.of(asyncio.CancelledError())
 
     assert outcome.status == "failed"
     assert outcome.reason is None

@@ -1,6 +1,6 @@
 """Builds a stream's last events and its stored completion, once its outcome is known.
 
-It only reads: the owner task (stream.py) stores the completion and appends the events.
+It only reads: the stream (stream.py) stores the completion and appends the events.
 """
 
 from collections.abc import Sequence

@@ -11,7 +11,7 @@ text, too: the `arguments` of a `tool_call` are read from the log, which has the
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import MISSING, fields
 from datetime import datetime
 from functools import lru_cache
 from json.encoder import encode_basestring
@@ -21,6 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, create_model
 from pydantic.config import JsonDict
 
 from archer_ws.core.exceptions import ErrorInfo, FieldError
+from archer_ws.core.lean_dataclass import lean_dataclass
 from archer_ws.core.wire_model import optional
 from archer_ws.core.wire_types import Count, NamedType, Seq, opened
 from archer_ws.examples.events import (
@@ -92,7 +93,7 @@ class SteeredMessage(BaseModel):
     parts: AnyParts | None = optional("Text, pictures and files in order, if it has more than text.")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@lean_dataclass(frozen=True, slots=True, kw_only=True)
 class ControlEvent:
     """An event that is not text; it has one number in its stream's log."""
 
@@ -104,7 +105,7 @@ class ControlEvent:
     seq: Annotated[Seq, Field(description="The event's number in its stream's log, from 1.")]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@lean_dataclass(frozen=True, slots=True, kw_only=True)
 class StreamStarted(ControlEvent):
     """The provider has responded. Sent once, however many attempts there were."""
 
@@ -120,7 +121,7 @@ class StreamStarted(ControlEvent):
     ] = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@lean_dataclass(frozen=True, slots=True, kw_only=True)
 class StreamProgress(ControlEvent):
     """Reports what happens before the first text of a step."""
 
@@ -131,7 +132,7 @@ class StreamProgress(ControlEvent):
     detail: Annotated[str | None, optional("Details, for a person.")] = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@lean_dataclass(frozen=True, slots=True, kw_only=True)
 class StreamDelta:
     """The log's events `from` to `seq`; one of `content`, `reasoning` and `arguments` has their text."""
 
@@ -154,7 +155,7 @@ class StreamDelta:
     reset: Annotated[bool | None, optional(RESET)] = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@lean_dataclass(frozen=True, slots=True, kw_only=True)
 class StreamToolCall(ControlEvent):
     """A call is complete: run it. Sent after all text, in the order of the calls, and only if the step completed."""
 
@@ -175,7 +176,7 @@ class StreamToolCall(ControlEvent):
     ] = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@lean_dataclass(frozen=True, slots=True, kw_only=True)
 class StreamToolUpdate(ControlEvent):
     """An open call has a new state: a person approved it, a client claimed it, or it is open again."""
 
@@ -187,7 +188,7 @@ class StreamToolUpdate(ControlEvent):
     approved: Annotated[bool | None, optional("True: a person has approved it.")] = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@lean_dataclass(frozen=True, slots=True, kw_only=True)
 class StreamToolResult(ControlEvent):
     """A call has its result, which never changes."""
 
@@ -202,7 +203,7 @@ class StreamToolResult(ControlEvent):
     truncated: Annotated[bool | None, optional("True: the text was truncated here; the messages have it all.")] = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@lean_dataclass(frozen=True, slots=True, kw_only=True)
 class StreamStep(ControlEvent):
     """The next step begins: the model is called again. Sent before each step except the first."""
 
@@ -213,7 +214,7 @@ class StreamStep(ControlEvent):
     messages: Annotated[list[SteeredMessage] | None, optional("The steered messages, which follow the results.")] = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@lean_dataclass(frozen=True, slots=True, kw_only=True)
 class StreamEnded(ControlEvent):
     """The last event of every stream."""
 

@@ -29,7 +29,7 @@ class StreamLog(Protocol):
     """A stream writes it, and readers pull from it. Appending and reading never block, so that a remote log would need
     a local copy.
 
-    `StreamEnded` closes the log: events that an orphaned reader task appends afterwards are dropped.
+    `StreamEnded` closes the log: events that an orphaned task appends afterwards are dropped.
     """
 
     @property

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import cache
 
 from archer_ws.core.exceptions import (
@@ -13,11 +12,12 @@ from archer_ws.core.exceptions import (
     ToolTimeout,
     UpstreamTruncated,
 )
+from archer_ws.core.lean_dataclass import lean_dataclass
 from archer_ws.llm_gateway.types import CancelReason, StreamStatus, TokenUsage
 from archer_ws.sessions.history import BYTES_PER_TOKEN
 
 
-@dataclass(frozen=True, slots=True)
+@lean_dataclass(frozen=True, slots=True)
 class Outcome:
     """An ended stream's status, with the reason of a cancel, or the error."""
 
@@ -32,18 +32,16 @@ class Outcome:
         return cls(status, reason)
 
     @classmethod
-    def of(cls, reader: asyncio.Task[None]) -> "Outcome":
-        """The outcome of a reader task that is done and was not cancelled by its stream."""
-        if reader.cancelled():
-            return cls("failed", error=InternalError("the generation was interrupted", hint="Try again."))
-        match reader.exception():
-            case None:
-                return cls("completed")
+    def of(cls, cause: BaseException) -> "Outcome":
+        """The outcome of a generation that ended by an exception, and was not cancelled by its stream."""
+        match cause:
+            case asyncio.CancelledError():
+                return cls("failed", error=InternalError("the generation was interrupted", hint="Try again."))
             case (UpstreamTruncated() | OutputTooLong() | ToolTimeout() | MaxStepsExceeded()) as error:
                 return cls("incomplete", error=error)
             case ArcherError() as error:
                 return cls("failed", error=error)
-            case cause:
+            case _:
                 return cls.broken(cause)
 
     @classmethod

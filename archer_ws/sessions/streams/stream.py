@@ -1,4 +1,4 @@
-"""A stream: its state machine, its owner task, and the reader task that is a child of it.
+"""A stream: its state machine, and the task that generates it.
 
     queued ──► running ──► completed · incomplete · failed
        │        │  ▲
@@ -6,18 +6,20 @@
        │       waiting
        └─────────┴──► cancelling ──► cancelled
 
-A waiting stream that is stored may be parked: its owner task ends without an end event. What clients send about its
-calls is accepted until the process stops, and a later process goes on with the stream.
+A waiting stream that is stored may be parked: its task ends without an end event. What clients send about its calls is
+accepted until the process stops, and a later process goes on with the stream.
 
-The owner task runs the reader, which reads from the provider, as its child, and only the owner writes the end. A cancel
-and a regular end race in one compare-and-set without an await between check and write: the first one decides. The
-`Work` generates and stores the completion; intake.py interprets chunks; exchange.py has the tool loop; ending.py builds
-the end; the manager knows which streams exist.
+One task reads from the provider and writes the end. If the stream is cancelled while it reads, a second task takes
+over: it stops the first one, and writes the end even if that one does not stop. A cancel and a regular end race in one
+compare-and-set without an await between check and write: the first one decides. The `Work` generates and stores the
+completion; intake.py interprets chunks; exchange.py has the tool loop; ending.py builds the end; the manager knows
+which streams exist.
 """
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable
 from contextlib import aclosing, suppress
+from contextvars import Context, copy_context
 from typing import Literal
 
 import structlog
@@ -88,6 +90,8 @@ class Stream:
         #: Whether the last step's completion has been read.
         self._is_read = False
         self._is_parked = False
+        #: Whether its task reads from the provider, or did when the stream was parked or cancelled.
+        self._is_reading = False
         self._cancel_reason: CancelReason | None = None
         self._outcome: Outcome | None = None
         self._judging: asyncio.Task[Judgement | None] | None = None
@@ -97,10 +101,12 @@ class Stream:
         self._holds: dict[Hold, None] = {}
         self._grace: asyncio.TimerHandle | None = None
         self._admitted = LeanEvent()
-        #: Done when the owner has something to decide: the reader is done, or the stream was cancelled.
-        self._decision: asyncio.Future[None] | None = None
+        #: Set to done if it is cancelled while its turn is being stored.
+        self._cancelled_early: asyncio.Future[None] | None = None
         self._finished = LeanEvent()
+        #: The task that will write the end, and the logging context of the stream's tasks.
         self.task: asyncio.Task[None] | None = None
+        self._context: Context | None = None
 
     @property
     def stream_id(self) -> str:
@@ -154,20 +160,21 @@ class Stream:
         return STREAM_OVERHEAD_BYTES + self.log.size_bytes + beside + said
 
     def start(self, work: Work, *, at_once: bool = False) -> None:
-        """Begin the stream. The owner task inherits the caller's logging context.
+        """Begin the stream. Its task inherits the caller's logging context.
 
         With `at_once` the provider is asked before this returns, unless the stream has to wait for something. Otherwise
         it begins one loop iteration later, so that a cancel that was read with the request sends nothing upstream.
         """
         self._work = work
-        self._decision = asyncio.get_running_loop().create_future()
-        if self._is_cancelling():
-            self._decide()
         if not work.is_stored:
             self._admitted.set()
-        task = (start_now if at_once else asyncio.create_task)(self._own(work), name=f"stream {self.stream_id}")
+        context = self._context = copy_context()
+        begin = start_now if at_once else asyncio.create_task
+        task = begin(self._own(work), name=f"stream {self.stream_id}", context=context)
         if not self._finished.is_set():
             self.task = task
+            if self._is_stopped:
+                self._begin_stop(task)
 
     @property
     def is_admitted(self) -> bool:
@@ -189,7 +196,7 @@ class Stream:
         await self._finished.wait()
 
     def cancel(self, reason: CancelReason) -> Literal["cancelling", "already_ended"]:
-        """Cancel the stream; the owner task does the rest. Harmless to repeat: the first reason counts.
+        """Cancel the stream; its tasks do the rest. Harmless to repeat: the first reason counts.
 
         A stream whose outcome is already decided keeps it; only the check of its format is cut short.
         """
@@ -199,9 +206,10 @@ class Stream:
             return "already_ended"
         if self._cancel_reason is None:
             self._cancel_reason = reason
-            if self._is_parked and self._work is not None:
-                self.task = asyncio.create_task(self._end_parked(), name=f"stream {self.stream_id}")
-            self._decide()
+            if self._is_reading and self.task is not None:
+                self._begin_stop(self.task)
+            elif self._cancelled_early is not None and not self._cancelled_early.done():
+                self._cancelled_early.set_result(None)
         return "cancelling"
 
     @property
@@ -248,7 +256,7 @@ class Stream:
     def park(self, *, at_once: bool = False) -> None:
         """Park a waiting stream: it begins no further step, and a later process goes on with it.
 
-        Its owner task ends as soon as no client runs a call, or `at_once`.
+        Its task ends as soon as no client runs a call, or `at_once`.
         """
         self.exchange.park(at_once=at_once)
 
@@ -264,7 +272,7 @@ class Stream:
         if not self._is_parked or self._is_cancelling():
             return
         exchange.end("cancelled")
-        self._work = None
+        self._work, self._is_reading = None, False
         if self._grace is not None:
             self._grace.cancel()
         for hold in self.holds:
@@ -310,16 +318,17 @@ class Stream:
     def _is_cancelling(self) -> bool:
         return self._cancel_reason is not None and self._outcome is None
 
-    def _decide(self, _: object = None) -> None:
-        """Wake the owner task, which checks what has happened."""
-        if self._decision is not None and not self._decision.done():
-            self._decision.set_result(None)
+    @property
+    def _is_stopped(self) -> bool:
+        """Whether it was cancelled while it read or was parked, so that `_stop` writes the end."""
+        return self._is_reading and self._cancel_reason is not None
 
     def _leave(self) -> None:
         if not self._holds:
             self.cancel("disconnected")
 
     async def _own(self, work: Work) -> None:
+        """The stream's task."""
         structlog.contextvars.bind_contextvars(stream_id=self.stream_id)
         intake = self._intake
         assert intake is not None
@@ -330,27 +339,74 @@ class Stream:
             except ArcherError as error:
                 self._rejection = error
                 return
-            # The call of the provider begins first, so that the notified tasks run while it responds.
-            reader = self._begin(work, intake)
+            # The notified tasks run when this one has asked the provider, and waits for it.
             self._admitted.set()
-            await self._generate(reader)
-            if not self._is_parked:
+            if self._is_cancelling():
+                self._outcome = Outcome("cancelled", self._cancel_reason)
+            else:
+                await self._generate(work, intake)
+            if not self._ends_elsewhere:
                 await self._finish(work, intake)
-        except Exception as cause:  # noqa: BLE001 - the outermost handler of a stream: whatever fails, its readers get an end
+        except Exception as cause:
+            if self._is_stopped:
+                raise
+            # The outermost handler of a stream: whatever fails, its readers get an end.
             self._outcome = Outcome.broken(cause)
         finally:
             # Reached on every path, including the event loop's shutdown: the end is written without another await.
             self._admitted.set()
-            if not self._is_parked:
+            if not self._ends_elsewhere:
                 self._over(work, intake)
 
-    async def _end_parked(self) -> None:
-        """End a parked stream that was cancelled."""
+    @property
+    def _ends_elsewhere(self) -> bool:
+        """Whether `_own` leaves the end to `_stop` or to a later process."""
+        return self._is_stopped or self._is_parked
+
+    async def _generate(self, work: Work, intake: Intake) -> None:
+        """Read from the provider, and decide the outcome; not if the stream was parked or cancelled meanwhile."""
+        self._is_reading = True
+        outcome: Outcome | None
+        try:
+            await self._read(work, intake)
+            outcome = Outcome("completed")
+        except Parked:
+            outcome = None
+        except asyncio.CancelledError as cause:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            outcome = Outcome.of(cause)
+        except Exception as cause:
+            if self._is_stopped:
+                raise
+            outcome = Outcome.of(cause)
+        # The compare-and-set: there is no await between this check and setting the outcome.
+        if self._is_stopped:
+            return
+        if outcome is None:
+            self._is_parked, self._live_status = True, "waiting"
+        else:
+            self._is_reading, self._outcome = False, outcome
+
+    def _begin_stop(self, reader: asyncio.Task[None]) -> None:
+        self.task = asyncio.create_task(self._stop(reader), name=f"stop {self.stream_id}", context=self._context)
+
+    async def _stop(self, reader: asyncio.Task[None]) -> None:
+        """The task that ends a stream which was cancelled while `reader`, its first task, read or was parked."""
         work, intake = self._work, self._intake
         assert work is not None
         assert intake is not None
-        self._outcome, self._is_parked = Outcome("cancelled", self._cancel_reason), False
         try:
+            reader.cancel()
+            _, pending = await asyncio.wait((reader,), timeout=STOP_GRACE_S)
+            if pending:
+                log.warning("reader_orphaned", provider=self.identity.provider, waited_s=STOP_GRACE_S)
+                self._rules.on_orphan(reader)
+            elif not reader.cancelled():
+                # It may have failed while it stopped; the outcome is cancelled anyway. Retrieves the exception.
+                reader.exception()
+            self._outcome, self._is_parked = Outcome("cancelled", self._cancel_reason), False
             await self._finish(work, intake)
         except Exception as cause:  # noqa: BLE001 - as above
             self._outcome = Outcome.broken(cause)
@@ -377,10 +433,10 @@ class Stream:
         self._rules.on_end(self)
 
     async def _admit(self, work: Work) -> None:
-        assert self._decision is not None
-        await admit(
-            work, self.stream_id, self._decision, limit_s=self._rules.admit_limit_s, on_orphan=self._rules.on_orphan
-        )
+        cancelled = self._cancelled_early = asyncio.get_running_loop().create_future()
+        if self._is_cancelling():
+            cancelled.set_result(None)
+        await admit(work, self.stream_id, cancelled, limit_s=self._rules.admit_limit_s, on_orphan=self._rules.on_orphan)
 
     async def _judge(self, work: Work, intake: Intake) -> None:
         """Check the format, if the model ended by itself and made no calls: truncated text and calls are not
@@ -432,47 +488,11 @@ class Stream:
 
     def _let_go(self) -> None:
         """Release what an ended stream does not need, and notify its readers."""
-        self.task = self._decision = self._intake = self._work = self._exchange = self._loop = None
+        self.task = self._context = self._cancelled_early = None
+        self._intake = self._work = self._exchange = self._loop = None
         self._admitted = self._finished = _OVER
         for hold in self.holds:
             hold.reader.stream_ended()
-
-    def _begin(self, work: Work, intake: Intake) -> asyncio.Task[None] | None:
-        """Start the reader task; None if the stream was cancelled before."""
-        if self._is_cancelling():
-            return None
-        return start_now(self._read(work, intake), name=f"reader {self.stream_id}")
-
-    async def _generate(self, reader: asyncio.Task[None] | None) -> None:
-        """Wait until the reader is done or the stream is cancelled, and decide the outcome."""
-        if reader is None:
-            self._outcome = Outcome("cancelled", self._cancel_reason)
-            return
-        assert self._decision is not None
-        reader.add_done_callback(self._decide)
-        try:
-            await self._decision
-            # The compare-and-set: there is no await between this check and setting the outcome.
-            if not self._is_cancelling():
-                if not reader.cancelled() and isinstance(reader.exception(), Parked):
-                    self._is_parked, self._live_status = True, "waiting"
-                else:
-                    self._outcome = Outcome.of(reader)
-                return
-            await self._stop(reader)
-            self._outcome = Outcome("cancelled", self._cancel_reason)
-        finally:
-            reader.cancel()
-
-    async def _stop(self, reader: asyncio.Task[None]) -> None:
-        reader.cancel()
-        _, pending = await asyncio.wait((reader,), timeout=STOP_GRACE_S)
-        if pending:
-            log.warning("reader_orphaned", provider=self.identity.provider, waited_s=STOP_GRACE_S)
-            self._rules.on_orphan(reader)
-        elif not reader.cancelled():
-            # It was already done, or failed while it stopped; the outcome is cancelled anyway. Retrieves the exception.
-            reader.exception()
 
     async def _read(self, work: Work, intake: Intake) -> None:
         chunks: AsyncGenerator[StreamChunk, None] | None = await work.open()
@@ -526,7 +546,7 @@ class Stream:
     def _write_end(self, work: Work, intake: Intake) -> None:
         outcome = self._outcome
         if outcome is None:
-            # The owner task itself was cancelled: its event loop is closing.
+            # The task itself was cancelled: its event loop is closing.
             outcome = self._outcome = Outcome("cancelled", self._cancel_reason or "draining")
         self.ended_at = utc_now()
         # Not before: until now the outcome could still have become a failure.

@@ -2,9 +2,9 @@
 
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from typing import Literal, Protocol
 
+from archer_ws.core.lean_dataclass import lean_dataclass
 from archer_ws.llm_gateway.tools import ToolCall
 from archer_ws.llm_gateway.types import ReasoningEffort, StreamChunk
 from archer_ws.sessions.format_judge import Judgement
@@ -73,7 +73,7 @@ class Work(Protocol):
         """The approximate tokens of the prompt, for a provider that does not report them."""
 
 
-@dataclass(frozen=True, slots=True)
+@lean_dataclass(frozen=True, slots=True)
 class StreamIdentity:
     """The attributes of a stream that never change."""
 
