@@ -5,6 +5,7 @@ import logging
 import re
 import sys
 from collections.abc import Iterator
+from contextvars import ContextVar
 from typing import Any
 
 import httpx
@@ -19,7 +20,7 @@ from websockets.asyncio.client import connect
 from archer_ws.api.http.access_log import RequestLog
 from archer_ws.core import logging as archer_logging
 from archer_ws.core import secrets
-from archer_ws.core.logging import REDACTED, redact
+from archer_ws.core.redaction import REDACTED, redact
 from tests.test_api.conftest import serving
 
 SECRET = "the user's secret prompt"
@@ -332,3 +333,58 @@ def test_what_cannot_be_formatted_is_told_and_fails_nobody(out: io.StringIO) -> 
     our_log().info("and on")
     assert "could not be formatted (RuntimeError)" in out.getvalue()
     assert "and on" in out.getvalue()
+
+
+def test_a_line_of_a_record_names_its_caller(out: io.StringIO, caplog: pytest.LogCaptureFixture) -> None:
+    configure_logging("INFO", "json", out)
+    logging.getLogger().addHandler(caplog.handler)
+    for write in (our_log().info, our_log().error, our_log().bind(a=1).warning, our_log().critical):
+        write("hello")
+        (record,) = caplog.records
+        assert record.funcName == "test_a_line_of_a_record_names_its_caller"
+        caplog.clear()
+
+
+def test_processors_before_ours_see_each_line_and_may_drop_it(out: io.StringIO) -> None:
+    def seen(_logger: Any, _method: str, event_dict: structlog.typing.EventDict) -> structlog.typing.EventDict:
+        if event_dict["event"] == "dropped":
+            raise structlog.DropEvent
+        return {**event_dict, "seen": True}
+
+    log = our_log().bind(of="us")
+    configure_logging("INFO", "json", out)
+    processors = structlog.get_config()["processors"]
+    processors.insert(0, seen)
+    log.info("dropped")
+    log.info("hello")
+    del processors[0]
+    log.debug("not logged")
+    log.info("hello")
+    first, second = entries(out)
+    assert first.pop("seen") is True
+    assert "seen" not in second
+    assert {name: value for name, value in first.items() if name != "timestamp"} == {
+        name: value for name, value in second.items() if name != "timestamp"
+    }
+
+
+def test_a_stack_is_that_of_the_lines_caller(out: io.StringIO) -> None:
+    configure_logging("INFO", "json", out)
+    our_log().info("here", stack_info=True)
+    (entry,) = entries(out)
+    assert entry["stack"].splitlines()[-1].strip() == 'our_log().info("here", stack_info=True)'
+
+
+@pytest.mark.parametrize("fmt", ["json", "console"])
+def test_what_others_bind_to_the_context_is_no_field(out: io.StringIO, fmt: Any) -> None:
+    configure_logging("INFO", fmt, out)
+    other = ContextVar[str]("request_path")
+    token = other.set(SECRET)
+    structlog.contextvars.bind_contextvars(request_id="req_1", stream_id="str_1")
+    structlog.contextvars.unbind_contextvars("stream_id")
+    our_log().info("hello", request_id="req_2")
+    other.reset(token)
+    assert "secret" not in out.getvalue()
+    assert "req_2" in out.getvalue()
+    assert "req_1" not in out.getvalue()
+    assert "stream_id" not in out.getvalue()

@@ -5,6 +5,7 @@ log daemon. A write waits for as long as that lasts, and on the event loop all o
 go through a bounded queue to a thread that writes them. Lines that find no room are dropped and counted.
 """
 
+import os
 import select
 import threading
 import time
@@ -47,20 +48,25 @@ class LineWriter:
         # Each counter is written by one side only: lines queued by the caller, lines finished by the thread.
         self._queued_bytes = self._done_bytes = 0
         self._dropped = 0
-        self._thread: threading.Thread | None = None
+        #: The id of the process in which the thread runs; 0 if there is none.
+        self._writing_process = 0
         self._is_hurried = threading.Event()
-        self._last: tuple[TextIO, _Raw | None] | None = None
+        #: The stream that was written to last, what is below it, and its encoding.
+        self._last: tuple[TextIO | None, _Raw | None, str] = None, None, ""
 
     def put(self, stream: TextIO | None, text: str) -> None:
         """Queue a text, which must end with a line end. A stream in memory is written at once."""
         if stream is None:
             return  # A program without a console on Windows has none.
-        raw = self._raw_of(stream)
+        last, raw, encoding = self._last
+        if last is not stream:
+            raw, encoding = _raw_of(stream), getattr(stream, "encoding", None) or "utf-8"
+            self._last = stream, raw, encoding
         if raw is None:
             stream.write(text)
             stream.flush()
             return
-        data = text.encode(getattr(stream, "encoding", None) or "utf-8", "backslashreplace")
+        data = text.encode(encoding, "backslashreplace")
         with self._lock:
             if self._queued_bytes - self._done_bytes + len(data) > self._bytes_max:
                 self._dropped += 1
@@ -68,9 +74,9 @@ class LineWriter:
             self._queued_bytes += len(data)
             self._queue.put((raw, data))
             # Also started again after a fork, which does not copy threads.
-            if self._thread is None or not self._thread.is_alive():
-                self._thread = threading.Thread(target=self._write_all, name="line-writer", daemon=True)
-                self._thread.start()
+            if self._writing_process != (process := os.getpid()):
+                self._writing_process = process
+                threading.Thread(target=self._write_all, name="line-writer", daemon=True).start()
 
     def flush(self, within_s: float) -> bool:
         """Wait at most so long until everything is written; returns whether it is."""
@@ -81,22 +87,14 @@ class LineWriter:
         self._is_hurried.clear()
         return self._queued_bytes <= self._done_bytes
 
-    def _raw_of(self, stream: TextIO) -> _Raw | None:
-        """The raw stream below a text stream, without its buffer: the thread might hold the buffer's lock at exit."""
-        last = self._last
-        if last is not None and last[0] is stream:
-            return last[1]
-        buffer = getattr(stream, "buffer", None)
-        raw = getattr(buffer, "raw", buffer)
-        try:
-            raw.fileno()  # type: ignore[union-attr]  # None raises the AttributeError that is caught
-        except (AttributeError, UnsupportedOperation, OSError, ValueError):
-            raw = None
-        self._last = stream, raw
-        return raw
-
     def _write_all(self) -> None:
         """The thread's loop: write the queued lines together, pause, repeat."""
+        try:
+            self._write_on()
+        finally:
+            self._writing_process = 0
+
+    def _write_on(self) -> None:
         while True:
             raw, data = self._queue.get()
             pieces = [data]
@@ -110,9 +108,11 @@ class LineWriter:
             is_written = self._write(raw, b"".join(pieces), len(pieces))
             if following is not None:
                 is_written = self._write(*following, 1)
-            if is_written:
+            if is_written and self._dropped:
                 self._tell_dropped()
-            self._is_hurried.wait(REST_S)
+            # Not `wait`, which takes as long as writing: a flush may wait so long.
+            if not self._is_hurried.is_set():
+                time.sleep(REST_S)
 
     def _write(self, raw: _Raw, data: bytes, lines: int) -> bool:
         """Write so many lines, however long that takes; returns whether it succeeded."""
@@ -138,8 +138,19 @@ class LineWriter:
     def _tell_dropped(self) -> None:
         with self._lock:
             dropped, self._dropped = self._dropped, 0
-        if dropped:
-            self._on_dropped(dropped)
+        self._on_dropped(dropped)
+
+
+def _raw_of(stream: TextIO) -> _Raw | None:
+    """The raw stream below a text stream, without its buffer: the thread might hold the buffer's lock at exit. None if
+    the stream is in memory."""
+    buffer = getattr(stream, "buffer", None)
+    raw: _Raw | None = getattr(buffer, "raw", buffer)
+    try:
+        raw.fileno()  # type: ignore[union-attr]  # None raises the AttributeError that is caught
+    except (AttributeError, UnsupportedOperation, OSError, ValueError):
+        return None
+    return raw
 
 
 def _wait_for_room(raw: _Raw) -> None:

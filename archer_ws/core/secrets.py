@@ -52,6 +52,8 @@ class _Known:
 
     def __init__(self) -> None:
         self._secrets: dict[str, None] = {}
+        #: All forms, the longest first, and one pattern for them.
+        self.forms: tuple[str, ...] = ()
         self.pattern: re.Pattern[str] | None = None
         #: The forms searched for in completions, the longest first; their beginnings; and the longest one's length in
         #: characters.
@@ -70,8 +72,8 @@ class _Known:
             self._compile()
 
     def _compile(self) -> None:
-        forms = _ordered(form for known in self._secrets for form in _forms(known))
-        self.pattern = re.compile("|".join(map(re.escape, forms))) if forms else None
+        self.forms = tuple(_ordered(form for known in self._secrets for form in _forms(known)))
+        self.pattern = re.compile("|".join(map(re.escape, self.forms))) if self.forms else None
         unmistakable = [known for known in self._secrets if _UNMISTAKABLE.fullmatch(known)]
         self.in_answers = tuple(_ordered(form for known in unmistakable for form in _forms(known)))
         seeds = _ordered(form[:_SEED] for form in self.in_answers)
@@ -122,7 +124,11 @@ def scrubbed(text: str) -> str:
 def without_secrets(text: str) -> str:
     """The text in which only the known secrets are masked."""
     pattern = _known.pattern
-    return text if pattern is None else pattern.sub(MASK, text)
+    # Nearly all texts contain none. That is seen many times faster by looking for each form than by one pattern.
+    for form in _known.forms:
+        if form in text and pattern is not None:
+            return pattern.sub(MASK, text)
+    return text
 
 
 class TextScrubber:

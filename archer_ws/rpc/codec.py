@@ -2,9 +2,8 @@
 Pure."""
 
 import json
-from dataclasses import dataclass
-from json.encoder import encode_basestring
-from typing import Any, NoReturn
+from json.encoder import encode_basestring, encode_basestring_ascii
+from typing import Any, NamedTuple, NoReturn
 
 from pydantic import BaseModel
 
@@ -20,8 +19,7 @@ BATCH_MAX = 256
 RequestId = str | int
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(NamedTuple):
     """A request, or a notification if `id` is None."""
 
     id: RequestId | None
@@ -75,14 +73,14 @@ def decode_call(text: str) -> Call:
 def _call(message: Any) -> Call:
     if not isinstance(message, dict):
         raise BadMessage(InvalidRequest("a request is a JSON object", hint="See the JSON-RPC 2.0 specification."))
-    if "id" in message and message["id"] is not None and _id_of(message) is None:
+    identity = _id_of(message)
+    if identity is None and message.get("id") is not None:
         raise BadMessage(
             InvalidRequest(
                 f"id must be a string of at most {ID_CHARS_MAX} characters or an integer within ±(2^53-1)",
                 hint="Count your requests from 1.",
             )
         )
-    identity = _id_of(message)
     if message.get("jsonrpc") != "2.0" or not isinstance(message.get("method"), str):
         raise BadMessage(
             InvalidRequest('a request has "jsonrpc": "2.0" and a "method"', hint="See the JSON-RPC 2.0 specification."),
@@ -118,14 +116,14 @@ def _refuse_batch(entries: list[Any]) -> NoReturn:
     raise BadBatch(refusals)
 
 
-def _id_of(message: Any) -> RequestId | None:
+def _id_of(message: dict[str, Any]) -> RequestId | None:
     """The message's id, if it is one that the protocol allows."""
-    match message:
-        case {"id": bool()}:
+    match message.get("id"):
+        case bool():
             return None
-        case {"id": int(identity)} if -SAFE_INTEGER <= identity <= SAFE_INTEGER:
+        case int(identity) if -SAFE_INTEGER <= identity <= SAFE_INTEGER:
             return identity
-        case {"id": str(identity)} if len(identity) <= ID_CHARS_MAX and identity.isprintable():
+        case str(identity) if len(identity) <= ID_CHARS_MAX and identity.isprintable():
             return identity
     return None
 
@@ -138,7 +136,8 @@ def _inside_params(error: InvalidParams) -> InvalidParams:
 def encode_result(identity: RequestId, result: BaseModel) -> str:
     """The response to a request that succeeded."""
     body = result.model_dump_json(exclude_none=True, by_alias=True)
-    return f'{{"jsonrpc":"2.0","id":{json.dumps(identity)},"result":{body}}}'
+    shown = encode_basestring_ascii(identity) if isinstance(identity, str) else identity
+    return f'{{"jsonrpc":"2.0","id":{shown},"result":{body}}}'
 
 
 def encode_error(identity: RequestId | None, error: ArcherError, request_id: str) -> str:

@@ -112,7 +112,7 @@ class Context:
         if stream is not None and (not stream.is_live or self.writer.delivers(stream.stream_id)):
             return
         most = self.services.limits.max_streams
-        if self.writer.live_subscriptions >= most:
+        if not self.writer.has_room_for_streams(most):
             raise TooManyStreams(
                 f"{most} running streams are subscribed on this connection, which is its limit",
                 hint="Wait for some to end, unsubscribe, or open another connection.",

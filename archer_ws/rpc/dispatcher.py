@@ -37,8 +37,11 @@ class Dispatcher:
         """Begin the call synchronously; respond now, or from a task if it has to wait."""
         request_id = context.requests.next_name()
         # Bound for all log lines about the call, also those of a stream that it begins: tasks inherit what is bound.
-        with structlog.contextvars.bound_contextvars(request_id=request_id):
+        bound = structlog.contextvars.bind_contextvars(request_id=request_id)
+        try:
             self._dispatch(context, call, request_id, tasks)
+        finally:
+            structlog.contextvars.reset_contextvars(**bound)
 
     def _dispatch(self, context: Context, call: Call, request_id: str, tasks: anyio.abc.TaskGroup) -> None:
         try:

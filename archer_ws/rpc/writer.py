@@ -18,7 +18,7 @@ from archer_ws.core.limits import HEARTBEAT_S, LANE_BYTES_MAX
 from archer_ws.rpc.channel import Channel
 from archer_ws.rpc.codec import delta_prefix, encode_delta, encode_event, encode_notification
 from archer_ws.rpc.messages import Heartbeat
-from archer_ws.sessions.streams.events import Delta, StreamEnded
+from archer_ws.sessions.streams.events import ControlEvent, Delta, StreamEnded, StreamStarted
 from archer_ws.sessions.streams.log import DELTA_BYTES_MAX
 from archer_ws.sessions.streams.stream import Stream
 
@@ -27,6 +27,8 @@ FRAMES_PER_TURN = 16
 #: Likewise after this many skipped deltas, each some microseconds: a whole completion may have 64 thousand.
 SKIPS_PER_TURN = 512
 
+#: What may be sent at once: what every stream has, except its end, with which the stream is released.
+_SENT_NOW = (Delta, StreamStarted)
 _HEARTBEAT = encode_notification("$/heartbeat", Heartbeat())
 
 
@@ -49,7 +51,7 @@ class Subscription:
         is_whole: skip the deltas, and send the whole text with the end.
     """
 
-    __slots__ = ("cursor", "due", "is_queued", "is_whole", "prefix", "stream", "timer", "unwatch")
+    __slots__ = ("_prefix", "cursor", "due", "is_queued", "is_whole", "stream", "timer", "unwatch")
 
     def __init__(self, stream: Stream, after: int, *, is_whole: bool) -> None:
         self.stream = stream
@@ -59,7 +61,7 @@ class Subscription:
         #: When the next delta may be sent, if deltas are gathered (loop time).
         self.due = 0.0
         self.timer: asyncio.TimerHandle | None = None
-        self.prefix = delta_prefix(stream.stream_id)
+        self._prefix = delta_prefix(stream.stream_id)
         self.unwatch: Callable[[], None] = lambda: None
 
     @property
@@ -67,6 +69,10 @@ class Subscription:
         """Whether the next event is the last one."""
         ended = self.stream.log.ended
         return ended is not None and self.cursor == ended.seq - 1
+
+    def frame(self, event: Delta | ControlEvent) -> str:
+        """The frame of one of the stream's events."""
+        return encode_delta(self._prefix, event) if isinstance(event, Delta) else encode_event(event)
 
 
 class Writer:
@@ -102,10 +108,11 @@ class Writer:
         #: How long a stream's later deltas are gathered, in seconds.
         self.coalesce_s = 0.0
 
-    @property
-    def live_subscriptions(self) -> int:
-        """How many subscribed streams have not ended."""
-        return sum(subscription.stream.is_live for subscription in self._subscriptions.values())
+    def has_room_for_streams(self, most: int) -> bool:
+        """Whether fewer than so many subscribed streams have not ended."""
+        if len(self._subscriptions) < most:
+            return True
+        return sum(subscription.stream.is_live for subscription in self._subscriptions.values()) < most
 
     @property
     def sent_at(self) -> float:
@@ -117,17 +124,31 @@ class Writer:
         return stream_id in self._subscriptions
 
     def put(self, frame: str) -> None:
-        """Send a frame ahead of all deltas."""
+        """Send a frame ahead of all deltas; at once if nothing else waits."""
+        if self._sends_now(frame):
+            return
         self._lane.append(frame)
         self._lane_bytes += len(frame)
         if self._lane_bytes > LANE_BYTES_MAX:
             self._has_room.clear()
+        self._wake_up()
+
+    def _sends_now(self, frame: str) -> bool:
+        """Send a frame at once if nothing else waits, and return whether it was sent: waking `run` for it would cost as
+        much as the rest of sending it."""
+        if not self._is_idle or not self._channel.try_send(frame):
+            return False
+        self._sent_at = self._loop.time()
+        return True
+
+    def _wake_up(self) -> None:
+        self._is_idle = False
         self._wake.set()
 
     def put_state(self, key: str, frame: Callable[[], str]) -> None:
         """Send a state, unless a newer one with the same key replaces it first."""
         self._states[key] = frame
-        self._wake.set()
+        self._wake_up()
 
     def keep_states(self, is_wanted: Callable[[str], bool]) -> None:
         """Drop the unsent states whose key is not wanted."""
@@ -136,7 +157,7 @@ class Writer:
     def put_close(self, code: int, reason: str, *, after_streams: bool) -> None:
         """Close the channel after everything in the lane is sent and, with `after_streams`, every event that exists."""
         self._lane.append(Close(code, reason, after_streams))
-        self._wake.set()
+        self._wake_up()
 
     async def room(self) -> None:
         """Wait while the lane is full."""
@@ -246,7 +267,7 @@ class Writer:
         if isinstance(event, Delta):
             # A full delta means that the peer lags: gathering would delay it further.
             self._mark(subscription, after_delta=len(event.text) < DELTA_BYTES_MAX // 2)
-            return None if subscription.is_whole else encode_delta(subscription.prefix, event)
+            return None if subscription.is_whole else subscription.frame(event)
         if isinstance(event, StreamEnded):
             self.unsubscribe(stream.stream_id)
             if subscription.is_whole:
@@ -254,19 +275,16 @@ class Writer:
             self._on_ended(stream)
             return encode_event(event)
         self._mark(subscription)
-        return encode_event(event)
+        return subscription.frame(event)
 
     def _told_of_more(self, subscription: Subscription) -> None:
-        """The stream's log has grown: send a delta at once if nothing else waits, else queue the stream.
-
-        Waking the writer's task for a delta would cost as much as the rest of sending it.
-        """
-        if self._is_idle and not self._wake.is_set() and not self.coalesce_s and not subscription.is_whole:
-            event = subscription.stream.log.read(subscription.cursor)
-            if isinstance(event, Delta) and self._channel.try_send(encode_delta(subscription.prefix, event)):
+        """The stream's log has grown: send the event at once if nothing else waits, else queue the stream."""
+        if self._is_idle and not self.coalesce_s and not subscription.is_whole:
+            log = subscription.stream.log
+            event = log.read(subscription.cursor)
+            if isinstance(event, _SENT_NOW) and self._sends_now(subscription.frame(event)):
                 subscription.cursor = event.seq
-                self._sent_at = self._loop.time()
-                if event.seq == subscription.stream.log.head_seq:
+                if event.seq == log.head_seq:
                     return
         self._mark(subscription)
 
@@ -282,7 +300,7 @@ class Writer:
         elif not self._gathers(subscription):
             subscription.is_queued = True
             self._ready.append(subscription)
-        self._wake.set()
+        self._wake_up()
 
     def _gathers(self, subscription: Subscription) -> bool:
         """Whether the stream's deltas are still being gathered; if so, a timer queues it when they are due."""

@@ -1,13 +1,13 @@
-"""Plain log lines are those of structlog's own renderer."""
+"""Plain log lines are those of structlog's own renderer, after the guard against forged lines."""
 
 import enum
 from typing import Any
 
 import structlog
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
-from archer_ws.core.console_line import console_line
+from archer_ws.core.console_line import console_line, one_line
 
 LEVELS = ("debug", "info", "warning", "error", "critical", "exception")
 
@@ -39,10 +39,13 @@ OWN = st.fixed_dictionaries(
 
 
 @given(FIELDS, OWN)
+@example({"text": "\u2028=="}, {"event": "x", "level": "info"})
+@example({"a b": "c", "100%s": "d", "e=": "f"}, {"event": "x", "level": "info"})
+@example({}, {"event": "longer than its column, and then a space ", "level": "info", "logger": "x"})
 def test_a_line_is_what_structlog_s_own_renderer_writes(fields: dict[str, Any], own: dict[str, Any]) -> None:
     renderer = structlog.dev.ConsoleRenderer(
         colors=False, sort_keys=False, exception_formatter=structlog.dev.plain_traceback
     )
     taken = {"logger_name", "exc_info"}
     event = {name: value for name, value in fields.items() if name not in taken} | own
-    assert console_line(None, "info", dict(event)) == renderer(None, "info", dict(event))
+    assert console_line(None, "info", dict(event)) == renderer(None, "info", one_line(None, "info", dict(event)))

@@ -2,9 +2,12 @@
 
 import io
 import os
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from queue import SimpleQueue
 from typing import TextIO
 
 import pytest
@@ -156,3 +159,42 @@ def test_what_an_encoding_lacks_is_written_as_its_escape(pipe: tuple[int, TextIO
         writer = LineWriter()
         writer.put(stream, "ümlaut\n")
         assert lines_of(reading, 1) == ["\\xfcmlaut"]
+
+
+FORKING = """
+import os, sys
+from archer_ws.core.line_writer import LineWriter
+writer = LineWriter()
+writer.put(sys.stderr, "parent\\n")
+assert writer.flush(20)
+child = os.fork()
+if not child:
+    writer.put(sys.stderr, "child\\n")
+    os._exit(0 if writer.flush(20) else 1)
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no fork")
+def test_a_forked_process_has_a_thread_of_its_own() -> None:
+    run = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", FORKING], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (run.returncode, run.stderr) == (0, "parent\nchild\n")
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_thread_that_died_is_replaced(pipe: tuple[int, TextIO]) -> None:
+    reading, stream = pipe
+    threads: SimpleQueue[threading.Thread] = SimpleQueue()
+
+    def fail(_count: int) -> None:
+        threads.put(threading.current_thread())
+        raise RuntimeError
+
+    writer = LineWriter(fail, bytes_max=10)
+    writer.put(stream, f"{TEXT}\n")
+    writer.put(stream, "first\n")
+    threads.get(timeout=LIMIT_S).join(LIMIT_S)
+    writer.put(stream, "second\n")
+    assert lines_of(reading, 2) == ["first", "second"]

@@ -9,6 +9,7 @@ from typing import Any
 
 from archer_ws.rpc.channel import ChannelClosed
 from archer_ws.rpc.writer import SKIPS_PER_TURN, Writer
+from archer_ws.sessions.streams.events import StreamStarted
 from archer_ws.sessions.streams.memory_log import MemoryLog
 from archer_ws.sessions.streams.rules import StreamRules
 from archer_ws.sessions.streams.stream import Stream
@@ -102,10 +103,39 @@ async def test_a_delta_does_not_overtake_a_response_that_was_put_before_it() -> 
     async with writing(channel) as writer:
         writer.subscribe(stream)
         await settled()
+        channel.is_shut = True
         writer.put('{"id": 1}')
+        channel.is_shut = False
         stream.log.append_text("content", b"behind it")
+        writer.put('{"id": 2}')
+        assert channel.sent == []
         await settled()
-        assert [message.get("id", "delta") for message in channel.sent] == [1, "delta"]
+        assert [message.get("id", "delta") for message in channel.sent] == [1, 2, "delta"]
+
+
+async def test_a_response_and_a_stream_s_start_go_out_at_once_while_nothing_else_is_to_be_sent() -> None:
+    channel, stream = GatedChannel(), a_stream()
+    async with writing(channel) as writer:
+        writer.put('{"id": 1}')
+        writer.subscribe(stream)
+        stream.log.append(
+            lambda seq: StreamStarted(stream_id="s", seq=seq, session_id=None, provider="local", model="model")
+        )
+        stream.log.append_text("content", b"text")
+        assert [message.get("id") or message["method"] for message in channel.sent] == [
+            1,
+            "stream/started",
+            "stream/delta",
+        ]
+
+
+async def test_a_response_does_not_overtake_a_close() -> None:
+    channel = GatedChannel()
+    async with writing(channel) as writer:
+        writer.put_close(1000, "bye", after_streams=False)
+        writer.put('{"id": 1}')
+        await settled()
+        assert channel.sent == []
 
 
 async def test_a_text_of_many_deltas_comes_whole_and_in_order() -> None:

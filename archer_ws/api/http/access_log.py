@@ -4,6 +4,7 @@ The line has the method, the path without its query (which may hold secrets), th
 headers or bodies. Whatever happens inside logs its own lines under the same `request_id`.
 """
 
+import re
 import time
 from collections.abc import Awaitable
 from urllib.parse import quote
@@ -18,6 +19,8 @@ log = structlog.get_logger(__name__)
 
 #: How much of a path is logged, in characters: a server accepts paths of 64 KiB.
 _MAX_PATH_CHARS = 256
+#: Matches a path in which `quote` finds nothing to do, as in nearly all.
+_UNQUOTED = re.compile(r"[\w.~/-]*", re.ASCII).fullmatch
 _STARTS = frozenset({"http.response.start", "websocket.accept", "websocket.http.response.start"})
 
 
@@ -106,9 +109,10 @@ class _Exchange:
         afterwards(lambda: self._write_line(duration_ms))
 
     def _write_line(self, duration_ms: float) -> None:
+        path: str = self._scope["path"]
         facts: dict[str, object] = {
             "method": self._scope.get("method", "WEBSOCKET"),
-            "path": quote(self._scope["path"], errors="replace")[:_MAX_PATH_CHARS],
+            "path": (path if _UNQUOTED(path) else quote(path, errors="replace"))[:_MAX_PATH_CHARS],
             "status": self._status,
             "duration_ms": duration_ms,
         }

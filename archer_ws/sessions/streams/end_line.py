@@ -1,7 +1,7 @@
 """Logs the end of a stream."""
 
 import time
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import structlog
 
@@ -13,8 +13,7 @@ from archer_ws.sessions.streams.work import StreamIdentity
 log = structlog.get_logger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class EndLine:
+class EndLine(NamedTuple):
     """The fields of the log line; `began` is monotonic time in seconds."""
 
     identity: StreamIdentity
