@@ -18,7 +18,7 @@ from archer_ws.rpc.channel import memory_channel
 from archer_ws.rpc.codec import encode_event
 from archer_ws.rpc.connection import Connection
 from archer_ws.rpc.context import Handshake
-from archer_ws.server.http_direct import ChunkedBody
+from archer_ws.server.http_direct import DirectCycle
 from archer_ws.sessions.manager import SessionManager
 from archer_ws.sessions.streams.events import ControlEvent, as_fields
 from archer_ws.sessions.views import chat_response
@@ -102,13 +102,13 @@ async def test_deltas_that_go_past_asgi_are_seen(
     archer: Archer, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     written: list[bytes] = []
-    plain_write = ChunkedBody.write
+    plain_write = DirectCycle.write
 
-    def write(self: ChunkedBody, block: bytes) -> None:
+    def write(self: DirectCycle, block: bytes) -> None:
         written.append(block)
         plain_write(self, block)
 
-    monkeypatch.setattr(ChunkedBody, "write", write)
+    monkeypatch.setattr(DirectCycle, "write", write)
     go_on = asyncio.Event()
     archer.answer(ollama_stream("Blue", Wait(go_on), " as", " can be"))
     before = Counter(recorder.seen)

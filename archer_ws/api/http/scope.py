@@ -72,10 +72,11 @@ def departed_at(scope: Scope) -> float | None:
 def request_id(scope: Scope) -> str:
     """The request's id, always the same: the client's `X-Request-ID` where that has an id's form, else a new one."""
     values = state(scope)
-    if "request_id" not in values:
-        given = [value.decode("latin-1") for value in header_values(scope, b"x-request-id")]
-        values["request_id"] = given[0] if len(given) == 1 and is_valid_id(given[0]) else new_id("req")
-    known: str = values["request_id"]
+    known: str | None = values.get("request_id")
+    if known is None:
+        given = header_values(scope, b"x-request-id")
+        asked = given[0].decode("latin-1") if len(given) == 1 else ""
+        known = values["request_id"] = asked if is_valid_id(asked) else new_id("req")
     return known
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from fastapi import Request
 
+from archer_ws.api.http.hot_exchange import hot_exchange
 from archer_ws.api.http.inline_data import Data, DataBegun, DataEnded, GivenBack, InlineData, Json
 from archer_ws.api.http.request_body import body_too_large, declared_length
 from archer_ws.api.http.scope import state
@@ -58,6 +59,10 @@ async def read_body(
         Unsupported, InvalidParams: a file is not accepted.
         Overloaded, StorageFull, StorageUnavailable: a file cannot be stored.
     """
+    exchange = hot_exchange(request.scope)
+    arrived = None if exchange is None else exchange.take_body(_LONG_BYTES)
+    if arrived is not None:
+        return arrived, InlineFiles()
     declared = declared_length(request.scope)
     if declared is not None and declared <= _LONG_BYTES:
         return await request.body(), InlineFiles()

@@ -82,7 +82,9 @@ def note_dialect(scope: Scope, dialect: Dialect) -> None:
 def _by_fields(scope: Scope) -> Dialect | None:
     # Nearly all requests have none of them, and need only one check per field.
     told = [name for name, _ in scope["headers"] if name.startswith(_FIELD_PREFIXES)]
-    return next((dialect for prefix, dialect in _FIELDS for name in told if name.startswith(prefix)), None)
+    if not told:
+        return None
+    return next(dialect for prefix, dialect in _FIELDS for name in told if name.startswith(prefix))
 
 
 def _by_agent(scope: Scope) -> Dialect | None:

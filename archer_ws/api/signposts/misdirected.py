@@ -4,6 +4,8 @@
 nothing, or nonsense, from a response that looks like a success and that the model was paid for.
 """
 
+from collections.abc import Mapping
+
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from archer_ws.api.http.error_handlers import refuse
@@ -37,14 +39,15 @@ class MisdirectedClients:
         else:
             await self._app(scope, receive, send)
 
-    def passes(self, scope: Scope) -> bool:
-        """Whether the request has nothing of a client of another API, and asks for no socket."""
-        return not _asks_for_socket(scope) and not _is_misdirected(scope)
+    def passes(self, scope: Scope, _fields: Mapping[bytes, bytes]) -> bool:
+        """Whether the request has nothing of a client of another API; a POST asks for no socket."""
+        return not _is_misdirected(scope)
 
 
 def _is_misdirected(scope: Scope) -> bool:
-    served_here = is_below_v1(path_of(scope)) or is_health(scope)
-    return not served_here and dialect_of_caller(scope) is Dialect.OPENAI
+    if is_below_v1(path_of(scope)) or dialect_of_caller(scope) is not Dialect.OPENAI:
+        return False
+    return not is_health(scope)
 
 
 def _asks_for_socket(scope: Scope) -> bool:

@@ -13,7 +13,8 @@ import structlog
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from archer_ws.api.http.direct_body import DirectBody, direct_body
+from archer_ws.api.http.direct import DirectBody, direct
+from archer_ws.api.http.hot_exchange import hot_exchange
 from archer_ws.api.streaming.departure import Departure
 from archer_ws.api.streaming.sse import KEEP_ALIVE, MEDIA_TYPE, encode_event
 from archer_ws.core.exceptions import http_status
@@ -29,6 +30,12 @@ log = structlog.get_logger(__name__)
 
 #: Events that wait are joined into one write of up to about this size, in bytes.
 WRITE_BYTES = 64 * 1024
+#: The header fields of an event stream beside its id.
+_EVENTS_FIELDS = (
+    (b"cache-control", b"no-store"),
+    (b"x-accel-buffering", b"no"),
+    (b"content-type", f"{MEDIA_TYPE}; charset=utf-8".encode()),
+)
 
 
 class EventStreamResponse(Response):
@@ -50,9 +57,9 @@ class EventStreamResponse(Response):
         keep_alive_s: float = EVENTS_KEEP_ALIVE_S,
     ) -> None:
         stream = held.stream
-        super().__init__(headers=_headers(stream))
-        # Set by Response for its empty body.
-        del self.headers["content-length"]
+        # Not Response.__init__, which would set the length of an empty body.
+        self.status_code, self.body, self.background = 200, b"", None
+        self.raw_headers = _fields(stream)
         self._log: StreamLog | None = stream.log
         self._hold = held.hold
         self._hold.reader = self
@@ -73,10 +80,13 @@ class EventStreamResponse(Response):
         self._beat()
         if self._log is not None:
             self._unwatch = self._log.watch(self._told_of_more)
-        self._direct = direct_body(scope)
+        self._direct = direct(scope)
         try:
             departure = Departure(scope, receive, self._wake)
             try:
+                exchange = hot_exchange(scope)
+                if exchange is None or not exchange.begin(self):
+                    await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
                 await self._send_events(send, departure)
             finally:
                 await departure.end()
@@ -109,7 +119,6 @@ class EventStreamResponse(Response):
 
     async def _send_events(self, send: Send, departure: Departure) -> None:
         """Send whenever there are more events. A `send` that waits ends with the client's connection."""
-        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
         ended = False
         while not ended:
             self._more.clear()
@@ -121,11 +130,13 @@ class EventStreamResponse(Response):
                 block = KEEP_ALIVE
             if block:
                 self._sent_at = self._loop.time()
-                await send({"type": "http.response.body", "body": block, "more_body": True})
+                if not ended and self._direct is not None and self._direct.is_ready():
+                    self._direct.write(block)
+                else:
+                    await send({"type": "http.response.body", "body": block, "more_body": not ended})
             else:
                 self._is_idle = True
                 await self._more.wait()
-        await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     def _told_of_more(self) -> None:
         """The log has grown: write a delta at once, if the task only waits for one and the connection takes it.
@@ -178,13 +189,13 @@ class EventStreamResponse(Response):
 
 def event_stream_head(stream: Stream) -> Response:
     """The head of an event stream, for HEAD: waits for nothing and holds nothing."""
-    head = Response(headers=_headers(stream), media_type=MEDIA_TYPE)
-    del head.headers["content-length"]
+    head = Response()
+    head.raw_headers = _fields(stream)
     return head
 
 
-def _headers(stream: Stream) -> dict[str, str]:
-    return {"X-Stream-ID": stream.stream_id, "Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+def _fields(stream: Stream) -> list[tuple[bytes, bytes]]:
+    return [(b"x-stream-id", stream.stream_id.encode()), *_EVENTS_FIELDS]
 
 
 class WholeCompletionResponse(Response):
@@ -194,45 +205,75 @@ class WholeCompletionResponse(Response):
     """
 
     def __init__(self, held: HeldStream, respond: Callable[[Stream], Response]) -> None:
-        super().__init__()
+        # Not Response.__init__: this has no status and no body of its own.
+        self.background = None
         self._stream: Stream | None = held.stream
         self._hold = held.hold
+        self._hold.reader = self
         self._respond = respond
+        self._ended_or_left = LeanEvent()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Wait, then send."""
-        ended_or_left = LeanEvent()
         try:
-            departure = Departure(scope, receive, ended_or_left.set)
+            departure = Departure(scope, receive, self._ended_or_left.set)
             try:
                 # Send before the watch for a disconnect is ended, which takes several loop iterations.
-                await (await self._whole(ended_or_left))(scope, receive, send)
+                response, exchange = await self._whole(), hot_exchange(scope)
+                if exchange is None or not exchange.respond(response):
+                    await response(scope, receive, send)
             finally:
                 await departure.end()
         finally:
             self._hold.release()
 
-    async def _whole(self, ended_or_left: LeanEvent) -> Response:
+    async def _whole(self) -> Response:
         """The response, once the stream has ended. The stream is released then: a client that does not read holds only
         its response."""
         stream, self._stream = self._stream, None
         assert stream is not None
-        await _until(lambda: stream.log.ended is not None, stream.log, ended_or_left)
+        if stream.log.ended is None:
+            await self._ended_or_left.wait()
         self._hold.release()
         return self._respond(stream)
+
+    def stream_ended(self) -> None:
+        """Respond."""
+        self._ended_or_left.set()
+
+    def stream_parked(self) -> None:
+        """Do nothing: the request ends with the server."""
+
+    def position(self) -> float:
+        """Constant: before the end nothing is sent."""
+        return 0.0
+
+    def cut_off(self) -> None:
+        """Do nothing: this has a reference to the stream of its own."""
+
+
+class JsonResponse(Response):
+    """A response of JSON whose bytes and header fields are there already."""
+
+    media_type = "application/json"
+
+    def __init__(self, body: bytes, status: int, fields: list[tuple[bytes, bytes]]) -> None:
+        # Not Response.__init__, which would encode the body and each field anew.
+        self.status_code, self.body, self.background = status, body, None
+        self.raw_headers = [*fields, (b"content-length", b"%d" % len(body)), (b"content-type", b"application/json")]
 
 
 def whole_completion(stream: Stream) -> Response:
     """The completion as JSON. If it failed or is incomplete, the status is its error's, and beside `error` it has the
     text that was generated."""
     whole = chat_response(stream)
-    headers = {"X-Stream-ID": stream.stream_id}
+    fields = [(b"x-stream-id", stream.stream_id.encode())]
     status = 200
     if whole.error is not None:
         status = http_status(whole.error.kind)
         if whole.error.retry_after_ms is not None:
-            headers["Retry-After"] = str(math.ceil(whole.error.retry_after_ms / 1000))
-    return Response(whole.model_dump_json(), status, headers, media_type="application/json")
+            fields.append((b"retry-after", b"%d" % math.ceil(whole.error.retry_after_ms / 1000)))
+    return JsonResponse(whole.model_dump_json().encode(), status, fields)
 
 
 async def until_text(held: HeldStream, scope: Scope, receive: Receive, limit_s: float) -> None:
