@@ -79,13 +79,14 @@ class DirectCycle:
     def _head(self, status: int, fields: Sequence[tuple[bytes, bytes]], framing: bytes = b"") -> bytes | None:
         """The head of the response, which begins with it; None where uvicorn has more to do than to write it."""
         cycle = self._cycle
+        names, values = zip(*fields, strict=True)
         if (
             self._flow.write_paused
             or cycle.disconnected
             or cycle.response_started
             or cycle.scope["http_version"] != "1.1"
-            or HEADER_RE.search(b"".join([name for name, _ in fields]))
-            or HEADER_VALUE_RE.search(b"".join([value for _, value in fields]))
+            or HEADER_RE.search(b"".join(names))
+            or HEADER_VALUE_RE.search(b"".join(values))
         ):
             return None
         cycle.response_started = True

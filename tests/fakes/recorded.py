@@ -18,6 +18,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from archer_ws.api.http.access_log import Exchange
 from archer_ws.api.http.direct import DIRECT, Direct, direct
+from archer_ws.api.http.hot_routes import HotApplication
 from archer_ws.api.signposts.dialects import Dialect, dialect_of
 from archer_ws.rpc.channel import Channel
 from archer_ws.rpc.connection import Connection
@@ -295,7 +296,9 @@ def recording() -> Iterator[Recorder]:
     plain_init, plain_begin = Connection.__init__, Exchange.__init__
 
     def begin(self: Exchange, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and scope["path"].startswith(ARCHERS) and scope["method"] != "OPTIONS":
+        # Not of an application that a test made up.
+        is_ours = scope["type"] == "http" and isinstance(scope.get("app"), HotApplication)
+        if is_ours and scope["path"].startswith(ARCHERS) and scope["method"] != "OPTIONS":
             # Inside: what the log adds (X-Request-ID) belongs to the answer.
             answer = _Answer(scope, send, recorder)
             _tap_direct(scope, answer)

@@ -53,7 +53,8 @@ class Exchange:
 
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
         structlog.contextvars.clear_contextvars()
-        structlog.contextvars.bind_contextvars(request_id=request_id(scope))
+        self._request_id = request_id(scope)
+        structlog.contextvars.bind_contextvars(request_id=self._request_id)
         self._scope = scope
         self._receive = receive
         self._send = send
@@ -89,7 +90,7 @@ class Exchange:
         for name, _ in fields:
             if name.lower() == b"x-request-id":
                 return fields
-        fields.append((b"x-request-id", request_id(self._scope).encode()))
+        fields.append((b"x-request-id", self._request_id.encode()))
         return fields
 
     def failed(self) -> None:

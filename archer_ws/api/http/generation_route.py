@@ -21,7 +21,8 @@ from starlette.types import Receive, Scope, Send
 
 from archer_ws.api.dependencies import Principal, RequestId, ServicesDep
 from archer_ws.api.http.scope import header_values, is_json, state
-from archer_ws.api.http.spooled_body import InlineFiles, parsed, read_body
+from archer_ws.api.http.spooled_body import InlineFiles, is_short, parsed_in_thread, read_body
+from archer_ws.core.strict_json import decode_json
 
 #: The arguments of an endpoint beside its `body`.
 _GIVEN: Mapping[str, Any] = {
@@ -101,10 +102,13 @@ class GenerationRoute(APIRoute):
                 [{"type": "missing", "loc": ("body",), "msg": "Field required", "input": None}]
             )
         # Bytes never fit the model, so a body that is not declared as JSON is refused.
-        if not _is_said_to_be_json(scope):
+        declared = header_values(scope, b"content-type")
+        if not declared or not is_json(declared[0].decode("latin-1")):
             return self.parsed(body, scope)
+        if is_short(body, taken):
+            return self.parsed(decode_json(body), scope)
         files = scope["app"].state.services.files
-        model: BaseModel = await parsed(body, taken, files, lambda value: self.parsed(value, scope))
+        model: BaseModel = await parsed_in_thread(body, taken, files, lambda value: self.parsed(value, scope))
         return model
 
     def parsed(self, value: Any, _scope: Scope) -> BaseModel:
@@ -118,10 +122,6 @@ class GenerationRoute(APIRoute):
         except ValidationError as error:
             found = error.errors(include_url=False)
             raise RequestValidationError([{**each, "loc": ("body", *each["loc"])} for each in found]) from None
-
-
-def _is_said_to_be_json(scope: Scope) -> bool:
-    return any(is_json(value.decode("latin-1")) for value in header_values(scope, b"content-type")[:1])
 
 
 def _refuse_ignored(path: str, endpoint: Callable[..., Any], options: Mapping[str, Any]) -> None:

@@ -89,14 +89,17 @@ async def read_body(
         raise
 
 
-async def parsed(body: bytes, taken: InlineFiles, files: Files, parse: Callable[[Any], Any]) -> Any:
-    """The body's JSON, passed through `parse`.
+def is_short(body: bytes, taken: InlineFiles) -> bool:
+    """Whether the body is parsed at once: it is short, and no files were taken out of it."""
+    return len(body) <= _LONG_BYTES and not taken.kept
+
+
+async def parsed_in_thread(body: bytes, taken: InlineFiles, files: Files, parse: Callable[[Any], Any]) -> Any:
+    """The JSON of a body that is not short, passed through `parse`.
 
     Raises:
         ArcherError: it is not JSON, or whatever `parse` raises.
     """
-    if len(body) <= _LONG_BYTES and not taken.kept:
-        return parse(decode_json(body))
     value = await asyncio.to_thread(decode_json, body)
     if taken.kept:
         for place, key, kept in _misplaced(value, taken):

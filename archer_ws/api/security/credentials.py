@@ -35,14 +35,11 @@ class Credentials:
 
     def __init__(self, tokens: Mapping[str, str]) -> None:
         self._tokens = tuple((name, token.encode()) for name, token in tokens.items())
+        #: Whether a credential is needed.
+        self.required = bool(self._tokens)
         for name, token in self._tokens:
             if not token:
                 raise ValueError(f"the token of {name} is empty")
-
-    @property
-    def required(self) -> bool:
-        """Whether a credential is needed."""
-        return bool(self._tokens)
 
     def principal_of(self, token: str | bytes) -> str | None:
         """The principal of this token, or None.

@@ -24,7 +24,7 @@ from archer_ws.sessions.manager import HeldStream
 from archer_ws.sessions.streams.events import Delta, Event, StreamEnded
 from archer_ws.sessions.streams.log import StreamLog
 from archer_ws.sessions.streams.stream import Stream
-from archer_ws.sessions.views import chat_response
+from archer_ws.sessions.views import response_fields, response_json
 
 log = structlog.get_logger(__name__)
 
@@ -266,14 +266,14 @@ class JsonResponse(Response):
 def whole_completion(stream: Stream) -> Response:
     """The completion as JSON. If it failed or is incomplete, the status is its error's, and beside `error` it has the
     text that was generated."""
-    whole = chat_response(stream)
-    fields = [(b"x-stream-id", stream.stream_id.encode())]
+    headers = [(b"x-stream-id", stream.stream_id.encode())]
     status = 200
-    if whole.error is not None:
-        status = http_status(whole.error.kind)
-        if whole.error.retry_after_ms is not None:
-            fields.append((b"retry-after", b"%d" % math.ceil(whole.error.retry_after_ms / 1000)))
-    return JsonResponse(whole.model_dump_json().encode(), status, fields)
+    ended = stream.log.ended
+    if ended is not None and ended.error is not None:
+        status = http_status(ended.error.kind)
+        if ended.error.retry_after_ms is not None:
+            headers.append((b"retry-after", b"%d" % math.ceil(ended.error.retry_after_ms / 1000)))
+    return JsonResponse(response_json(response_fields(stream)), status, headers)
 
 
 async def until_text(held: HeldStream, scope: Scope, receive: Receive, limit_s: float) -> None:
