@@ -185,7 +185,8 @@ class ChatRequest(WireModel):
 
     @model_validator(mode="after")
     def _fields_fit_each_other(self) -> "ChatRequest":
-        if not self.messages and self.replace_from is None:
+        messages = self.messages
+        if not messages and self.replace_from is None:
             raise wrong("should have at least 1 message", "messages", "Send the messages of the turn.")
         if self.tools is not None or self.tool_choice is not None:
             check_choice(self.tools, self.tool_choice)
@@ -194,7 +195,7 @@ class ChatRequest(WireModel):
                 if getattr(self, name) is not None:
                     raise wrong('needs on_tool_call: "wait"', name, 'Send on_tool_call: "wait", or leave it out.')
         more = 0
-        for place, message in enumerate(self.messages):
+        for place, message in enumerate(messages):
             for part in message.parts or ():
                 if isinstance(part, MediaPart):
                     part.message_place = place

@@ -51,14 +51,16 @@ class DirectCycle:
         head = self._head(status, fields)
         if head is None:
             return False
-        cycle = self._cycle
         self._transport.write(head + body)
-        # As uvicorn ends a response.
-        cycle.response_complete = True
-        cycle.message_event.set()
-        if not cycle.keep_alive:
-            cycle.transport.close()
-        cycle.on_response()
+        self._complete()
+        return True
+
+    def end(self, block: bytes) -> bool:
+        """Write the last chunk, and that it was the last."""
+        if not self.is_ready():
+            return False
+        self._transport.write(b"%x\r\n%b\r\n0\r\n\r\n" % (len(block), block))
+        self._complete()
         return True
 
     def is_ready(self) -> bool:
@@ -75,6 +77,15 @@ class DirectCycle:
     def write(self, block: bytes) -> None:
         """Write a chunk (RFC 9112, section 7.1)."""
         self._transport.write(b"%x\r\n%b\r\n" % (len(block), block))
+
+    def _complete(self) -> None:
+        """End the response, as uvicorn does."""
+        cycle = self._cycle
+        cycle.response_complete = True
+        cycle.message_event.set()
+        if not cycle.keep_alive:
+            cycle.transport.close()
+        cycle.on_response()
 
     def _head(self, status: int, fields: Sequence[tuple[bytes, bytes]], framing: bytes = b"") -> bytes | None:
         """The head of the response, which begins with it; None where uvicorn has more to do than to write it."""

@@ -267,6 +267,12 @@ class _RecordedDirect:
             self._answer.take(body, is_last=True)
         return is_sent
 
+    def end(self, block: bytes) -> bool:
+        is_sent = self._way.end(block)
+        if is_sent:
+            self._answer.take(block, is_last=True)
+        return is_sent
+
     def is_ready(self) -> bool:
         return self._way.is_ready()
 

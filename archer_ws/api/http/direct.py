@@ -31,6 +31,9 @@ class Direct(DirectBody, Protocol):
     def begin(self, status: int, fields: Sequence[tuple[bytes, bytes]]) -> bool:
         """Write the head of a response without a length. False: nothing was written, `send` it."""
 
+    def end(self, block: bytes) -> bool:
+        """Write the last piece of the body of such a response. False: nothing was written, `send` it."""
+
     def respond(self, status: int, fields: Sequence[tuple[bytes, bytes]], body: bytes) -> bool:
         """Write a whole response; one of `fields` is its length. False: nothing was written, `send` it."""
 

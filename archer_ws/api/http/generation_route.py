@@ -19,9 +19,10 @@ from pydantic import BaseModel, ValidationError
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from archer_ws.api.dependencies import Principal, RequestId, ServicesDep
+from archer_ws.api.dependencies import Principal, RequestId, Services, ServicesDep
+from archer_ws.api.http.hot_exchange import hot_exchange
 from archer_ws.api.http.scope import header_values, is_json, state
-from archer_ws.api.http.spooled_body import InlineFiles, is_short, parsed_in_thread, read_body
+from archer_ws.api.http.spooled_body import LONG_BYTES, InlineFiles, is_long, parsed_in_thread, read_body
 from archer_ws.core.strict_json import decode_json
 
 #: The arguments of an endpoint beside its `body`.
@@ -75,12 +76,20 @@ class GenerationRoute(APIRoute):
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive, send)
         about = state(scope)
-        services, principal = scope["app"].state.services, about["principal"]
-        body, taken = await read_body(request, services.files, principal, services.rpc.max_content_bytes)
+        services: Services = scope["app"].state.services
+        principal = about["principal"]
+        exchange = hot_exchange(scope)
+        body, taken = None if exchange is None else exchange.take_body(LONG_BYTES), InlineFiles()
+        if body is None:
+            body, taken = await read_body(request, services.files, principal, services.rpc.max_content_bytes)
         about["inline_files"] = taken
         try:
+            if is_long(body, taken) and _is_said_to_be_json(scope):
+                model = await parsed_in_thread(body, taken, services.files, lambda value: self.parsed(value, scope))
+            else:
+                model = self._validated(body, scope)
             response = await self._endpoint(
-                body=await self._validated(body, taken, scope),
+                body=model,
                 request=request,
                 services=services,
                 principal=principal,
@@ -90,7 +99,7 @@ class GenerationRoute(APIRoute):
             taken.release()
         await response(scope, receive, send)
 
-    async def _validated(self, body: bytes, taken: InlineFiles, scope: Scope) -> BaseModel:
+    def _validated(self, body: bytes, scope: Scope) -> BaseModel:
         """The body as the route's model.
 
         Raises:
@@ -102,14 +111,7 @@ class GenerationRoute(APIRoute):
                 [{"type": "missing", "loc": ("body",), "msg": "Field required", "input": None}]
             )
         # Bytes never fit the model, so a body that is not declared as JSON is refused.
-        declared = header_values(scope, b"content-type")
-        if not declared or not is_json(declared[0].decode("latin-1")):
-            return self.parsed(body, scope)
-        if is_short(body, taken):
-            return self.parsed(decode_json(body), scope)
-        files = scope["app"].state.services.files
-        model: BaseModel = await parsed_in_thread(body, taken, files, lambda value: self.parsed(value, scope))
-        return model
+        return self.parsed(decode_json(body) if _is_said_to_be_json(scope) else body, scope)
 
     def parsed(self, value: Any, _scope: Scope) -> BaseModel:
         """The decoded body as the route's model; a subclass may refuse it for other reasons too.
@@ -122,6 +124,11 @@ class GenerationRoute(APIRoute):
         except ValidationError as error:
             found = error.errors(include_url=False)
             raise RequestValidationError([{**each, "loc": ("body", *each["loc"])} for each in found]) from None
+
+
+def _is_said_to_be_json(scope: Scope) -> bool:
+    declared = header_values(scope, b"content-type")
+    return bool(declared) and is_json(declared[0].decode("latin-1"))
 
 
 def _refuse_ignored(path: str, endpoint: Callable[..., Any], options: Mapping[str, Any]) -> None:

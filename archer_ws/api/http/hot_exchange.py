@@ -19,7 +19,8 @@ class HotExchange(Exchange):
 
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
         super().__init__(scope, receive, send)
-        self._direct = direct(scope)
+        #: The way past `receive` and `send`; None under another server than ours.
+        self.direct = direct(scope)
         scope[_KEY] = self
 
     @property
@@ -29,20 +30,27 @@ class HotExchange(Exchange):
 
     def take_body(self, most: int) -> bytes | None:
         """The request's body, if the server has the whole of it and it has at most `most` bytes."""
-        return None if self._direct is None else self._direct.take_body(most)
+        return None if self.direct is None else self.direct.take_body(most)
 
     def begin(self, response: Response) -> bool:
         """Send the head of a response without a length past `send`; False where it can't be."""
         status = response.status_code
-        if self._direct is None or not self._direct.begin(status, self._fields(response.raw_headers)):
+        if self.direct is None or not self.direct.begin(status, self._fields(response.raw_headers)):
             return False
         self._status = status
+        return True
+
+    def end(self, block: bytes) -> bool:
+        """Send the last piece of such a response, not empty, past `send`; False where it can't be."""
+        if self.direct is None or not self.direct.end(block):
+            return False
+        self._ended = perf_counter()
         return True
 
     def respond(self, response: Response) -> bool:
         """Send a whole response past `send`; False where it can't be."""
         status = response.status_code
-        if self._direct is None or not self._direct.respond(
+        if self.direct is None or not self.direct.respond(
             status, self._fields(response.raw_headers), bytes(response.body)
         ):
             return False

@@ -68,7 +68,7 @@ def note_departure(scope: Scope) -> None:
 
 def departed_at(scope: Scope) -> float | None:
     """When that was (`time.perf_counter`)."""
-    left_at: float | None = state(scope).get("left_at")
+    left_at: float | None = scope["state"].get("left_at")
     return left_at
 
 

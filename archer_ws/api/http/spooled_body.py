@@ -13,7 +13,6 @@ from typing import Any
 
 from fastapi import Request
 
-from archer_ws.api.http.hot_exchange import hot_exchange
 from archer_ws.api.http.inline_data import Data, DataBegun, DataEnded, GivenBack, InlineData, Json
 from archer_ws.api.http.request_body import body_too_large, declared_length
 from archer_ws.api.http.scope import state
@@ -29,7 +28,7 @@ from archer_ws.llm_gateway.types import ChatRequest
 
 #: JSON above this size is parsed in a thread. Data that fits into a frame stays inline: over the socket it does too,
 #: and the same request must have the same fingerprint over both.
-_LONG_BYTES = MAX_FRAME_BYTES
+LONG_BYTES = MAX_FRAME_BYTES
 _BASE64 = ";base64,"
 
 
@@ -59,12 +58,8 @@ async def read_body(
         Unsupported, InvalidParams: a file is not accepted.
         Overloaded, StorageFull, StorageUnavailable: a file cannot be stored.
     """
-    exchange = hot_exchange(request.scope)
-    arrived = None if exchange is None else exchange.take_body(_LONG_BYTES)
-    if arrived is not None:
-        return arrived, InlineFiles()
     declared = declared_length(request.scope)
-    if declared is not None and declared <= _LONG_BYTES:
+    if declared is not None and declared <= LONG_BYTES:
         return await request.body(), InlineFiles()
     pieces = request.stream()
     first: list[bytes] = []
@@ -72,7 +67,7 @@ async def read_body(
     async for piece in pieces:
         first.append(piece)
         size += len(piece)
-        if size > _LONG_BYTES:
+        if size > LONG_BYTES:
             break
     else:
         return b"".join(first), InlineFiles()
@@ -89,13 +84,13 @@ async def read_body(
         raise
 
 
-def is_short(body: bytes, taken: InlineFiles) -> bool:
-    """Whether the body is parsed at once: it is short, and no files were taken out of it."""
-    return len(body) <= _LONG_BYTES and not taken.kept
+def is_long(body: bytes, taken: InlineFiles) -> bool:
+    """Whether the body is parsed in a thread: it is long, or files were taken out of it."""
+    return len(body) > LONG_BYTES or bool(taken.kept)
 
 
 async def parsed_in_thread(body: bytes, taken: InlineFiles, files: Files, parse: Callable[[Any], Any]) -> Any:
-    """The JSON of a body that is not short, passed through `parse`.
+    """The JSON of a long body, passed through `parse`.
 
     Raises:
         ArcherError: it is not JSON, or whatever `parse` raises.

@@ -91,7 +91,7 @@ class CredentialGuard:
         about["credential_refused"] = principal is None and bool(shown)
         if principal is None:
             return False
-        if (seat := seat_of(scope)) is not None:
+        if (seat := seat_of(scope)) is not None and seat.is_guest:
             seat.vouch()
         return True
 

@@ -14,14 +14,14 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from archer_ws.api.http.direct import DirectBody, direct
-from archer_ws.api.http.hot_exchange import hot_exchange
+from archer_ws.api.http.hot_exchange import HotExchange, hot_exchange
 from archer_ws.api.streaming.departure import Departure
 from archer_ws.api.streaming.sse import KEEP_ALIVE, MEDIA_TYPE, encode_event
 from archer_ws.core.exceptions import http_status
 from archer_ws.core.lean_event import LeanEvent
 from archer_ws.core.limits import EVENTS_KEEP_ALIVE_S
 from archer_ws.sessions.manager import HeldStream
-from archer_ws.sessions.streams.events import Delta, Event, StreamEnded
+from archer_ws.sessions.streams.events import Event, StreamEnded
 from archer_ws.sessions.streams.log import StreamLog
 from archer_ws.sessions.streams.stream import Stream
 from archer_ws.sessions.views import response_fields, response_json
@@ -80,14 +80,14 @@ class EventStreamResponse(Response):
         self._beat()
         if self._log is not None:
             self._unwatch = self._log.watch(self._told_of_more)
-        self._direct = direct(scope)
+        exchange = hot_exchange(scope)
+        self._direct = direct(scope) if exchange is None else exchange.direct
         try:
             departure = Departure(scope, receive, self._wake)
             try:
-                exchange = hot_exchange(scope)
                 if exchange is None or not exchange.begin(self):
                     await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
-                await self._send_events(send, departure)
+                await self._send_events(send, exchange, departure)
             finally:
                 await departure.end()
         finally:
@@ -117,7 +117,7 @@ class EventStreamResponse(Response):
         self._log, self._unwatch, self._encode = None, lambda: None, lambda _: b""
         self._wake()
 
-    async def _send_events(self, send: Send, departure: Departure) -> None:
+    async def _send_events(self, send: Send, exchange: HotExchange | None, departure: Departure) -> None:
         """Send whenever there are more events. A `send` that waits ends with the client's connection."""
         ended = False
         while not ended:
@@ -130,23 +130,30 @@ class EventStreamResponse(Response):
                 block = KEEP_ALIVE
             if block:
                 self._sent_at = self._loop.time()
-                if not ended and self._direct is not None and self._direct.is_ready():
-                    self._direct.write(block)
-                else:
+                if not self._write(block, exchange, ended=ended):
                     await send({"type": "http.response.body", "body": block, "more_body": not ended})
             else:
                 self._is_idle = True
                 await self._more.wait()
 
+    def _write(self, block: bytes, exchange: HotExchange | None, *, ended: bool) -> bool:
+        """Write what can be written past `send`."""
+        if ended:
+            return exchange is not None and exchange.end(block)
+        if self._direct is None or not self._direct.is_ready():
+            return False
+        self._direct.write(block)
+        return True
+
     def _told_of_more(self) -> None:
-        """The log has grown: write a delta at once, if the task only waits for one and the connection takes it.
+        """The log has grown: write the event at once, if the task only waits for one and the connection takes it.
 
         Else wake the task, which waits for the connection and then reads the log from the cursor on.
         """
         direct, stream_log = self._direct, self._log
         if self._is_idle and direct is not None and stream_log is not None:
             event = stream_log.read(self._cursor)
-            if isinstance(event, Delta) and direct.is_ready():
+            if event is not None and not isinstance(event, StreamEnded) and direct.is_ready():
                 try:
                     block = self._encode(event)
                 except Exception:  # noqa: BLE001 - the task meets it again, and raises it where it belongs
@@ -212,14 +219,17 @@ class WholeCompletionResponse(Response):
         self._hold.reader = self
         self._respond = respond
         self._ended_or_left = LeanEvent()
+        if held.stream.log.ended is not None:
+            self._ended_or_left.set()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Wait, then send."""
         try:
             departure = Departure(scope, receive, self._ended_or_left.set)
             try:
+                await self._ended_or_left.wait()
                 # Send before the watch for a disconnect is ended, which takes several loop iterations.
-                response, exchange = await self._whole(), hot_exchange(scope)
+                response, exchange = self._take_response(), hot_exchange(scope)
                 if exchange is None or not exchange.respond(response):
                     await response(scope, receive, send)
             finally:
@@ -227,13 +237,10 @@ class WholeCompletionResponse(Response):
         finally:
             self._hold.release()
 
-    async def _whole(self) -> Response:
-        """The response, once the stream has ended. The stream is released then: a client that does not read holds only
-        its response."""
+    def _take_response(self) -> Response:
+        """The response; the stream is released: a client that does not read holds only its response."""
         stream, self._stream = self._stream, None
         assert stream is not None
-        if stream.log.ended is None:
-            await self._ended_or_left.wait()
         self._hold.release()
         return self._respond(stream)
 
