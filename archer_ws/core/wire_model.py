@@ -42,8 +42,15 @@ class WireModel(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _null_is_missing(cls, given: Any) -> Any:
-        if isinstance(given, dict) and None in given.values():
-            return {name: value for name, value in given.items() if value is not None}
+        if not isinstance(given, dict):
+            return given
+        given = cls._prepared(given)
+        return {name: value for name, value in given.items() if value is not None} if None in given.values() else given
+
+    @classmethod
+    def _prepared(cls, given: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The object before nulls are dropped and its fields validated: where a subclass checks or changes the whole of
+        it. Further validators would cost every object a call from pydantic."""
         return given
 
 

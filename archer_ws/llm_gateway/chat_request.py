@@ -1,5 +1,6 @@
 """What a client asks for: ChatRequest, the same on every transport (protocol section 1)."""
 
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, PrivateAttr, model_validator
@@ -175,12 +176,11 @@ class ChatRequest(WireModel):
         asked = self.response_format
         return None if asked is None or asked.type == "text" else asked
 
-    @model_validator(mode="before")
     @classmethod
-    def _refuse_what_would_change_the_answer(cls, given: Any) -> Any:
-        if isinstance(given, dict):
-            refuse_not_served(given)
-            refuse_too_many(given)
+    def _prepared(cls, given: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Refuse what would change the completion but is not served, and too many messages."""
+        refuse_not_served(given)
+        refuse_too_many(given)
         return given
 
     @model_validator(mode="after")

@@ -45,8 +45,7 @@ class BodyLimit:
 
     def passes(self, scope: Scope, fields: Mapping[bytes, bytes]) -> bool:
         """Whether the body's length is declared and within the limit."""
-        given = fields.get(b"content-length")
-        declared = None if given is None else _length_in(given)
+        declared = _length_in(fields.get(b"content-length", b""))
         return declared is not None and declared <= self._most(scope["path"])
 
     def _most(self, path: str) -> int:
