@@ -102,9 +102,11 @@ class DirectCycle:
             return None
         cycle.response_started = True
         cycle.waiting_for_100_continue = False
-        lines = [b"%b: %b\r\n" % field for field in (*cycle.default_headers, *fields)]
-        end = b"\r\n" if cycle.keep_alive else b"connection: close\r\n\r\n"
-        return b"%b%b%b%b" % (STATUS_LINE[status], b"".join(lines), framing, end)
+        pieces = [STATUS_LINE[status]]
+        for name, value in (*cycle.default_headers, *fields):
+            pieces += (name, b": ", value, b"\r\n")
+        pieces += (framing, b"\r\n" if cycle.keep_alive else b"connection: close\r\n\r\n")
+        return b"".join(pieces)
 
 
 def _direct_of(cycle: "weakref.ref[RequestResponseCycle]") -> DirectCycle | None:

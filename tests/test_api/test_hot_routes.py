@@ -88,7 +88,7 @@ async def test_a_defect_in_the_route_is_a_500_with_its_form(
     def broken(*_: Any) -> None:
         raise RuntimeError("a defect")
 
-    monkeypatch.setattr(chat, "with_files", broken)
+    monkeypatch.setattr(chat, "_check_needs_no_events", broken)
     async with start_archer() as archer:
         answer = await archer.http.post(OWN, json=QUESTION)
     assert (answer.status_code, answer.json()["error"]["kind"]) == (500, "internal_error")

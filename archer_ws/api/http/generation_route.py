@@ -42,8 +42,8 @@ _DEFAULTS = {name: option.default for name, option in inspect.signature(APIRoute
 
 
 class GenerationRoute(APIRoute):
-    """A route whose endpoint accepts `body` (a model), `request`, `services`, `principal` and `request_id`, and returns
-    a response. Bodies are checked as `JsonRoute` checks them, with the same errors.
+    """A route whose endpoint accepts `body` (a model), `services`, `principal` and `request_id`, also `request` if it
+    needs that, and returns a response. Bodies are checked as `JsonRoute` checks them, with the same errors.
 
     The routes of its router must be added to the application directly (`app.router.routes.extend(router.routes)`): an
     included router serves with FastAPI's handler.
@@ -57,6 +57,7 @@ class GenerationRoute(APIRoute):
         super().__init__(path, endpoint, **options)
         self._endpoint = endpoint
         self._form: type[BaseModel] = get_type_hints(endpoint)["body"]
+        self._takes_request = "request" in inspect.signature(endpoint).parameters
         # Replaces FastAPI's handler; the application's exception handlers apply as usual.
         self.app = self._serve
 
@@ -74,13 +75,13 @@ class GenerationRoute(APIRoute):
         return super().get_route_handler()
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
-        request = Request(scope, receive, send)
         about = state(scope)
         services: Services = scope["app"].state.services
         principal = about["principal"]
         exchange = hot_exchange(scope)
         body, taken = None if exchange is None else exchange.take_body(LONG_BYTES), InlineFiles()
         if body is None:
+            request = Request(scope, receive)
             body, taken = await read_body(request, services.files, principal, services.rpc.max_content_bytes)
         about["inline_files"] = taken
         try:
@@ -88,12 +89,9 @@ class GenerationRoute(APIRoute):
                 model = await parsed_in_thread(body, taken, services.files, lambda value: self.parsed(value, scope))
             else:
                 model = self._validated(body, scope)
+            given: dict[str, Any] = {"request": Request(scope, receive)} if self._takes_request else {}
             response = await self._endpoint(
-                body=model,
-                request=request,
-                services=services,
-                principal=principal,
-                request_id=about["request_id"],
+                body=model, services=services, principal=principal, request_id=about["request_id"], **given
             )
         finally:
             taken.release()
@@ -140,6 +138,7 @@ def _refuse_ignored(path: str, endpoint: Callable[..., Any], options: Mapping[st
     hints = get_type_hints(endpoint, include_extras=True)
     taken = {name: hints.get(name) for name in inspect.signature(endpoint).parameters}
     body = taken.pop("body", None)
+    taken.setdefault("request", Request)
     if taken != _GIVEN:
         strange = sorted(name for name in taken.keys() | _GIVEN.keys() if taken.get(name) != _GIVEN.get(name))
         raise TypeError(f"the endpoint of {path} gets body and {', '.join(_GIVEN)}; not as it has {', '.join(strange)}")

@@ -12,6 +12,7 @@ from functools import partial
 from typing import Any
 
 from fastapi import Request
+from starlette.types import Scope
 
 from archer_ws.api.http.inline_data import Data, DataBegun, DataEnded, GivenBack, InlineData, Json
 from archer_ws.api.http.request_body import body_too_large, declared_length
@@ -102,9 +103,9 @@ async def parsed_in_thread(body: bytes, taken: InlineFiles, files: Files, parse:
     return await asyncio.to_thread(parse, value)
 
 
-def with_files(request: Request, body: ChatRequest) -> ChatRequest:
+def with_files(scope: Scope, body: ChatRequest) -> ChatRequest:
     """The chat request, with the files in place of what stayed of their data."""
-    taken: InlineFiles | None = state(request.scope).get("inline_files")
+    taken: InlineFiles | None = state(scope).get("inline_files")
     if taken is None or not taken.kept:
         return body
     file_ids = {

@@ -77,7 +77,7 @@ class EventStreamResponse(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send until the end is sent or the client has disconnected."""
-        self._beat()
+        self._beating = self._loop.call_at(self._sent_at + self._keep_alive_s, self._beat)
         if self._log is not None:
             self._unwatch = self._log.watch(self._told_of_more)
         exchange = hot_exchange(scope)
@@ -290,31 +290,22 @@ async def until_text(held: HeldStream, scope: Scope, receive: Receive, limit_s: 
     notices.
     """
     stream_log, come_or_left = held.stream.log, LeanEvent()
+
+    def look() -> None:
+        if stream_log.text_bytes > 0 or stream_log.ended is not None:
+            come_or_left.set()
+
     try:
         departure = Departure(scope, receive, come_or_left.set)
+        unwatch = stream_log.watch(look)
         try:
+            look()
             with suppress(TimeoutError):
                 async with asyncio.timeout(limit_s):
-                    await _until(
-                        lambda: stream_log.text_bytes > 0 or stream_log.ended is not None, stream_log, come_or_left
-                    )
+                    await come_or_left.wait()
         finally:
+            unwatch()
             await departure.end()
     except BaseException:
         held.hold.release()
         raise
-
-
-async def _until(has_come: Callable[[], bool], stream_log: StreamLog, woken: LeanEvent) -> None:
-    """Wait until the log has what is waited for, or until something else sets `woken`."""
-
-    def look() -> None:
-        if has_come():
-            woken.set()
-
-    unwatch = stream_log.watch(look)
-    try:
-        look()
-        await woken.wait()
-    finally:
-        unwatch()
