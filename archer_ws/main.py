@@ -22,7 +22,7 @@ from archer_ws.api.http.access_log import RequestLog
 from archer_ws.api.http.cors import LeanCORS
 from archer_ws.api.http.error_handlers import install_error_handlers
 from archer_ws.api.http.head_requests import HeadAsGet
-from archer_ws.api.http.hot_routes import HotRoutes
+from archer_ws.api.http.hot_routes import HotApplication
 from archer_ws.api.http.request_body import BodyLimit
 from archer_ws.api.http.scope import FILES_PATH
 from archer_ws.api.http.trailing_slashes import TrailingSlashes
@@ -104,7 +104,7 @@ def create_app(settings: Settings | None = None, *, limits: Limits = Limits()) -
         )
     tokens = _tokens(settings)
     services = _wire(settings, limits)
-    app = FastAPI(
+    app = HotApplication(
         title=settings.app_name,
         version=settings.app_version,
         docs_url=None,  # FastAPI's page loads Swagger UI from the internet; routes/pages.py has it here.
@@ -144,7 +144,6 @@ def create_app(settings: Settings | None = None, *, limits: Limits = Limits()) -
         ],
     )
     app.add_middleware(HostAndOriginGuard, allowed_hosts=_hosts(settings), cors_origins=settings.cors_origins)
-    app.add_middleware(HotRoutes, handlers=app.exception_handlers)
     app.add_middleware(RequestLog)
     app.add_middleware(TrailingSlashes)
     warn_if_exposed(settings.host, tokens)

@@ -30,7 +30,6 @@ HTTP_METHODS = {
     "data_received": ["data"],
     "handle_websocket_upgrade": [],
     "on_body": ["body"],
-    "on_header": ["name", "value"],
     "on_headers_complete": [],
     "on_message_begin": [],
     "on_message_complete": [],
@@ -68,8 +67,8 @@ SERVER_METHODS = {
 }
 #: What is read or set of an instance, or called.
 HTTP_NAMES = {
-    *("_should_upgrade_to_ws", "_unset_keepalive_if_required", "client", "cycle", "expect_100_continue", "flow"),
-    *("headers", "logger", "loop", "parser", "pipeline", "scope", "server_state", "transport", "url"),
+    *("_should_upgrade_to_ws", "_unset_keepalive_if_required", "client", "config", "cycle", "expect_100_continue"),
+    *("flow", "headers", "logger", "loop", "parser", "pipeline", "scope", "server_state", "tasks", "transport", "url"),
 }
 WEBSOCKET_NAMES = {
     *("client", "close_sent", "close_timer", "conn", "curr_msg_data_type", "disconnected", "frames"),
@@ -78,10 +77,11 @@ WEBSOCKET_NAMES = {
 }
 SERVER_NAMES = {"server_state", "should_exit"}
 CYCLE_NAMES = {
-    *("chunked_encoding", "disconnected", "expected_content_length", "keep_alive", "message_event"),
-    *("response_complete", "response_started", "scope", "transport"),
+    *("body", "chunked_encoding", "default_headers", "disconnected", "expected_content_length", "flow", "keep_alive"),
+    *("message_event", "more_body", "on_response", "response_complete", "response_started", "scope", "transport"),
+    "waiting_for_100_continue",
 }
-HTTP_FILES = ("http_1_0", "http_bodies", "http_protocol", "http_seats", "http_stalls", "upgrade_offers")
+HTTP_FILES = ("http_bodies", "http_prompt", "http_protocol", "http_seats", "http_stalls", "upgrade_offers")
 WEBSOCKET_FILES = ("ws_inbound", "ws_protocol")
 #: Set when a handshake comes, and read where there may have been none yet.
 LATE = {"scope"}

@@ -1,5 +1,6 @@
 """One message of a chat."""
 
+from collections.abc import Mapping
 from enum import StrEnum
 from typing import Annotated, Any, Self
 
@@ -83,11 +84,10 @@ class ChatMessage(WireModel):
         size = len(self.content.encode())
         return size + sum(len(call.arguments.encode()) for call in self.tool_calls) if self.tool_calls else size
 
-    @model_validator(mode="before")
     @classmethod
-    def _text_beside_what_is_more(cls, given: Any) -> Any:
+    def _prepared(cls, given: Mapping[str, Any]) -> Mapping[str, Any]:
         """Make text optional for calls, and split a list into text and parts."""
-        if not isinstance(given, dict) or (type(given.get("content")) is str and "parts" not in given):
+        if type(given.get("content")) is str and "parts" not in given:
             return given
         if given.get("content") is None and given.get("tool_calls"):
             given = {**given, "content": ""}

@@ -1,5 +1,6 @@
 """What a client asks for: ChatRequest, the same on every transport (protocol section 1)."""
 
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, PrivateAttr, model_validator
@@ -175,17 +176,17 @@ class ChatRequest(WireModel):
         asked = self.response_format
         return None if asked is None or asked.type == "text" else asked
 
-    @model_validator(mode="before")
     @classmethod
-    def _refuse_what_would_change_the_answer(cls, given: Any) -> Any:
-        if isinstance(given, dict):
-            refuse_not_served(given)
-            refuse_too_many(given)
+    def _prepared(cls, given: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Refuse what would change the completion but is not served, and too many messages."""
+        refuse_not_served(given)
+        refuse_too_many(given)
         return given
 
     @model_validator(mode="after")
     def _fields_fit_each_other(self) -> "ChatRequest":
-        if not self.messages and self.replace_from is None:
+        messages = self.messages
+        if not messages and self.replace_from is None:
             raise wrong("should have at least 1 message", "messages", "Send the messages of the turn.")
         if self.tools is not None or self.tool_choice is not None:
             check_choice(self.tools, self.tool_choice)
@@ -194,7 +195,7 @@ class ChatRequest(WireModel):
                 if getattr(self, name) is not None:
                     raise wrong('needs on_tool_call: "wait"', name, 'Send on_tool_call: "wait", or leave it out.')
         more = 0
-        for place, message in enumerate(self.messages):
+        for place, message in enumerate(messages):
             for part in message.parts or ():
                 if isinstance(part, MediaPart):
                     part.message_place = place

@@ -39,7 +39,7 @@ _NOT_SERVED: dict[str, str] = {
     "audio": "Leave it out: completions are text.",
     "grammar": "Send `response_format` with a JSON Schema.",
 }
-
+_NAMES = frozenset(_NOT_SERVED)
 #: Their values without an effect, besides those that mean "no" (null, false, 0, an empty list or object).
 _CHANGE_NOTHING: dict[str, Any] = {"n": 1, "modalities": ["text"]}
 #: Fields for which false does not mean "no": a model that thinks by default would be told not to.
@@ -52,7 +52,9 @@ def refuse_not_served(request: Mapping[str, Any]) -> None:
     Raises:
         PydanticCustomError: one of them would change the completion (see wire_model.unsupported).
     """
-    for name in sorted(request.keys() & _NOT_SERVED.keys()):
+    if _NAMES.isdisjoint(request):
+        return
+    for name in sorted(_NAMES.intersection(request)):
         value = request[name]
         if (value and value != _CHANGE_NOTHING.get(name)) or (value is False and name in _FALSE_MATTERS):
             raise unsupported("is not supported here", _NOT_SERVED[name], name)

@@ -31,6 +31,9 @@ def refuse_too_many(given: Any) -> None:
 def _more_in(message: Any) -> int:
     if not isinstance(message, dict):
         return 0
-    calls, sent, beside = message.get("tool_calls"), message.get("content"), message.get("parts")
+    calls = message.get("tool_calls")
     more = len(calls) if isinstance(calls, list) else 0
-    return more + sum(len(parts) - 1 for parts in (sent, beside) if isinstance(parts, list) and parts)
+    for parts in (message.get("content"), message.get("parts")):
+        if isinstance(parts, list) and parts:
+            more += len(parts) - 1
+    return more

@@ -7,25 +7,10 @@ Such a client may not know the chunked coding, and would show the chunk sizes as
 from collections.abc import Awaitable
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 
-class UnchunkedForOldClients(HttpToolsProtocol):
-    """One connection."""
-
-    def on_headers_complete(self) -> None:
-        """The request begins. HTTP/1.0 has no `Expect`, so it is ignored (RFC 9110, section 10.1.1)."""
-        if self.parser.get_http_version() == "1.0":
-            self.expect_100_continue = False
-        super().on_headers_complete()
-
-    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGIApp) -> None:  # type: ignore[override]
-        if cycle.scope["http_version"] == "1.0":
-            app = _Unchunked(app, cycle)
-        super()._start_asgi_task(cycle, app)  # type: ignore[arg-type]  # uvicorn's own names for ASGI's types
-
-
-class _Unchunked:
+class Unchunked:
     """The application, for one request: a body without a length is written unchanged, and uvicorn closes the connection
     after it."""
 

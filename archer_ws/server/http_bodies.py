@@ -69,19 +69,10 @@ class BoundedBodyProtocol(WatchedHttpProtocol):
             if self._framing_bytes > MAX_HEAD_BYTES:
                 self.refuse(b"400 Bad Request", "The request's trailer fields are too large.")
 
-    def on_message_begin(self) -> None:
-        """The first byte of a request."""
-        self._awaits_body = False
-        super().on_message_begin()
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        """A field of the head; a trailer field is dropped."""
-        if not self._awaits_body:
-            super().on_header(name, value)
-
-    def on_headers_complete(self) -> None:
-        """The head is complete; the body, if any, follows."""
-        super().on_headers_complete()
+    def begin_body(self) -> None:
+        """The request's head is complete; its body, if any, follows."""
+        # uvicorn adds trailer fields to this list, which from here on is not the request's.
+        self.headers = []
         self._awaits_body = True
         self._body_bytes = self._framing_bytes = 0
         if len(self.pipeline) > PIPELINED_REQUESTS_MAX and not self.transport.is_closing():
@@ -92,14 +83,14 @@ class BoundedBodyProtocol(WatchedHttpProtocol):
         self._body_bytes += len(body)
         super().on_body(body)
 
-    def on_message_complete(self) -> None:
+    def end_body(self) -> None:
         """The request is complete."""
-        cycle, self._awaits_body = self._incomplete_cycle(), False
         if self._body_timer is not None:
             self._stop_body_timer()
+            cycle = self._incomplete_cycle()
             if cycle is not None and not cycle.response_started:
                 cycle.keep_alive = self._may_be_kept
-        super().on_message_complete()
+        self._awaits_body = False
 
     def shutdown(self) -> None:
         """The server stops: close the connection after its response."""

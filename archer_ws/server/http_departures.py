@@ -15,15 +15,18 @@ class ConnectionLoss:
         self._has_come = False
         self._watchers: dict[Callable[[], None], None] = {}
 
-    def watch(self, tell: Callable[[], None]) -> Callable[[], None]:
-        """Call `tell` when the connection is lost, or at once if it is; returns what takes that back."""
+    def watch(self, tell: Callable[[], None]) -> None:
+        """Call `tell` when the connection is lost, or at once if it is."""
         if self._has_come:
             tell()
         else:
             # Only a connection that is read is known to be lost.
             self._flow.resume_reading()
             self._watchers[tell] = None
-        return lambda: self._forget(tell)
+
+    def unwatch(self, tell: Callable[[], None]) -> None:
+        """Take `watch` back."""
+        self._watchers.pop(tell, None)
 
     def report(self) -> None:
         """The connection is lost."""
@@ -31,6 +34,3 @@ class ConnectionLoss:
         watchers, self._watchers = self._watchers, {}
         for tell in watchers:
             tell()
-
-    def _forget(self, tell: Callable[[], None]) -> None:
-        self._watchers.pop(tell, None)

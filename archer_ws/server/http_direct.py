@@ -1,26 +1,24 @@
-"""Offers the application to write to a response's body directly (api/http/direct_body.py)."""
+"""Offers the application to read a request and to write its response directly (api/http/direct.py)."""
 
 import weakref
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import HEADER_RE, HEADER_VALUE_RE, STATUS_LINE, RequestResponseCycle
 
-from archer_ws.api.http.direct_body import DIRECT_BODY
-
-
-class DirectBodies(HttpToolsProtocol):
-    """One connection; the scope of each of its requests has the extension."""
-
-    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
-        scope: dict[str, Any] = cycle.scope  # type: ignore[assignment]  # uvicorn's TypedDict has no other extensions
-        # The cycle refers to its scope: a reference back would leave both to the garbage collector.
-        scope["extensions"] = {**(scope.get("extensions") or {}), DIRECT_BODY: partial(_body_of, weakref.ref(cycle))}
-        super()._start_asgi_task(cycle, app)
+from archer_ws.api.http.direct import DIRECT
 
 
-class ChunkedBody:
-    """The body of one response."""
+def offer_direct(cycle: RequestResponseCycle) -> None:
+    """Add the extension to the scope of a request, which has those of its connection."""
+    scope: dict[str, Any] = cycle.scope  # type: ignore[assignment]  # uvicorn's TypedDict has no other extensions
+    # The cycle refers to its scope: a reference back would leave both to the garbage collector.
+    scope["extensions"] = {**scope["extensions"], DIRECT: partial(_direct_of, weakref.ref(cycle))}
+
+
+class DirectCycle:
+    """One request and its response."""
 
     __slots__ = ("_cycle", "_flow", "_transport")
 
@@ -28,6 +26,42 @@ class ChunkedBody:
         self._cycle = cycle
         self._flow = cycle.flow
         self._transport = cycle.transport
+
+    def take_body(self, most: int) -> bytes | None:
+        """The request's body, if the whole of it is here and has at most `most` bytes."""
+        cycle = self._cycle
+        if cycle.more_body or cycle.waiting_for_100_continue or cycle.disconnected or len(cycle.body) > most:
+            return None
+        self._flow.resume_reading()
+        cycle.message_event.clear()
+        body, cycle.body = bytes(cycle.body), bytearray()
+        return body
+
+    def begin(self, status: int, fields: Sequence[tuple[bytes, bytes]]) -> bool:
+        """Write the head of a chunked response."""
+        head = self._head(status, fields, b"transfer-encoding: chunked\r\n")
+        if head is None:
+            return False
+        self._cycle.chunked_encoding = True
+        self._transport.write(head)
+        return True
+
+    def respond(self, status: int, fields: Sequence[tuple[bytes, bytes]], body: bytes) -> bool:
+        """Write a whole response."""
+        head = self._head(status, fields)
+        if head is None:
+            return False
+        self._transport.write(head + body)
+        self._complete()
+        return True
+
+    def end(self, block: bytes) -> bool:
+        """Write the last chunk, and that it was the last."""
+        if not self.is_ready():
+            return False
+        self._transport.write(b"%x\r\n%b\r\n0\r\n\r\n" % (len(block), block))
+        self._complete()
+        return True
 
     def is_ready(self) -> bool:
         """Whether a chunk can be written now: chunked, between the head and the end, and the peer keeps up."""
@@ -44,8 +78,38 @@ class ChunkedBody:
         """Write a chunk (RFC 9112, section 7.1)."""
         self._transport.write(b"%x\r\n%b\r\n" % (len(block), block))
 
+    def _complete(self) -> None:
+        """End the response, as uvicorn does."""
+        cycle = self._cycle
+        cycle.response_complete = True
+        cycle.message_event.set()
+        if not cycle.keep_alive:
+            cycle.transport.close()
+        cycle.on_response()
 
-def _body_of(cycle: "weakref.ref[RequestResponseCycle]") -> ChunkedBody | None:
+    def _head(self, status: int, fields: Sequence[tuple[bytes, bytes]], framing: bytes = b"") -> bytes | None:
+        """The head of the response, which begins with it; None where uvicorn has more to do than to write it."""
+        cycle = self._cycle
+        names, values = zip(*fields, strict=True)
+        if (
+            self._flow.write_paused
+            or cycle.disconnected
+            or cycle.response_started
+            or cycle.scope["http_version"] != "1.1"
+            or HEADER_RE.search(b"".join(names))
+            or HEADER_VALUE_RE.search(b"".join(values))
+        ):
+            return None
+        cycle.response_started = True
+        cycle.waiting_for_100_continue = False
+        pieces = [STATUS_LINE[status]]
+        for name, value in (*cycle.default_headers, *fields):
+            pieces += (name, b": ", value, b"\r\n")
+        pieces += (framing, b"\r\n" if cycle.keep_alive else b"connection: close\r\n\r\n")
+        return b"".join(pieces)
+
+
+def _direct_of(cycle: "weakref.ref[RequestResponseCycle]") -> DirectCycle | None:
     found = cycle()
     # A response to HEAD has no body.
-    return None if found is None or found.scope["method"] == "HEAD" else ChunkedBody(found)
+    return None if found is None or found.scope["method"] == "HEAD" else DirectCycle(found)

@@ -13,32 +13,25 @@ from archer_ws.core.eager_task import start_now
 
 
 class PromptRequests(HttpToolsProtocol):
-    """One connection. The class that handles its reads calls `begin_read` and `end_read` around each."""
+    """One connection. The class that handles its reads collects the requests of each, and begins them at its end."""
 
     #: The requests of the present read; None outside of one.
-    _read: list[tuple[RequestResponseCycle, Any]] | None = None
+    read: list[tuple[RequestResponseCycle, Any]] | None = None
 
-    def begin_read(self) -> None:
-        """Collect the requests that begin from here on."""
-        self._read = []
-
-    def end_read(self) -> None:
-        """Begin them."""
-        read, self._read = self._read, None
+    def begin_requests(self) -> None:
+        """The read is over: begin its requests."""
+        read, self.read = self.read, None
         for cycle, app in read or ():
-            self._begin(cycle, app)
+            # As uvicorn has it, but for the first step.
+            context = Context() if self.config.reset_contextvars else copy_context()
+            task = start_now(cycle.run_asgi(app), context=context)
+            self.tasks.add(task)
+            task.add_done_callback(self.tasks.discard)
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
-        if self._read is None:
+        if self.read is None:
             # A pipelined one begins within the end of the one before, so not at once: hundreds would be as many calls
             # deep.
             super()._start_asgi_task(cycle, app)
         else:
-            self._read.append((cycle, app))
-
-    def _begin(self, cycle: RequestResponseCycle, app: Any) -> None:
-        # As uvicorn has it, but for the first step.
-        context = Context() if self.config.reset_contextvars else copy_context()
-        task = start_now(cycle.run_asgi(app), context=context)
-        self.tasks.add(task)
-        task.add_done_callback(self.tasks.discard)
+            self.read.append((cycle, app))

@@ -7,12 +7,15 @@ seats.py limits the number of connections.
 
 import asyncio
 
+from starlette.types import ASGIApp
+from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
+
 from archer_ws.api.streaming.departure import DEPARTURE
 from archer_ws.core.limits import HTTP_SLICE_BYTES, MAX_HEAD_BYTES
 from archer_ws.core.rare_line import RareLine
-from archer_ws.server.http_1_0 import UnchunkedForOldClients
+from archer_ws.server.http_1_0 import Unchunked
 from archer_ws.server.http_departures import ConnectionLoss
-from archer_ws.server.http_direct import DirectBodies
+from archer_ws.server.http_direct import offer_direct
 from archer_ws.server.http_prompt import PromptRequests
 from archer_ws.server.http_seats import SeatedHttpProtocol
 from archer_ws.server.upgrade_offers import UpgradeOffers
@@ -20,9 +23,12 @@ from archer_ws.server.upgrade_offers import UpgradeOffers
 _unreadable = RareLine("request_unreadable")
 
 
-class BoundedHeadProtocol(SeatedHttpProtocol, UpgradeOffers, DirectBodies, UnchunkedForOldClients, PromptRequests):
+class BoundedHeadProtocol(SeatedHttpProtocol, UpgradeOffers, PromptRequests):
     """One connection; closed when a request's head is too large or takes too long."""
 
+    #: Whether a head is incomplete, or the first has not begun; a deadline runs, at the latest from the end of the read
+    #: that brought its beginning.
+    _awaits_head = False
     _head_deadline: asyncio.TimerHandle | None = None
     _head_bytes = 0
     _loss: ConnectionLoss
@@ -32,7 +38,7 @@ class BoundedHeadProtocol(SeatedHttpProtocol, UpgradeOffers, DirectBodies, Unchu
         """Start waiting for the first request."""
         super().connection_made(transport)
         self._loss = ConnectionLoss(self.flow)
-        self._extensions = {**(self._extensions or {}), DEPARTURE: self._loss.watch}
+        self.extensions[DEPARTURE] = self._loss
         self._await_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -43,45 +49,67 @@ class BoundedHeadProtocol(SeatedHttpProtocol, UpgradeOffers, DirectBodies, Unchu
 
     def data_received(self, data: bytes) -> None:
         """Parse slice by slice, so that a limit is exceeded by one slice at most; then begin what has come."""
-        self.begin_read()
+        self.read = []
         try:
-            self._take_slices(data)
-        finally:
-            self.end_read()
-
-    def _take_slices(self, data: bytes) -> None:
-        if len(data) <= HTTP_SLICE_BYTES:
-            self._take_slice(data)
-            return
-        for start in range(0, len(data), HTTP_SLICE_BYTES):
-            if self.transport.is_closing() or self._is_websocket:
+            if len(data) <= HTTP_SLICE_BYTES:
+                self._take_slice(data)
                 return
-            self._take_slice(data[start : start + HTTP_SLICE_BYTES])
+            for start in range(0, len(data), HTTP_SLICE_BYTES):
+                if self.transport.is_closing() or self._is_websocket:
+                    return
+                self._take_slice(data[start : start + HTTP_SLICE_BYTES])
+        finally:
+            self.begin_requests()
 
     def _take_slice(self, data: bytes) -> None:
         """Parse one slice. Bytes that arrive while a head is incomplete count towards that head's size."""
-        belongs_to_head = self._head_deadline is not None
+        belongs_to_head = self._awaits_head
         super().data_received(data)
-        if belongs_to_head and self._head_deadline is not None:
-            self._head_bytes += len(data)
-            if self._head_bytes > MAX_HEAD_BYTES and not self.transport.is_closing():
-                self.send_400_response("The request's header fields are too large.")
+        if self._awaits_head and not self.transport.is_closing():
+            if self._head_deadline is None:
+                self._await_head()
+            if belongs_to_head:
+                self._head_bytes += len(data)
+                if self._head_bytes > MAX_HEAD_BYTES:
+                    self.send_400_response("The request's header fields are too large.")
 
     def on_message_begin(self) -> None:
         """The first byte of a request."""
         super().on_message_begin()
-        if self._head_deadline is None:
-            self._await_head()
+        self.scope["extensions"] = self.extensions
+        self._awaits_head = True
 
     def on_headers_complete(self) -> None:
         """The head is complete; from here on the application decides."""
         self._head_arrived()
-        if self.parser.get_http_version() == "0.9":
+        version = self.parser.get_http_version()
+        if version == "0.9":
             # HTTP/0.9 has no header fields, so neither a Host nor a credential; llhttp accepts it, even with header
             # fields.
             self.send_400_response("HTTP/0.9 is not spoken here: send HTTP/1.1.")
             raise ValueError
-        super().on_headers_complete()
+        if version == "1.0":
+            # HTTP/1.0 has no `Expect`, so it is ignored (RFC 9110, section 10.1.1).
+            self.expect_100_continue = False
+        if not self.parser.should_upgrade():
+            super().on_headers_complete()
+            self.begin_body()
+        elif not self.offer_is_untaken():
+            super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        """The body is complete; with an offer of an upgrade no request has begun."""
+        if not self.parser.should_upgrade():
+            self.end_body()
+            super().on_message_complete()
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGIApp) -> None:  # type: ignore[override]
+        """A request begins."""
+        offer_direct(cycle)
+        if cycle.scope["http_version"] == "1.0":
+            app = Unchunked(app, cycle)
+        super()._start_asgi_task(cycle, app)
+        self.watch_response()
 
     def handle_websocket_upgrade(self) -> None:
         """The WebSocket protocol takes over; bytes after the handshake are not HTTP."""
@@ -95,10 +123,12 @@ class BoundedHeadProtocol(SeatedHttpProtocol, UpgradeOffers, DirectBodies, Unchu
             super().send_400_response(msg)
 
     def _await_head(self) -> None:
+        self._awaits_head = True
         self._head_bytes = 0
         self._head_deadline = self.loop.call_later(self.limits.head_deadline_s, self._head_overdue)
 
     def _head_arrived(self) -> None:
+        self._awaits_head = False
         if self._head_deadline is not None:
             self._head_deadline.cancel()
             self._head_deadline = None

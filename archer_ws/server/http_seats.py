@@ -17,11 +17,13 @@ class SeatedHttpProtocol(BoundedBodyProtocol):
     """One connection. Under a server whose state has no `seats`, it needs none."""
 
     _seat: Seat | None = None
-    _extensions: dict[str, Any] | None = None
+    #: The ASGI extensions that each request's scope gets.
+    extensions: dict[str, Any]
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         """Take a seat, or close the connection if there is none."""
         super().connection_made(transport)
+        self.extensions = {}
         seats: Seats | None = getattr(self.server_state, "seats", None)
         if seats is None:
             return
@@ -30,19 +32,13 @@ class SeatedHttpProtocol(BoundedBodyProtocol):
             transport.write(_FULL_ANSWER)
             transport.close()
         else:
-            self._extensions = {SEAT: self._seat}
+            self.extensions[SEAT] = self._seat
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Free the seat."""
         if self._seat is not None:
             self._seat.leave()
         super().connection_lost(exc)
-
-    def on_message_begin(self) -> None:
-        """A request begins; its scope gets the connection's seat."""
-        super().on_message_begin()
-        if self._extensions is not None:
-            self.scope["extensions"] = self._extensions
 
     def handle_websocket_upgrade(self) -> None:
         """The WebSocket protocol takes over the seat with the connection."""

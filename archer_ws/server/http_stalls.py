@@ -6,9 +6,8 @@ check runs from a timer only, so that sending a chunk costs nothing more.
 """
 
 import asyncio
-from typing import Any
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from archer_ws.core.limits import Limits
 from archer_ws.core.rare_line import RareLine
@@ -49,9 +48,8 @@ class WatchedHttpProtocol(HttpToolsProtocol):
         super().pause_writing()
         self._look()
 
-    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+    def watch_response(self) -> None:
         """A request begins: from now on there may be data to send."""
-        super()._start_asgi_task(cycle, app)
         if self._look_timer is None:
             self._look_timer = self.loop.call_later(self.limits.look_every_s, self._look)
 

@@ -31,6 +31,7 @@ from archer_ws.api.security.seats import Seats
 from archer_ws.core.limits import KEEP_ALIVE_S, MAX_FRAME_BYTES, Limits
 from archer_ws.core.memory import return_large_blocks
 from archer_ws.core.rare_line import RareLine
+from archer_ws.server.http_forwarded import ForwardedHeaders
 from archer_ws.server.http_protocol import BoundedHeadProtocol
 from archer_ws.server.listening import descriptor_limit
 from archer_ws.server.ws_protocol import WatchedWebSocketProtocol
@@ -284,8 +285,11 @@ def websocket_protocol(bounds: Limits) -> type[WatchedWebSocketProtocol]:
 
 
 def _config(app: FastAPI, limits: Limits) -> uvicorn.Config:
-    return uvicorn.Config(
+    config = uvicorn.Config(
         app,
+        # What is not a coroutine function is not recognised.
+        interface="asgi3",
+        proxy_headers=False,
         lifespan="on",
         log_config=None,
         access_log=False,
@@ -300,3 +304,5 @@ def _config(app: FastAPI, limits: Limits) -> uvicorn.Config:
         ws_ping_timeout=limits.ping_timeout_s,
         ws_per_message_deflate=False,
     )
+    config.app = ForwardedHeaders(app, config.forwarded_allow_ips)
+    return config

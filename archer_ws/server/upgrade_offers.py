@@ -34,11 +34,16 @@ class UpgradeOffers(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         """Parse as uvicorn does, and go on after heads that offer an upgrade."""
         self._unset_keepalive_if_required()
-        rest = memoryview(data)
+        rest: bytes | memoryview = data
         try:
             # A loop, not recursion: thousands of such requests may come in one read.
             while rest and not self._is_over:
-                rest = self._parse(rest)
+                try:
+                    self.parser.feed_data(rest)
+                except httptools.HttpParserUpgrade as stopped:
+                    rest = self._after_offer(memoryview(rest)[stopped.args[0] :])
+                else:
+                    break
         except httptools.HttpParserError:
             if self.parser.get_method() == b"PRI":
                 self._refuse(400, _NO_HTTP_2)
@@ -46,24 +51,20 @@ class UpgradeOffers(HttpToolsProtocol):
                 self.logger.warning(_INVALID)
                 self.send_400_response(_INVALID)
 
-    def _parse(self, data: memoryview) -> memoryview:
-        """Parse up to the end of the data or of a head that offers an upgrade; return the bytes after that head.
+    def _after_offer(self, rest: memoryview) -> memoryview:
+        """A head that offers an upgrade was parsed; `rest` came after it. Return what of it is still to be parsed.
 
         Raises:
-            httptools.HttpParserError: it is not HTTP/1.
+            httptools.HttpParserError: the head is not HTTP/1.
         """
-        try:
-            self.parser.feed_data(data)
-        except httptools.HttpParserUpgrade as stopped:
-            if self._should_upgrade():
-                self.handle_websocket_upgrade()
-                return data[:0]
-            if self.parser.get_method() == b"CONNECT":
-                self._refuse(405, _NO_PROXY)
-            else:
-                self._read_head_again()
-            return data[stopped.args[0] :]
-        return data[:0]
+        if self._should_upgrade():
+            self.handle_websocket_upgrade()
+            return rest[:0]
+        if self.parser.get_method() == b"CONNECT":
+            self._refuse(405, _NO_PROXY)
+        else:
+            self._read_head_again()
+        return rest
 
     def _read_head_again(self) -> None:
         head = self._head_without_offer()
@@ -83,17 +84,8 @@ class UpgradeOffers(HttpToolsProtocol):
                 lines.append(b"%b: close" % name)
         return b"\r\n".join([*lines, b"", b""])
 
-    def on_headers_complete(self) -> None:
-        """The head is complete: the request begins, unless the head is to be parsed again."""
-        if not self._is_untaken_offer():
-            super().on_headers_complete()
-
-    def on_message_complete(self) -> None:
-        """The body is complete; if the head is to be parsed again, no request has begun."""
-        if not self._is_untaken_offer():
-            super().on_message_complete()
-
-    def _is_untaken_offer(self) -> bool:
+    def offer_is_untaken(self) -> bool:
+        """Whether the complete head has an offer that is ignored: no request begins, and the head is parsed again."""
         return self.parser.should_upgrade() and not self._should_upgrade()
 
     def _should_upgrade(self) -> bool:

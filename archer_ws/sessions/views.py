@@ -1,6 +1,9 @@
 """A stream as clients see it: its state, and its whole completion."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from pydantic_core import to_json
 
 from archer_ws.llm_gateway.types import ChatResponse
 from archer_ws.sessions.models import StreamInfo, StreamPage
@@ -11,6 +14,8 @@ from archer_ws.sessions.streams.stream import Stream
 
 #: The limit of a page of messages, in bytes of JSON; a single message may be longer (protocol section 22).
 PAGE_BYTES = 512 * 1024
+#: The fields of a ChatResponse that are null where they have no value; the others are absent.
+_NEVER_ABSENT = frozenset(name for name, field in ChatResponse.model_fields.items() if field.exclude_if is None)
 
 
 async def stream_messages(stream: Stream, cursor: str | None) -> StreamInfo:
@@ -73,26 +78,36 @@ def stream_page(numbered: Iterable[tuple[int, Stream]], *, session_id: str | Non
 
 def chat_response(stream: Stream) -> ChatResponse:
     """The whole completion so far; final once the stream has ended."""
+    return ChatResponse(**response_fields(stream))
+
+
+def response_json(fields: Mapping[str, Any]) -> bytes:
+    """The JSON of the ChatResponse with these fields, which are valid: without making one and serializing it."""
+    return to_json({name: value for name, value in fields.items() if value is not None or name in _NEVER_ABSENT})
+
+
+def response_fields(stream: Stream) -> dict[str, Any]:
+    """The fields of its ChatResponse, in order."""
     identity, ended = stream.identity, stream.log.ended
-    return ChatResponse(
-        id=identity.stream_id,
-        content=stream.log.text("content"),
-        model=identity.model,
-        provider=identity.provider,
-        finish_reason=stream.finish_reason,
-        usage=stream.usage,
-        created_at=stream.created_at,
-        status=stream.status,
-        reason=stream.cancel_reason,
-        session_id=identity.session_id,
-        reasoning=stream.log.text("reasoning") or None,
-        tool_calls=[as_tool_call(event, event.arguments) for event in stream.log.tool_calls()] or None,
-        refusal=ended.refusal if ended else None,
-        format_valid=ended.format_valid if ended else None,
-        format_errors=ended.format_errors if ended else None,
-        error=ended.error if ended else None,
-        history_dropped=stream.history_dropped,
-        stored=stream.stored,
-        message_ids=ended.message_ids if ended else None,
-        steps=ended.steps if ended else None,
-    )
+    return {
+        "id": identity.stream_id,
+        "content": stream.log.text("content"),
+        "model": identity.model,
+        "provider": identity.provider,
+        "finish_reason": stream.finish_reason,
+        "usage": stream.usage,
+        "created_at": stream.created_at,
+        "status": stream.status,
+        "reason": stream.cancel_reason,
+        "session_id": identity.session_id,
+        "reasoning": stream.log.text("reasoning") or None,
+        "tool_calls": [as_tool_call(event, event.arguments) for event in stream.log.tool_calls()] or None,
+        "refusal": ended.refusal if ended else None,
+        "format_valid": ended.format_valid if ended else None,
+        "format_errors": ended.format_errors if ended else None,
+        "error": ended.error if ended else None,
+        "history_dropped": stream.history_dropped,
+        "stored": stream.stored,
+        "message_ids": ended.message_ids if ended else None,
+        "steps": ended.steps if ended else None,
+    }

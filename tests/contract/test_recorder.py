@@ -12,16 +12,15 @@ import websockets
 from archer_ws.api.streaming import responses as following
 from archer_ws.api.streaming import sse
 from archer_ws.core.exceptions import ProviderQuota
-from archer_ws.llm_gateway.types import ChatResponse
 from archer_ws.rpc import writer
 from archer_ws.rpc.channel import memory_channel
 from archer_ws.rpc.codec import encode_event
 from archer_ws.rpc.connection import Connection
 from archer_ws.rpc.context import Handshake
-from archer_ws.server.http_direct import ChunkedBody
+from archer_ws.server.http_direct import DirectCycle
 from archer_ws.sessions.manager import SessionManager
 from archer_ws.sessions.streams.events import ControlEvent, as_fields
-from archer_ws.sessions.views import chat_response
+from archer_ws.sessions.views import response_fields
 from tests.conftest import Archer
 from tests.fakes.ollama_api import ollama_stream
 from tests.fakes.recorded import Conversation, RecordedSocket, Recorder, recording
@@ -102,13 +101,13 @@ async def test_deltas_that_go_past_asgi_are_seen(
     archer: Archer, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     written: list[bytes] = []
-    plain_write = ChunkedBody.write
+    plain_write = DirectCycle.write
 
-    def write(self: ChunkedBody, block: bytes) -> None:
+    def write(self: DirectCycle, block: bytes) -> None:
         written.append(block)
         plain_write(self, block)
 
-    monkeypatch.setattr(ChunkedBody, "write", write)
+    monkeypatch.setattr(DirectCycle, "write", write)
     go_on = asyncio.Event()
     archer.answer(ollama_stream("Blue", Wait(go_on), " as", " can be"))
     before = Counter(recorder.seen)
@@ -144,10 +143,7 @@ async def test_a_server_that_sends_one_field_more_is_caught_on_the_socket(
 async def test_a_server_that_sends_one_field_more_is_caught_over_http(
     archer: Archer, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class Drifted(ChatResponse):
-        mood: str = "fine"
-
-    monkeypatch.setattr(following, "chat_response", lambda stream: Drifted(**chat_response(stream).model_dump()))
+    monkeypatch.setattr(following, "response_fields", lambda stream: {**response_fields(stream), "mood": "fine"})
     archer.answer(ollama_stream("Blue"))
     await archer.http.post("/api/v1/chat/completions", json=HELLO)
     (violation,) = recorder.take()

@@ -1,13 +1,13 @@
 """A recorder of all that our server sends in the test run: each message is held to its schema (strict_schemas.py).
 
-`recording()` taps three narrow places of this process: the channel of every socket's `Connection`, the outermost
-middleware of every application, and what the server offers that application for writing past ASGI. A server in another
-process is tapped at its client: `RecordedSocket`.
+`recording()` taps three narrow places of this process: the channel of every socket's `Connection`, the `Exchange` of
+every HTTP request, and what the server offers it for writing past ASGI. A server in another process is tapped at its
+client: `RecordedSocket`.
 """
 
 import json
 from collections import Counter
-from collections.abc import Awaitable, Iterator
+from collections.abc import Awaitable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -16,9 +16,9 @@ import pytest
 import websockets
 from starlette.types import Message, Receive, Scope, Send
 
-from archer_ws import main
-from archer_ws.api.http.access_log import RequestLog
-from archer_ws.api.http.direct_body import DIRECT_BODY, DirectBody, direct_body
+from archer_ws.api.http.access_log import Exchange
+from archer_ws.api.http.direct import DIRECT, Direct, direct
+from archer_ws.api.http.hot_routes import HotApplication
 from archer_ws.api.signposts.dialects import Dialect, dialect_of
 from archer_ws.rpc.channel import Channel
 from archer_ws.rpc.connection import Connection
@@ -183,11 +183,15 @@ class _Answer:
 
     def send(self, message: Message) -> Awaitable[None]:
         if message["type"] == "http.response.start":
-            self._status = message["status"]
-            self._headers = {name.decode().lower(): value.decode("latin-1") for name, value in message["headers"]}
+            self.begin(message["status"], message["headers"])
         elif message["type"] == "http.response.body":
             self.take(message.get("body", b""), is_last=not message.get("more_body", False))
         return self._send(message)
+
+    def begin(self, status: int, fields: Sequence[tuple[bytes, bytes]]) -> None:
+        """The head, whichever way it goes."""
+        self._status = status
+        self._headers = {name.decode().lower(): value.decode("latin-1") for name, value in fields}
 
     def take(self, body: bytes, *, is_last: bool = False) -> None:
         """A piece of the body, whichever way it goes."""
@@ -240,25 +244,47 @@ class _Answer:
             self._recorder.note(f"{asked} {self._status}", validator, _json(self._body))
 
 
-class _RecordedBody:
-    """A body that is written past ASGI, and listened to."""
+class _RecordedDirect:
+    """A response that is written past ASGI, and listened to."""
 
-    def __init__(self, body: DirectBody, answer: _Answer) -> None:
-        self._body = body
+    def __init__(self, way: Direct, answer: _Answer) -> None:
+        self._way = way
         self._answer = answer
 
+    def take_body(self, most: int) -> bytes | None:
+        return self._way.take_body(most)
+
+    def begin(self, status: int, fields: Sequence[tuple[bytes, bytes]]) -> bool:
+        has_begun = self._way.begin(status, fields)
+        if has_begun:
+            self._answer.begin(status, fields)
+        return has_begun
+
+    def respond(self, status: int, fields: Sequence[tuple[bytes, bytes]], body: bytes) -> bool:
+        is_sent = self._way.respond(status, fields, body)
+        if is_sent:
+            self._answer.begin(status, fields)
+            self._answer.take(body, is_last=True)
+        return is_sent
+
+    def end(self, block: bytes) -> bool:
+        is_sent = self._way.end(block)
+        if is_sent:
+            self._answer.take(block, is_last=True)
+        return is_sent
+
     def is_ready(self) -> bool:
-        return self._body.is_ready()
+        return self._way.is_ready()
 
     def write(self, block: bytes) -> None:
         self._answer.take(block)
-        self._body.write(block)
+        self._way.write(block)
 
 
-def _tap_direct_body(scope: Scope, answer: _Answer) -> None:
-    body = direct_body(scope)
-    if body is not None:
-        scope["extensions"][DIRECT_BODY] = lambda: _RecordedBody(body, answer)
+def _tap_direct(scope: Scope, answer: _Answer) -> None:
+    way = direct(scope)
+    if way is not None:
+        scope["extensions"][DIRECT] = lambda: _RecordedDirect(way, answer)
 
 
 def _json(text: str | bytes) -> Any:
@@ -273,24 +299,24 @@ def _json(text: str | bytes) -> Any:
 def recording() -> Iterator[Recorder]:
     """Everything sent in this process is recorded within, and nothing that a test's client reads goes by unseen."""
     recorder = RECORDER
-    plain_init = Connection.__init__
+    plain_init, plain_begin = Connection.__init__, Exchange.__init__
 
-    class RecordedRequestLog(RequestLog):
-        async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-            recorded = scope["type"] == "http" and scope["path"].startswith(ARCHERS) and scope["method"] != "OPTIONS"
+    def begin(self: Exchange, scope: Scope, receive: Receive, send: Send) -> None:
+        # Not of an application that a test made up.
+        is_ours = scope["type"] == "http" and isinstance(scope.get("app"), HotApplication)
+        if is_ours and scope["path"].startswith(ARCHERS) and scope["method"] != "OPTIONS":
             # Inside: what the log adds (X-Request-ID) belongs to the answer.
-            if recorded:
-                answer = _Answer(scope, send, recorder)
-                _tap_direct_body(scope, answer)
-                send = answer.send
-            await super().__call__(scope, receive, send)
+            answer = _Answer(scope, send, recorder)
+            _tap_direct(scope, answer)
+            send = answer.send
+        plain_begin(self, scope, receive, send)
 
     def init(self: Connection, channel: Channel, *arguments: Any, **options: Any) -> None:
         plain_init(self, RecordedChannel(channel, recorder), *arguments, **options)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Connection, "__init__", init)
-        patch.setattr(main, "RequestLog", RecordedRequestLog)
+        patch.setattr(Exchange, "__init__", begin)
         yield recorder
     # A tap that came off its pipe must not pass for a run without a fault.
     assert recorder.frames >= RpcPeer.frames_in_all, f"{recorder.frames} recorded, {RpcPeer.frames_in_all} read"

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from archer_ws.api.http.direct_body import DIRECT_BODY
+from archer_ws.api.http.direct import DIRECT
 from archer_ws.api.streaming.responses import EventStreamResponse
 from archer_ws.api.streaming.sse import encode_event
 from archer_ws.sessions.manager import HeldStream
@@ -65,7 +65,7 @@ async def following(
 ) -> AsyncIterator["asyncio.Task[None]"]:
     """A response that has sent its head, and waits."""
     response = EventStreamResponse(HeldStream(stream, stream.hold(), duplicate=False), encode=encode)
-    scope: dict[str, Any] = {"type": "http", "extensions": {DIRECT_BODY: lambda: client} if is_ours else {}}
+    scope: dict[str, Any] = {"type": "http", "extensions": {DIRECT: lambda: client} if is_ours else {}}
     task = asyncio.create_task(response(scope, client.receive, client.send))
     await settle()
     try:

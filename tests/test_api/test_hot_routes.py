@@ -5,15 +5,18 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+import httpx
 import pytest
 from fastapi import FastAPI
+from fastapi.testclient import TestClient
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from archer_ws import main
-from archer_ws.api.http.hot_routes import HotRoutes
+from archer_ws.api.http.hot_routes import HotApplication
+from archer_ws.api.http.trailing_slashes import TrailingSlashes
 from archer_ws.api.routes import chat
 from archer_ws.api.security.credentials import CredentialGuard
-from tests.conftest import StartArcher
+from tests.conftest import MakeSettings, StartArcher
 from tests.fakes.ollama_api import ollama_error, ollama_stream
 
 OWN, EVENTS, OPENAI = "/api/v1/chat/completions", "/api/v1/chat/completions/stream", "/v1/chat/completions"
@@ -44,24 +47,14 @@ REQUESTS: Mapping[str, tuple[str, str, Mapping[str, str], bytes]] = {
 }
 
 
-class Layered:
-    """In the place of HotRoutes: everything goes through the layers."""
-
-    def __init__(self, app: ASGIApp, handlers: object) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await self._app(scope, receive, send)
-
-
 @pytest.mark.parametrize("name", REQUESTS)
 async def test_a_response_is_byte_for_byte_the_one_that_the_layers_give(
     start_archer: StartArcher, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     method, path, fields, body = REQUESTS[name]
     given = []
-    for layer in (HotRoutes, Layered):
-        monkeypatch.setattr(main, "HotRoutes", layer)
+    for application in (HotApplication, FastAPI):
+        monkeypatch.setattr("archer_ws.main.HotApplication", application)
         async with start_archer(
             auth_tokens={"alice": "token-of-alice"}, cors_origins=[ORIGIN["origin"]], max_content_bytes=100_000
         ) as archer:
@@ -95,26 +88,59 @@ async def test_a_defect_in_the_route_is_a_500_with_its_form(
     def broken(*_: Any) -> None:
         raise RuntimeError("a defect")
 
-    monkeypatch.setattr(chat, "with_files", broken)
+    monkeypatch.setattr(chat, "_check_needs_no_events", broken)
     async with start_archer() as archer:
         answer = await archer.http.post(OWN, json=QUESTION)
     assert (answer.status_code, answer.json()["error"]["kind"]) == (500, "internal_error")
 
 
-def test_a_layer_that_would_be_skipped_without_anybody_noticing_is_refused() -> None:
-    class Stranger:
-        def __init__(self, app: ASGIApp) -> None:
-            self.app = app
+class Stranger:
+    """A layer of which nobody knows what it does."""
 
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self.app(scope, receive, send)
+
+
+def test_a_layer_that_would_be_skipped_without_anybody_noticing_prevents_the_start() -> None:
+    app = HotApplication()
+    app.add_middleware(CredentialGuard, tokens={})
+    app.add_middleware(Stranger)
+    app.add_middleware(TrailingSlashes)
+    with pytest.raises(TypeError, match="Stranger would be skipped"), TestClient(app):
+        pass
+
+
+async def test_a_layer_around_ours_sees_every_request(make_settings: MakeSettings) -> None:
+    seen: list[str] = []
+
+    class Observer(Stranger):
         async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+            seen.append(scope["path"])
             await self.app(scope, receive, send)
 
-    app = FastAPI()
-    app.add_middleware(CredentialGuard, tokens={})
-    app.add_middleware(HotRoutes, handlers=app.exception_handlers)
-    app.build_middleware_stack()
-    app.user_middleware.pop(0)
-    app.add_middleware(Stranger)
-    app.add_middleware(HotRoutes, handlers=app.exception_handlers)
-    with pytest.raises(TypeError, match="Stranger would be skipped"):
-        app.build_middleware_stack()
+    app = main.create_app(make_settings())
+    app.add_middleware(Observer)
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost") as client:
+        answer = await client.post(OWN, json={})
+    assert (answer.status_code, seen) == (422, [OWN])
+
+
+async def test_fastapi_s_own_telemetry_sees_every_request(make_settings: MakeSettings) -> None:
+    app = main.create_app(make_settings())
+    traced: list[str] = []
+
+    class Telemetry:
+        def enabled(self) -> bool:
+            return True
+
+        async def __call__(self, *, app: ASGIApp, scope: Scope, receive: Receive, send: Send, **_: object) -> None:
+            traced.append(scope["path"])
+            await app(scope, receive, send)
+
+    app._native_telemetry = Telemetry()  # type: ignore[assignment]  # a double
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost") as client:
+        answer = await client.post(OWN, json={})
+    assert (answer.status_code, traced) == (422, [OWN])

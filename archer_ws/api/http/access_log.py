@@ -6,7 +6,7 @@ headers or bodies. Whatever happens inside logs its own lines under the same `re
 
 import re
 import time
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Iterable
 from urllib.parse import quote
 
 import structlog
@@ -38,9 +38,7 @@ class RequestLog:
         if scope["type"] not in {"http", "websocket"}:
             await self._app(scope, receive, send)
             return
-        structlog.contextvars.clear_contextvars()
-        structlog.contextvars.bind_contextvars(request_id=request_id(scope))
-        exchange = _Exchange(scope, receive, send)
+        exchange = Exchange(scope, receive, send)
         # Of a WebSocket only the handshake is observed, not its frames.
         watched = exchange.receive if scope["type"] == "http" else receive
         try:
@@ -53,10 +51,13 @@ class RequestLog:
             exchange.finish()
 
 
-class _Exchange:
-    """Observes what passes between the application and the server for one request."""
+class Exchange:
+    """Observes what passes between the application and the server for one request, which begins now."""
 
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        structlog.contextvars.clear_contextvars()
+        self._request_id = request_id(scope)
+        structlog.contextvars.bind_contextvars(request_id=self._request_id)
         self._scope = scope
         self._receive = receive
         self._send = send
@@ -79,18 +80,21 @@ class _Exchange:
             if not message.get("more_body", False):
                 self._ended = time.perf_counter()
         elif kind in _STARTS:
-            return self._send(self._started(message))
+            self._status = message.get("status", 101)
+            return self._send({**message, "headers": self._fields(message.get("headers", ()))})
         elif kind == "websocket.close" and self._status is None:
             # Closed before it was accepted: the server rejects the handshake with this status (ASGI specification).
             self._status = 403
         return self._send(message)
 
-    def _started(self, message: Message) -> Message:
-        self._status = message.get("status", 101)
-        headers = list(message.get("headers", ()))
-        if not any(name.lower() == b"x-request-id" for name, _ in headers):
-            headers.append((b"x-request-id", request_id(self._scope).encode()))
-        return {**message, "headers": headers}
+    def _fields(self, given: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+        """The header fields of the response, with those that all responses have."""
+        fields = list(given)
+        for name, _ in fields:
+            if name.lower() == b"x-request-id":
+                return fields
+        fields.append((b"x-request-id", self._request_id.encode()))
+        return fields
 
     def failed(self) -> None:
         """The application raised: the server, or a middleware around this one, sends 500 or aborts the connection."""

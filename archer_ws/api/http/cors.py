@@ -1,6 +1,6 @@
 """CORS for pages of the allowed origins, at nearly no cost for all other requests."""
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Iterable
 
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import Message, Receive, Scope, Send
@@ -20,14 +20,20 @@ class LeanCORS(CORSMiddleware):
             return
 
         def telling(message: Message) -> Awaitable[None]:
-            return send(varying(message) if message["type"] == "http.response.start" else message)
+            if message["type"] == "http.response.start":
+                message = {**message, "headers": varying(message.get("headers", ()))}
+            return send(message)
 
         await self.app(scope, receive, telling)
 
 
-def varying(start: Message) -> Message:
-    """The message that starts a response, with Origin added to `Vary`."""
-    headers = list(start.get("headers", ()))
-    known = [value for name, value in headers if name == b"vary"]
-    others = [(name, value) for name, value in headers if name != b"vary"] if known else headers
-    return {**start, "headers": [*others, (b"vary", b", ".join([*known, b"Origin"]))]}
+def varying(fields: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+    """The header fields of a response, with Origin added to `Vary`."""
+    known: list[bytes] = []
+    others: list[tuple[bytes, bytes]] = []
+    for field in fields:
+        if field[0] == b"vary":
+            known.append(field[1])
+        else:
+            others.append(field)
+    return [*others, (b"vary", b", ".join([*known, b"Origin"]))]

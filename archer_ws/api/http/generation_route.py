@@ -19,9 +19,11 @@ from pydantic import BaseModel, ValidationError
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from archer_ws.api.dependencies import Principal, RequestId, ServicesDep
+from archer_ws.api.dependencies import Principal, RequestId, Services, ServicesDep
+from archer_ws.api.http.hot_exchange import hot_exchange
 from archer_ws.api.http.scope import header_values, is_json, state
-from archer_ws.api.http.spooled_body import InlineFiles, parsed, read_body
+from archer_ws.api.http.spooled_body import LONG_BYTES, InlineFiles, is_long, parsed_in_thread, read_body
+from archer_ws.core.strict_json import decode_json
 
 #: The arguments of an endpoint beside its `body`.
 _GIVEN: Mapping[str, Any] = {
@@ -40,8 +42,8 @@ _DEFAULTS = {name: option.default for name, option in inspect.signature(APIRoute
 
 
 class GenerationRoute(APIRoute):
-    """A route whose endpoint accepts `body` (a model), `request`, `services`, `principal` and `request_id`, and returns
-    a response. Bodies are checked as `JsonRoute` checks them, with the same errors.
+    """A route whose endpoint accepts `body` (a model), `services`, `principal` and `request_id`, also `request` if it
+    needs that, and returns a response. Bodies are checked as `JsonRoute` checks them, with the same errors.
 
     The routes of its router must be added to the application directly (`app.router.routes.extend(router.routes)`): an
     included router serves with FastAPI's handler.
@@ -55,6 +57,7 @@ class GenerationRoute(APIRoute):
         super().__init__(path, endpoint, **options)
         self._endpoint = endpoint
         self._form: type[BaseModel] = get_type_hints(endpoint)["body"]
+        self._takes_request = "request" in inspect.signature(endpoint).parameters
         # Replaces FastAPI's handler; the application's exception handlers apply as usual.
         self.app = self._serve
 
@@ -72,24 +75,29 @@ class GenerationRoute(APIRoute):
         return super().get_route_handler()
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
-        request = Request(scope, receive, send)
         about = state(scope)
-        services, principal = scope["app"].state.services, about["principal"]
-        body, taken = await read_body(request, services.files, principal, services.rpc.max_content_bytes)
+        services: Services = scope["app"].state.services
+        principal = about["principal"]
+        exchange = hot_exchange(scope)
+        body, taken = None if exchange is None else exchange.take_body(LONG_BYTES), InlineFiles()
+        if body is None:
+            request = Request(scope, receive)
+            body, taken = await read_body(request, services.files, principal, services.rpc.max_content_bytes)
         about["inline_files"] = taken
         try:
+            if is_long(body, taken) and _is_said_to_be_json(scope):
+                model = await parsed_in_thread(body, taken, services.files, lambda value: self.parsed(value, scope))
+            else:
+                model = self._validated(body, scope)
+            given: dict[str, Any] = {"request": Request(scope, receive)} if self._takes_request else {}
             response = await self._endpoint(
-                body=await self._validated(body, taken, scope),
-                request=request,
-                services=services,
-                principal=principal,
-                request_id=about["request_id"],
+                body=model, services=services, principal=principal, request_id=about["request_id"], **given
             )
         finally:
             taken.release()
         await response(scope, receive, send)
 
-    async def _validated(self, body: bytes, taken: InlineFiles, scope: Scope) -> BaseModel:
+    def _validated(self, body: bytes, scope: Scope) -> BaseModel:
         """The body as the route's model.
 
         Raises:
@@ -101,11 +109,7 @@ class GenerationRoute(APIRoute):
                 [{"type": "missing", "loc": ("body",), "msg": "Field required", "input": None}]
             )
         # Bytes never fit the model, so a body that is not declared as JSON is refused.
-        if not _is_said_to_be_json(scope):
-            return self.parsed(body, scope)
-        files = scope["app"].state.services.files
-        model: BaseModel = await parsed(body, taken, files, lambda value: self.parsed(value, scope))
-        return model
+        return self.parsed(decode_json(body) if _is_said_to_be_json(scope) else body, scope)
 
     def parsed(self, value: Any, _scope: Scope) -> BaseModel:
         """The decoded body as the route's model; a subclass may refuse it for other reasons too.
@@ -121,7 +125,8 @@ class GenerationRoute(APIRoute):
 
 
 def _is_said_to_be_json(scope: Scope) -> bool:
-    return any(is_json(value.decode("latin-1")) for value in header_values(scope, b"content-type")[:1])
+    declared = header_values(scope, b"content-type")
+    return bool(declared) and is_json(declared[0].decode("latin-1"))
 
 
 def _refuse_ignored(path: str, endpoint: Callable[..., Any], options: Mapping[str, Any]) -> None:
@@ -133,6 +138,7 @@ def _refuse_ignored(path: str, endpoint: Callable[..., Any], options: Mapping[st
     hints = get_type_hints(endpoint, include_extras=True)
     taken = {name: hints.get(name) for name in inspect.signature(endpoint).parameters}
     body = taken.pop("body", None)
+    taken.setdefault("request", Request)
     if taken != _GIVEN:
         strange = sorted(name for name in taken.keys() | _GIVEN.keys() if taken.get(name) != _GIVEN.get(name))
         raise TypeError(f"the endpoint of {path} gets body and {', '.join(_GIVEN)}; not as it has {', '.join(strange)}")

@@ -1,4 +1,4 @@
-"""The routes that begin generations, reached behind one pass of the guards.
+"""The routes that begin generations, reached before all layers and behind one pass of the guards.
 
 Each layer of middleware costs every request a call, a coroutine and a wrapped `send`, and FastAPI's router tries its
 routes one by one; together they took as long as beginning the generation. A request that no guard has anything against
@@ -6,49 +6,72 @@ goes from here to its route. All others go through the layers, which respond to 
 words, is decided in one place.
 """
 
-from collections.abc import Awaitable, Callable, Iterator, Mapping
-from typing import Any, Protocol, runtime_checkable
+from collections.abc import Callable, Iterator, Mapping
+from functools import cached_property
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
+from fastapi import FastAPI
+from fastapi._body_limit import AppBodyLimitMiddleware
 from fastapi.middleware.asyncexitstack import AsyncExitStackMiddleware
 from fastapi.routing import APIRouter
+from fastapi.telemetry._asgi import ExceptionTelemetryMiddleware
+from starlette.middleware.errors import ServerErrorMiddleware
 from starlette.middleware.exceptions import ExceptionMiddleware
-from starlette.types import ASGIApp, ExceptionHandler, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, ExceptionHandler, Receive, Scope, Send
 
-from archer_ws.api.http.cors import LeanCORS, varying
+from archer_ws.api.http.access_log import RequestLog
+from archer_ws.api.http.cors import LeanCORS
 from archer_ws.api.http.error_handlers import ErrorBoundary
 from archer_ws.api.http.generation_route import GenerationRoute
 from archer_ws.api.http.head_requests import HeadAsGet
+from archer_ws.api.http.hot_exchange import HotExchange
+from archer_ws.api.http.trailing_slashes import TrailingSlashes
 
-#: Layers without an effect on the requests that are served here: these have no Origin and are POSTs, and their routes
-#: need no stack of contexts.
-_WITHOUT_EFFECT = (LeanCORS, HeadAsGet, ErrorBoundary, ExceptionMiddleware, AsyncExitStackMiddleware)
+#: FastAPI's own outermost layers, which act only on failures.
+_OUTERMOST = (ServerErrorMiddleware, ExceptionTelemetryMiddleware, AppBodyLimitMiddleware)
+#: Layers without an effect on the requests that are served here (these have no Origin and are POSTs, and their routes
+#: need no stack of contexts), or whose work is done here.
+_WITHOUT_EFFECT = (
+    *(TrailingSlashes, RequestLog, LeanCORS, HeadAsGet, ErrorBoundary, ExceptionMiddleware, AsyncExitStackMiddleware),
+)
+
+#: The header fields of a request that has none twice.
+Fields: TypeAlias = Mapping[bytes, bytes]
 
 
 @runtime_checkable
 class Guard(Protocol):
     """A layer that refuses some requests, and passes all others on unchanged."""
 
-    def passes(self, scope: Scope) -> bool:
-        """Whether it has nothing against this http request; then everything that it sets is set."""
+    def passes(self, scope: Scope, fields: Fields) -> bool:
+        """Whether it would pass on this POST without an Origin; then everything that it sets is set.
+
+        It says nothing about a request that it does not pass: the layer itself will judge that one.
+        """
 
 
 class HotRoutes:
-    """Serves the generation routes itself, and everything else by the application inside of it.
+    """The generation routes of an application, and what its layers would do for their requests.
+
+    If somebody else has put a layer around ours, there are none: that layer sees every request.
 
     Args:
-        app: the next layer; the layers below are found from it.
+        stack: the application's layers, down to its router.
         handlers: the application's exception handlers.
 
     Raises:
-        TypeError: a layer between here and the routes is neither a guard nor known to have no effect: it would be
-            skipped.
+        TypeError: one of our layers is neither a guard nor known to have no effect: it would be skipped.
     """
 
-    def __init__(self, app: ASGIApp, handlers: Mapping[Any, ExceptionHandler]) -> None:
-        self._app = app
-        *layers, router = _layers(app)
+    def __init__(self, stack: ASGIApp, handlers: Mapping[Any, ExceptionHandler]) -> None:
+        *layers, router = _layers(stack)
         assert isinstance(router, APIRouter)
-        self._passes: list[Callable[[Scope], bool]] = []
+        while layers and isinstance(layers[0], _OUTERMOST):
+            del layers[0]
+        self._passes: list[Callable[[Scope, Fields], bool]] = []
+        self._routes: dict[str, GenerationRoute] = {}
+        if not layers or not isinstance(layers[0], TrailingSlashes):
+            return
         for layer in layers:
             if isinstance(layer, Guard):
                 self._passes.append(layer.passes)
@@ -56,40 +79,72 @@ class HotRoutes:
                 raise TypeError(f"{type(layer).__name__} would be skipped before the generation routes")
         self._routes = {route.path: route for route in router.routes if isinstance(route, GenerationRoute)}
         handled = {kind: handler for kind, handler in handlers.items() if kind is not Exception}
-        self._failing = ErrorBoundary(ExceptionMiddleware(_raise_again, handled))
+        self._failing = ServerErrorMiddleware(
+            ErrorBoundary(ExceptionMiddleware(_raise_again, handled)), handlers.get(Exception)
+        )
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve the request, here or inside."""
-        route = self._routes.get(scope["path"]) if scope["type"] == "http" else None
-        if route is None or not self._is_plain(scope) or not all(passes(scope) for passes in self._passes):
-            await self._app(scope, receive, send)
-            return
+    def route_for(self, scope: Scope) -> GenerationRoute | None:
+        """The route that an http request can go to; None if it must go through the layers."""
+        route = self._routes.get(scope["path"])
+        if route is None or scope["method"] != "POST" or scope.get("root_path"):
+            return None
+        headers = scope["headers"]
+        fields = dict(headers)
+        if len(fields) != len(headers) or b"origin" in fields:
+            return None
+        for passes in self._passes:
+            if not passes(scope, fields):
+                return None
+        return route
+
+    async def serve(self, route: GenerationRoute, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve a request by its route. If that fails after the response has begun, raise the exception further."""
         # As the router has it: who observes requests reads it there.
         scope["route"] = route
-        is_started = False
-
-        # Not a coroutine: so a chunk costs only a function call.
-        def send_varying(message: Message) -> Awaitable[None]:
-            nonlocal is_started
-            if not is_started:
-                is_started = True
-                message = varying(message)
-            return send(message)
-
+        exchange = HotExchange(scope, receive, send)
         try:
-            await route.app(scope, receive, send_varying)
-        except Exception as error:
-            if is_started:
-                raise
-            scope["archer.failure"] = error
-            await self._failing(scope, receive, send_varying)
+            try:
+                await route.app(scope, exchange.receive, exchange.send)
+            except Exception as error:
+                if exchange.has_begun:
+                    raise
+                scope["archer.failure"] = error
+                await self._failing(scope, receive, exchange.send)
+        except Exception:
+            exchange.failed()
+            raise
+        finally:
+            exchange.finish()
 
-    def _is_plain(self, scope: Scope) -> bool:
-        return (
-            scope["method"] == "POST"
-            and not scope.get("root_path")
-            and not any(name == b"origin" for name, _ in scope["headers"])
-        )
+
+class HotApplication(FastAPI):
+    """FastAPI, whose generation routes are hot: with the same responses as through all of its layers."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve a request, or the lifespan.
+
+        Raises:
+            TypeError: see HotRoutes.
+        """
+        hot = self._hot
+        route = None if scope["type"] != "http" or self._is_traced else hot.route_for(scope)
+        if route is None:
+            await super().__call__(scope, receive, send)
+        else:
+            scope["app"] = self
+            await hot.serve(route, scope, receive, send)
+
+    @cached_property
+    def _hot(self) -> HotRoutes:
+        if self.middleware_stack is None:
+            # As Starlette builds it with the first call.
+            self.middleware_stack = self.build_middleware_stack()
+        return HotRoutes(self.middleware_stack, self.exception_handlers)
+
+    @cached_property
+    def _is_traced(self) -> bool:
+        """Whether FastAPI's own telemetry, which is configured when the server starts, must see every request."""
+        return self._native_telemetry.enabled()
 
 
 def _layers(app: ASGIApp) -> Iterator[Any]:

@@ -35,7 +35,7 @@ class BodyLimit:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        declared, most = declared_length(scope), self._most(scope)
+        declared, most = declared_length(scope), self._most(path_of(scope))
         if declared is None:
             await self._app(scope, _counting(receive, most), send)
         elif declared > most:
@@ -43,13 +43,13 @@ class BodyLimit:
         else:
             await self._app(scope, receive, send)
 
-    def passes(self, scope: Scope) -> bool:
+    def passes(self, scope: Scope, fields: Mapping[bytes, bytes]) -> bool:
         """Whether the body's length is declared and within the limit."""
-        declared = declared_length(scope)
-        return declared is not None and declared <= self._most(scope)
+        declared = _length_in(fields.get(b"content-length", b""))
+        return declared is not None and declared <= self._most(scope["path"])
 
-    def _most(self, scope: Scope) -> int:
-        return self._larger.get(path_of(scope).rstrip("/"), self._max_bytes) if self._larger else self._max_bytes
+    def _most(self, path: str) -> int:
+        return self._larger.get(path.rstrip("/"), self._max_bytes)
 
 
 def body_too_large(most: int) -> ContentTooLarge:
@@ -79,8 +79,12 @@ def _counting(receive: Receive, most: int) -> Receive:
 def declared_length(scope: Scope) -> int | None:
     """The body's Content-Length; None if it is missing or not a number."""
     values = header_values(scope, b"content-length")
+    return _length_in(values[0]) if len(values) == 1 else None
+
+
+def _length_in(field: bytes) -> int | None:
     # The server refuses other values; here the body counts as one without a length.
-    return int(values[0]) if len(values) == 1 and values[0].isdigit() and len(values[0]) < 20 else None
+    return int(field) if field.isdigit() and len(field) < 20 else None
 
 
 class JsonRoute(APIRoute):

@@ -1,6 +1,7 @@
 """What the middleware reads from an ASGI scope, http and websocket alike."""
 
 import time
+from functools import lru_cache
 from typing import Any
 
 from starlette.types import Scope
@@ -11,6 +12,8 @@ from archer_ws.core.ids import is_valid_id, new_id
 SOCKET_PATH = "/api/v1/ws"
 #: The path of files.
 FILES_PATH = "/api/v1/files"
+#: How many Content-Types are parsed once: nearly all are the same, and some may be long.
+_TYPES_KEPT = 16
 
 
 def header_values(scope: Scope, name: bytes) -> list[bytes]:
@@ -65,20 +68,22 @@ def note_departure(scope: Scope) -> None:
 
 def departed_at(scope: Scope) -> float | None:
     """When that was (`time.perf_counter`)."""
-    left_at: float | None = state(scope).get("left_at")
+    left_at: float | None = scope["state"].get("left_at")
     return left_at
 
 
 def request_id(scope: Scope) -> str:
     """The request's id, always the same: the client's `X-Request-ID` where that has an id's form, else a new one."""
     values = state(scope)
-    if "request_id" not in values:
-        given = [value.decode("latin-1") for value in header_values(scope, b"x-request-id")]
-        values["request_id"] = given[0] if len(given) == 1 and is_valid_id(given[0]) else new_id("req")
-    known: str = values["request_id"]
+    known: str | None = values.get("request_id")
+    if known is None:
+        given = header_values(scope, b"x-request-id")
+        asked = given[0].decode("latin-1") if len(given) == 1 else None
+        known = values["request_id"] = asked if asked is not None and is_valid_id(asked) else new_id("req")
     return known
 
 
+@lru_cache(_TYPES_KEPT)
 def is_json(content_type: str) -> bool:
     """Whether a Content-Type header names JSON."""
     media_type = content_type.partition(";")[0].strip().lower()

@@ -12,6 +12,7 @@ from functools import partial
 from typing import Any
 
 from fastapi import Request
+from starlette.types import Scope
 
 from archer_ws.api.http.inline_data import Data, DataBegun, DataEnded, GivenBack, InlineData, Json
 from archer_ws.api.http.request_body import body_too_large, declared_length
@@ -28,7 +29,7 @@ from archer_ws.llm_gateway.types import ChatRequest
 
 #: JSON above this size is parsed in a thread. Data that fits into a frame stays inline: over the socket it does too,
 #: and the same request must have the same fingerprint over both.
-_LONG_BYTES = MAX_FRAME_BYTES
+LONG_BYTES = MAX_FRAME_BYTES
 _BASE64 = ";base64,"
 
 
@@ -59,7 +60,7 @@ async def read_body(
         Overloaded, StorageFull, StorageUnavailable: a file cannot be stored.
     """
     declared = declared_length(request.scope)
-    if declared is not None and declared <= _LONG_BYTES:
+    if declared is not None and declared <= LONG_BYTES:
         return await request.body(), InlineFiles()
     pieces = request.stream()
     first: list[bytes] = []
@@ -67,7 +68,7 @@ async def read_body(
     async for piece in pieces:
         first.append(piece)
         size += len(piece)
-        if size > _LONG_BYTES:
+        if size > LONG_BYTES:
             break
     else:
         return b"".join(first), InlineFiles()
@@ -84,14 +85,17 @@ async def read_body(
         raise
 
 
-async def parsed(body: bytes, taken: InlineFiles, files: Files, parse: Callable[[Any], Any]) -> Any:
-    """The body's JSON, passed through `parse`.
+def is_long(body: bytes, taken: InlineFiles) -> bool:
+    """Whether the body is parsed in a thread: it is long, or files were taken out of it."""
+    return len(body) > LONG_BYTES or bool(taken.kept)
+
+
+async def parsed_in_thread(body: bytes, taken: InlineFiles, files: Files, parse: Callable[[Any], Any]) -> Any:
+    """The JSON of a long body, passed through `parse`.
 
     Raises:
         ArcherError: it is not JSON, or whatever `parse` raises.
     """
-    if len(body) <= _LONG_BYTES and not taken.kept:
-        return parse(decode_json(body))
     value = await asyncio.to_thread(decode_json, body)
     if taken.kept:
         for place, key, kept in _misplaced(value, taken):
@@ -99,9 +103,9 @@ async def parsed(body: bytes, taken: InlineFiles, files: Files, parse: Callable[
     return await asyncio.to_thread(parse, value)
 
 
-def with_files(request: Request, body: ChatRequest) -> ChatRequest:
+def with_files(scope: Scope, body: ChatRequest) -> ChatRequest:
     """The chat request, with the files in place of what stayed of their data."""
-    taken: InlineFiles | None = state(request.scope).get("inline_files")
+    taken: InlineFiles | None = state(scope).get("inline_files")
     if taken is None or not taken.kept:
         return body
     file_ids = {

@@ -2,10 +2,9 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Body, Request, Response
+from fastapi import APIRouter, Body, Response
 
 from archer_ws.api.dependencies import Principal, RequestId, Services, ServicesDep
-from archer_ws.api.http.spooled_body import with_files
 from archer_ws.api.openapi.error_responses import BODY, GENERATION, GUARDED, error_responses
 from archer_ws.api.openapi.success_responses import success_response
 from archer_ws.api.signposts.own_route import OwnGenerationRoute
@@ -74,18 +73,15 @@ ChatBody = Annotated[ChatRequest, Body(openapi_examples=EXAMPLES)]
         **error_responses(*NOT_ACCEPTED, *GENERATION, generated=ChatResponse),
     },
 )
-async def complete(
-    body: ChatBody, request: Request, services: ServicesDep, principal: Principal, request_id: RequestId
-) -> Response:
+async def complete(body: ChatBody, services: ServicesDep, principal: Principal, request_id: RequestId) -> Response:
     """Generate a completion: whole, or as events with `stream: true`.
 
     The generation ends when the client disconnects, unless the request has `on_disconnect: "continue"`. If it failed or
     is incomplete, the response has its error's status and, beside `error`, the text that was generated.
     """
-    asked = with_files(request, body)
     if not body.stream:
         _check_needs_no_events(body)
-    held = await services.manager.start(principal, asked, request_id=request_id, on_disconnect="cancel")
+    held = await services.manager.start(principal, body, request_id=request_id, on_disconnect="cancel")
     return _events(held, services) if body.stream else WholeCompletionResponse(held, whole_completion)
 
 
@@ -101,11 +97,10 @@ async def complete(
     },
 )
 async def complete_streaming(
-    body: ChatBody, request: Request, services: ServicesDep, principal: Principal, request_id: RequestId
+    body: ChatBody, services: ServicesDep, principal: Principal, request_id: RequestId
 ) -> Response:
     """Generate a completion as events, whatever `stream` says. The last event reports a failure after acceptance."""
-    asked = with_files(request, body)
-    held = await services.manager.start(principal, asked, request_id=request_id, on_disconnect="cancel")
+    held = await services.manager.start(principal, body, request_id=request_id, on_disconnect="cancel")
     return _events(held, services)
 
 

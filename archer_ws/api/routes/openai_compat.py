@@ -87,7 +87,7 @@ async def create_completion(
     The generation ends when the client disconnects. A completion that failed or was cancelled is an error, even if some
     text was generated. Nothing is added to the request: without `temperature` or a token limit, the model's own apply.
     """
-    asked = with_files(request, _chat_request(body))
+    asked = with_files(request.scope, _chat_request(body))
     held = await services.manager.start(
         principal, asked, request_id=request_id, on_disconnect="cancel", with_defaults=False
     )

@@ -35,14 +35,11 @@ class Credentials:
 
     def __init__(self, tokens: Mapping[str, str]) -> None:
         self._tokens = tuple((name, token.encode()) for name, token in tokens.items())
+        #: Whether a credential is needed.
+        self.required = bool(self._tokens)
         for name, token in self._tokens:
             if not token:
                 raise ValueError(f"the token of {name} is empty")
-
-    @property
-    def required(self) -> bool:
-        """Whether a credential is needed."""
-        return bool(self._tokens)
 
     def principal_of(self, token: str | bytes) -> str | None:
         """The principal of this token, or None.
@@ -75,22 +72,26 @@ class CredentialGuard:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on with its principal, or refuse it."""
         if scope["type"] in {"http", "websocket"}:
-            is_known = self.passes(scope)
+            is_known = self._is_known(scope, header_values(scope, b"authorization"))
             if not is_known and scope["type"] == "http" and not _is_open(scope):
                 await refuse(_unauthenticated(state(scope)["credential_refused"]), scope, receive, send)
                 return
         await self._app(scope, receive, send)
 
-    def passes(self, scope: Scope) -> bool:
+    def passes(self, scope: Scope, fields: Mapping[bytes, bytes]) -> bool:
         """Whether the request has a principal, which is set."""
-        shown = header_values(scope, b"authorization")
+        shown = fields.get(b"authorization")
+        return self._is_known(scope, [] if shown is None else [shown])
+
+    def _is_known(self, scope: Scope, shown: list[bytes]) -> bool:
+        """Whether the request has a principal by its Authorization fields; it is set."""
         principal = self._principal(shown, scope)
         about = state(scope)
         about["principal"] = principal
         about["credential_refused"] = principal is None and bool(shown)
         if principal is None:
             return False
-        if (seat := seat_of(scope)) is not None:
+        if (seat := seat_of(scope)) is not None and seat.is_guest:
             seat.vouch()
         return True
 

@@ -6,7 +6,9 @@ tables at the head of this file have all of that.
 """
 
 import re
+from collections.abc import Iterable
 from enum import Enum
+from functools import lru_cache
 from urllib.parse import quote
 
 from starlette.types import Scope
@@ -40,6 +42,8 @@ _AGENTS: tuple[tuple[re.Pattern[bytes], Dialect], ...] = (
     (re.compile(rb"\bai-sdk/|\b(?:async)?(?:azure)?openai/|\blitellm/|\bcodex_", re.I), Dialect.OPENAI),
     (re.compile(rb"\bollama-(?:python|js)/|\bollama/", re.I), Dialect.OLLAMA),
 )
+#: How many of them are searched once: a server has few kinds of clients, and some may send long ones.
+_AGENTS_KEPT = 16
 #: Paths that only one API's clients request, after whatever base URL they were given.
 _PATHS: tuple[tuple[re.Pattern[str], Dialect], ...] = (
     (re.compile(r".*/messages(?:/count_tokens|/batches(?:/.*)?)?|.*/v1/complete"), Dialect.ANTHROPIC),
@@ -59,7 +63,8 @@ def dialect_of(scope: Scope) -> Dialect:
     below_v1 = Dialect.OPENAI if is_below_v1(path) else None
     # A library for many providers sends its own name with each provider's requests: then the path decides.
     by_path = dialect_of_path(path)
-    return told or _by_fields(scope) or by_path or _by_agent(scope) or below_v1 or Dialect.ARCHER
+    own, agent = _by_fields(scope["headers"])
+    return told or own or by_path or agent or below_v1 or Dialect.ARCHER
 
 
 def dialect_of_path(path: str) -> Dialect | None:
@@ -69,9 +74,10 @@ def dialect_of_path(path: str) -> Dialect | None:
     return next((dialect for pattern, dialect in _PATHS if pattern.fullmatch(path)), None)
 
 
-def dialect_of_caller(scope: Scope) -> Dialect:
-    """The API whose client sent the request, as far as the header fields show."""
-    return _by_fields(scope) or _by_agent(scope) or Dialect.ARCHER
+def dialect_of_fields(fields: Iterable[tuple[bytes, bytes]]) -> Dialect:
+    """The API whose client sent these header fields, as far as they show it."""
+    own, agent = _by_fields(fields)
+    return own or agent or Dialect.ARCHER
 
 
 def note_dialect(scope: Scope, dialect: Dialect) -> None:
@@ -79,18 +85,24 @@ def note_dialect(scope: Scope, dialect: Dialect) -> None:
     state(scope)["dialect"] = dialect
 
 
-def _by_fields(scope: Scope) -> Dialect | None:
-    # Nearly all requests have none of them, and need only one check per field.
-    told = [name for name, _ in scope["headers"] if name.startswith(_FIELD_PREFIXES)]
-    return next((dialect for prefix, dialect in _FIELDS for name in told if name.startswith(prefix)), None)
+def _by_fields(fields: Iterable[tuple[bytes, bytes]]) -> tuple[Dialect | None, Dialect | None]:
+    """The API whose clients alone send one of these fields, and the one whose client User-Agent names."""
+    told: list[bytes] = []
+    agent: Dialect | None = None
+    for name, value in fields:
+        # Nearly all requests have none of them, and need only one check per field.
+        if name.startswith(_FIELD_PREFIXES):
+            told.append(name)
+        elif name == b"user-agent":
+            agent = agent or _dialect_of_agent(value)
+    if not told:
+        return None, agent
+    return next(dialect for prefix, dialect in _FIELDS for name in told if name.startswith(prefix)), agent
 
 
-def _by_agent(scope: Scope) -> Dialect | None:
-    for agent in header_values(scope, b"user-agent"):
-        for pattern, dialect in _AGENTS:
-            if pattern.search(agent):
-                return dialect
-    return None
+@lru_cache(_AGENTS_KEPT)
+def _dialect_of_agent(agent: bytes) -> Dialect | None:
+    return next((dialect for pattern, dialect in _AGENTS if pattern.search(agent)), None)
 
 
 def is_below_v1(path: str) -> bool:

@@ -4,11 +4,13 @@
 nothing, or nonsense, from a response that looks like a success and that the model was paid for.
 """
 
+from collections.abc import Mapping
+
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from archer_ws.api.http.error_handlers import refuse
 from archer_ws.api.http.scope import header_values, is_health, path_of
-from archer_ws.api.signposts.dialects import Dialect, dialect_of_caller, is_below_v1, is_responses
+from archer_ws.api.signposts.dialects import Dialect, dialect_of_fields, is_below_v1, is_responses
 from archer_ws.api.signposts.no_such_path import no_such_path, no_such_socket
 
 _UPGRADE_REQUIRED = 426
@@ -37,14 +39,14 @@ class MisdirectedClients:
         else:
             await self._app(scope, receive, send)
 
-    def passes(self, scope: Scope) -> bool:
-        """Whether the request has nothing of a client of another API, and asks for no socket."""
-        return not _asks_for_socket(scope) and not _is_misdirected(scope)
+    def passes(self, scope: Scope, fields: Mapping[bytes, bytes]) -> bool:
+        """Whether the request has nothing of a client of OpenAI's API, or may have it; a POST asks for no socket."""
+        return is_below_v1(scope["path"]) or dialect_of_fields(fields.items()) is not Dialect.OPENAI
 
 
 def _is_misdirected(scope: Scope) -> bool:
     served_here = is_below_v1(path_of(scope)) or is_health(scope)
-    return not served_here and dialect_of_caller(scope) is Dialect.OPENAI
+    return not served_here and dialect_of_fields(scope["headers"]) is Dialect.OPENAI
 
 
 def _asks_for_socket(scope: Scope) -> bool:

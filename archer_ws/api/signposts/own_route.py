@@ -7,9 +7,11 @@ from pydantic import BaseModel
 from starlette.types import Scope
 
 from archer_ws.api.http.generation_route import GenerationRoute
+from archer_ws.api.http.spooled_body import with_files
 from archer_ws.api.signposts.dialects import Dialect, note_dialect
 from archer_ws.api.signposts.foreign_chats import has_foreign_messages, is_foreign_chat
 from archer_ws.api.signposts.no_such_path import no_such_path
+from archer_ws.llm_gateway.types import ChatRequest
 
 
 class OwnGenerationRoute(GenerationRoute):
@@ -17,7 +19,7 @@ class OwnGenerationRoute(GenerationRoute):
     would misread the response."""
 
     def parsed(self, value: Any, scope: Scope) -> BaseModel:
-        """The body as the route's model.
+        """The body as a chat request, with the files that were taken out of it.
 
         Raises:
             RequestValidationError: it does not fit the model.
@@ -27,9 +29,11 @@ class OwnGenerationRoute(GenerationRoute):
             note_dialect(scope, Dialect.OPENAI)
             raise no_such_path(scope)
         try:
-            return super().parsed(value, scope)
+            model = super().parsed(value, scope)
         except RequestValidationError:
             if has_foreign_messages(value):
                 note_dialect(scope, Dialect.OPENAI)
                 raise no_such_path(scope) from None
             raise
+        assert isinstance(model, ChatRequest)
+        return with_files(scope, model)

@@ -6,20 +6,30 @@ and to cancel it takes two loop iterations, for each request.
 
 import asyncio
 from collections.abc import Callable
+from typing import Protocol
 
 from starlette.types import Receive, Scope
 
 from archer_ws.api.http.scope import note_departure
 
-#: The ASGI extension: a function that is given what to call when the connection is lost, and returns what takes that
-#: back. To be used once the request's body has been read.
+#: The ASGI extension: the connection's Loss. To be used once the request's body has been read.
 DEPARTURE = "archer.departure"
+
+
+class Loss(Protocol):
+    """Reports that a connection is lost."""
+
+    def watch(self, tell: Callable[[], None]) -> None:
+        """Call `tell` when it is lost, or at once if it is."""
+
+    def unwatch(self, tell: Callable[[], None]) -> None:
+        """Take `watch` back."""
 
 
 class Departure:
     """Watches from its creation until `end`; calls `tell` once the client has left."""
 
-    __slots__ = ("_scope", "_stop", "_task", "_tell", "has_come")
+    __slots__ = ("_loss", "_scope", "_task", "_tell", "has_come")
 
     def __init__(self, scope: Scope, receive: Receive, tell: Callable[[], None]) -> None:
         self._scope = scope
@@ -27,11 +37,9 @@ class Departure:
         #: Whether the client has left.
         self.has_come = False
         self._task: asyncio.Task[None] | None = None
-        self._stop: Callable[[], None] | None = None
-        watch: Callable[[Callable[[], None]], Callable[[], None]] | None
-        watch = (scope.get("extensions") or {}).get(DEPARTURE)
-        if watch is not None:
-            self._stop = watch(self._left)
+        self._loss: Loss | None = (scope.get("extensions") or {}).get(DEPARTURE)
+        if self._loss is not None:
+            self._loss.watch(self._left)
         else:
             self._task = asyncio.create_task(client_departure(receive))
             self._task.add_done_callback(lambda _: self._left())
@@ -42,8 +50,8 @@ class Departure:
         It is awaited directly, which costs a third less than `gather`; so a cancel of the calling task must be told
         from the cancel made here.
         """
-        if self._stop is not None:
-            self._stop()
+        if self._loss is not None:
+            self._loss.unwatch(self._left)
         if self._task is None:
             return
         owner = asyncio.current_task()

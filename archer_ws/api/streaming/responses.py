@@ -13,22 +13,29 @@ import structlog
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from archer_ws.api.http.direct_body import DirectBody, direct_body
+from archer_ws.api.http.direct import DirectBody, direct
+from archer_ws.api.http.hot_exchange import HotExchange, hot_exchange
 from archer_ws.api.streaming.departure import Departure
 from archer_ws.api.streaming.sse import KEEP_ALIVE, MEDIA_TYPE, encode_event
 from archer_ws.core.exceptions import http_status
 from archer_ws.core.lean_event import LeanEvent
 from archer_ws.core.limits import EVENTS_KEEP_ALIVE_S
 from archer_ws.sessions.manager import HeldStream
-from archer_ws.sessions.streams.events import Delta, Event, StreamEnded
+from archer_ws.sessions.streams.events import Event, StreamEnded
 from archer_ws.sessions.streams.log import StreamLog
 from archer_ws.sessions.streams.stream import Stream
-from archer_ws.sessions.views import chat_response
+from archer_ws.sessions.views import response_fields, response_json
 
 log = structlog.get_logger(__name__)
 
 #: Events that wait are joined into one write of up to about this size, in bytes.
 WRITE_BYTES = 64 * 1024
+#: The header fields of an event stream beside its id.
+_EVENTS_FIELDS = (
+    (b"cache-control", b"no-store"),
+    (b"x-accel-buffering", b"no"),
+    (b"content-type", f"{MEDIA_TYPE}; charset=utf-8".encode()),
+)
 
 
 class EventStreamResponse(Response):
@@ -50,9 +57,9 @@ class EventStreamResponse(Response):
         keep_alive_s: float = EVENTS_KEEP_ALIVE_S,
     ) -> None:
         stream = held.stream
-        super().__init__(headers=_headers(stream))
-        # Set by Response for its empty body.
-        del self.headers["content-length"]
+        # Not Response.__init__, which would set the length of an empty body.
+        self.status_code, self.body, self.background = 200, b"", None
+        self.raw_headers = _fields(stream)
         self._log: StreamLog | None = stream.log
         self._hold = held.hold
         self._hold.reader = self
@@ -70,14 +77,17 @@ class EventStreamResponse(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send until the end is sent or the client has disconnected."""
-        self._beat()
+        self._beating = self._loop.call_at(self._sent_at + self._keep_alive_s, self._beat)
         if self._log is not None:
             self._unwatch = self._log.watch(self._told_of_more)
-        self._direct = direct_body(scope)
+        exchange = hot_exchange(scope)
+        self._direct = direct(scope) if exchange is None else exchange.direct
         try:
             departure = Departure(scope, receive, self._wake)
             try:
-                await self._send_events(send, departure)
+                if exchange is None or not exchange.begin(self):
+                    await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+                await self._send_events(send, exchange, departure)
             finally:
                 await departure.end()
         finally:
@@ -107,9 +117,8 @@ class EventStreamResponse(Response):
         self._log, self._unwatch, self._encode = None, lambda: None, lambda _: b""
         self._wake()
 
-    async def _send_events(self, send: Send, departure: Departure) -> None:
+    async def _send_events(self, send: Send, exchange: HotExchange | None, departure: Departure) -> None:
         """Send whenever there are more events. A `send` that waits ends with the client's connection."""
-        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
         ended = False
         while not ended:
             self._more.clear()
@@ -121,21 +130,30 @@ class EventStreamResponse(Response):
                 block = KEEP_ALIVE
             if block:
                 self._sent_at = self._loop.time()
-                await send({"type": "http.response.body", "body": block, "more_body": True})
+                if not self._write(block, exchange, ended=ended):
+                    await send({"type": "http.response.body", "body": block, "more_body": not ended})
             else:
                 self._is_idle = True
                 await self._more.wait()
-        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    def _write(self, block: bytes, exchange: HotExchange | None, *, ended: bool) -> bool:
+        """Write what can be written past `send`."""
+        if ended:
+            return exchange is not None and exchange.end(block)
+        if self._direct is None or not self._direct.is_ready():
+            return False
+        self._direct.write(block)
+        return True
 
     def _told_of_more(self) -> None:
-        """The log has grown: write a delta at once, if the task only waits for one and the connection takes it.
+        """The log has grown: write the event at once, if the task only waits for one and the connection takes it.
 
         Else wake the task, which waits for the connection and then reads the log from the cursor on.
         """
         direct, stream_log = self._direct, self._log
         if self._is_idle and direct is not None and stream_log is not None:
             event = stream_log.read(self._cursor)
-            if isinstance(event, Delta) and direct.is_ready():
+            if event is not None and not isinstance(event, StreamEnded) and direct.is_ready():
                 try:
                     block = self._encode(event)
                 except Exception:  # noqa: BLE001 - the task meets it again, and raises it where it belongs
@@ -178,13 +196,13 @@ class EventStreamResponse(Response):
 
 def event_stream_head(stream: Stream) -> Response:
     """The head of an event stream, for HEAD: waits for nothing and holds nothing."""
-    head = Response(headers=_headers(stream), media_type=MEDIA_TYPE)
-    del head.headers["content-length"]
+    head = Response()
+    head.raw_headers = _fields(stream)
     return head
 
 
-def _headers(stream: Stream) -> dict[str, str]:
-    return {"X-Stream-ID": stream.stream_id, "Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+def _fields(stream: Stream) -> list[tuple[bytes, bytes]]:
+    return [(b"x-stream-id", stream.stream_id.encode()), *_EVENTS_FIELDS]
 
 
 class WholeCompletionResponse(Response):
@@ -194,45 +212,75 @@ class WholeCompletionResponse(Response):
     """
 
     def __init__(self, held: HeldStream, respond: Callable[[Stream], Response]) -> None:
-        super().__init__()
+        # Not Response.__init__: this has no status and no body of its own.
+        self.background = None
         self._stream: Stream | None = held.stream
         self._hold = held.hold
+        self._hold.reader = self
         self._respond = respond
+        self._ended_or_left = LeanEvent()
+        if held.stream.log.ended is not None:
+            self._ended_or_left.set()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Wait, then send."""
-        ended_or_left = LeanEvent()
         try:
-            departure = Departure(scope, receive, ended_or_left.set)
+            departure = Departure(scope, receive, self._ended_or_left.set)
             try:
+                await self._ended_or_left.wait()
                 # Send before the watch for a disconnect is ended, which takes several loop iterations.
-                await (await self._whole(ended_or_left))(scope, receive, send)
+                response, exchange = self._take_response(), hot_exchange(scope)
+                if exchange is None or not exchange.respond(response):
+                    await response(scope, receive, send)
             finally:
                 await departure.end()
         finally:
             self._hold.release()
 
-    async def _whole(self, ended_or_left: LeanEvent) -> Response:
-        """The response, once the stream has ended. The stream is released then: a client that does not read holds only
-        its response."""
+    def _take_response(self) -> Response:
+        """The response; the stream is released: a client that does not read holds only its response."""
         stream, self._stream = self._stream, None
         assert stream is not None
-        await _until(lambda: stream.log.ended is not None, stream.log, ended_or_left)
         self._hold.release()
         return self._respond(stream)
+
+    def stream_ended(self) -> None:
+        """Respond."""
+        self._ended_or_left.set()
+
+    def stream_parked(self) -> None:
+        """Do nothing: the request ends with the server."""
+
+    def position(self) -> float:
+        """Constant: before the end nothing is sent."""
+        return 0.0
+
+    def cut_off(self) -> None:
+        """Do nothing: this has a reference to the stream of its own."""
+
+
+class JsonResponse(Response):
+    """A response of JSON whose bytes and header fields are there already."""
+
+    media_type = "application/json"
+
+    def __init__(self, body: bytes, status: int, fields: list[tuple[bytes, bytes]]) -> None:
+        # Not Response.__init__, which would encode the body and each field anew.
+        self.status_code, self.body, self.background = status, body, None
+        self.raw_headers = [*fields, (b"content-length", b"%d" % len(body)), (b"content-type", b"application/json")]
 
 
 def whole_completion(stream: Stream) -> Response:
     """The completion as JSON. If it failed or is incomplete, the status is its error's, and beside `error` it has the
     text that was generated."""
-    whole = chat_response(stream)
-    headers = {"X-Stream-ID": stream.stream_id}
+    headers = [(b"x-stream-id", stream.stream_id.encode())]
     status = 200
-    if whole.error is not None:
-        status = http_status(whole.error.kind)
-        if whole.error.retry_after_ms is not None:
-            headers["Retry-After"] = str(math.ceil(whole.error.retry_after_ms / 1000))
-    return Response(whole.model_dump_json(), status, headers, media_type="application/json")
+    ended = stream.log.ended
+    if ended is not None and ended.error is not None:
+        status = http_status(ended.error.kind)
+        if ended.error.retry_after_ms is not None:
+            headers.append((b"retry-after", b"%d" % math.ceil(ended.error.retry_after_ms / 1000)))
+    return JsonResponse(response_json(response_fields(stream)), status, headers)
 
 
 async def until_text(held: HeldStream, scope: Scope, receive: Receive, limit_s: float) -> None:
@@ -242,31 +290,22 @@ async def until_text(held: HeldStream, scope: Scope, receive: Receive, limit_s: 
     notices.
     """
     stream_log, come_or_left = held.stream.log, LeanEvent()
+
+    def look() -> None:
+        if stream_log.text_bytes > 0 or stream_log.ended is not None:
+            come_or_left.set()
+
     try:
         departure = Departure(scope, receive, come_or_left.set)
+        unwatch = stream_log.watch(look)
         try:
+            look()
             with suppress(TimeoutError):
                 async with asyncio.timeout(limit_s):
-                    await _until(
-                        lambda: stream_log.text_bytes > 0 or stream_log.ended is not None, stream_log, come_or_left
-                    )
+                    await come_or_left.wait()
         finally:
+            unwatch()
             await departure.end()
     except BaseException:
         held.hold.release()
         raise
-
-
-async def _until(has_come: Callable[[], bool], stream_log: StreamLog, woken: LeanEvent) -> None:
-    """Wait until the log has what is waited for, or until something else sets `woken`."""
-
-    def look() -> None:
-        if has_come():
-            woken.set()
-
-    unwatch = stream_log.watch(look)
-    try:
-        look()
-        await woken.wait()
-    finally:
-        unwatch()

@@ -1,0 +1,73 @@
+"""The exchange of a request that no layer has to see: its body and its response may go past `receive` and `send`."""
+
+from collections.abc import Iterable
+from time import perf_counter
+
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from archer_ws.api.http.access_log import Exchange
+from archer_ws.api.http.cors import varying
+from archer_ws.api.http.direct import direct
+
+#: Where the scope of such a request has its exchange.
+_KEY = "archer.hot_exchange"
+
+
+class HotExchange(Exchange):
+    """Observes a request as the log does, and does for its response what the layers would do."""
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        super().__init__(scope, receive, send)
+        #: The way past `receive` and `send`; None under another server than ours.
+        self.direct = direct(scope)
+        scope[_KEY] = self
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether the response has begun."""
+        return self._status is not None
+
+    def take_body(self, most: int) -> bytes | None:
+        """The request's body, if the server has the whole of it and it has at most `most` bytes."""
+        return None if self.direct is None else self.direct.take_body(most)
+
+    def begin(self, response: Response) -> bool:
+        """Send the head of a response without a length past `send`; False where it can't be."""
+        status = response.status_code
+        if self.direct is None or not self.direct.begin(status, self._fields(response.raw_headers)):
+            return False
+        self._status = status
+        return True
+
+    def end(self, block: bytes) -> bool:
+        """Send the last piece of such a response, not empty, past `send`; False where it can't be."""
+        if self.direct is None or not self.direct.end(block):
+            return False
+        self._ended = perf_counter()
+        return True
+
+    def respond(self, response: Response) -> bool:
+        """Send a whole response past `send`; False where it can't be."""
+        status = response.status_code
+        if self.direct is None or not self.direct.respond(
+            status, self._fields(response.raw_headers), bytes(response.body)
+        ):
+            return False
+        self._status, self._ended = status, perf_counter()
+        return True
+
+    def finish(self) -> None:
+        """The request is over."""
+        # The scope refers to this, and this to the scope: they need no garbage collector.
+        del self._scope[_KEY]
+        super().finish()
+
+    def _fields(self, given: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+        return super()._fields(varying(given))
+
+
+def hot_exchange(scope: Scope) -> HotExchange | None:
+    """The exchange of a request that no layer has to see; None for others."""
+    found: HotExchange | None = scope.get(_KEY)
+    return found
