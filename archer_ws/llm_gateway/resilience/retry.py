@@ -7,7 +7,6 @@ pauses are plain sleeps in the caller's task: cancelling that task ends them at 
 import asyncio
 import random
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import aclosing
 from dataclasses import dataclass
 from typing import TypeVar, cast
 
@@ -139,9 +138,8 @@ async def stream_with_retries(
         limit = WaitLimit(adapter.provider_name, whole_by=deadline, whole_s=timeouts.total_s)
         passage = _Passage(limit, idle_s, scrubber, on_chunk)
         try:
-            # Every adapter's stream is an async generator; aclosing ends it, and its connection, in every case.
-            chunks = cast(AsyncGenerator[StreamChunk, None], open_stream(passage.push if on_chunk else None))
-            async with aclosing(chunks):
+            chunks = open_stream(passage.push if on_chunk else None)
+            try:
                 with limit:
                     limit.begin(first_text_by, "sent no text within", first_token_s)
                     async for chunk in chunks:
@@ -150,6 +148,9 @@ async def stream_with_retries(
                             yield held
                         yield chunk
                         passage.await_next()
+            finally:
+                # Every adapter's stream is an async generator; this ends it, and its connection, in every case.
+                await cast(AsyncGenerator[StreamChunk, None], chunks).aclose()
         except ProviderFailure as error:
             pause_s = None if passage.has_text else waits.pause_s(adapter, attempt, error)
             if pause_s is None or loop.time() + pause_s >= deadline:
