@@ -150,7 +150,7 @@ async def stream_with_retries(
                         passage.await_next()
             finally:
                 # Every adapter's stream is an async generator; this ends it, and its connection, in every case.
-                await cast(AsyncGenerator[StreamChunk, None], chunks).aclose()
+                await cast("AsyncGenerator[StreamChunk, None]", chunks).aclose()
         except ProviderFailure as error:
             pause_s = None if passage.has_text else waits.pause_s(adapter, attempt, error)
             if pause_s is None or loop.time() + pause_s >= deadline:
