@@ -28,7 +28,7 @@ from functools import lru_cache
 from importlib.resources import files
 from typing import Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, TypeAdapter
+import msgspec
 
 from archer_ws.llm_gateway.types import Capability, ReasoningEffort
 
@@ -40,10 +40,8 @@ _SNAPSHOT = re.compile(r"-(\d{4}-\d{2}-\d{2}|\d{8}|latest)$")
 Parameter = Literal["temperature", "top_p", "stop", "seed", "max_tokens", "stream_options"]
 
 
-class ModelFacts(BaseModel):
+class ModelFacts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One model (and its dated snapshots), or a family of them where `model` ends in `*`. Sizes in tokens."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     provider: str = ""
     model: str = ""
@@ -105,13 +103,13 @@ class ModelFacts(BaseModel):
 
     def without(self, parameters: frozenset[Parameter]) -> "ModelFacts":
         """The facts for a model whose server refuses these parameters, too."""
-        return self.model_copy(update={"refuses": self.refuses | parameters}) if parameters else self
+        return msgspec.structs.replace(self, refuses=self.refuses | parameters) if parameters else self
 
 
 UNKNOWN_MODEL = ModelFacts()
 
 
-class MediaIntake(BaseModel):
+class MediaIntake(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What a model accepts besides text, named as in ModelFacts; None for what is unknown.
 
     OpenAI's models that see pictures also read PDF (https://developers.openai.com/api/docs/guides/file-inputs), except
@@ -121,8 +119,6 @@ class MediaIntake(BaseModel):
     (https://platform.claude.com/docs/en/api/overview), and 50 MB at OpenAI
     (https://developers.openai.com/api/docs/guides/images-vision); 2 MB of it are reserved for text.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     provider: str = ""
     model: str = ""
@@ -226,8 +222,8 @@ def load_catalog() -> Catalog:
     """The catalog of this version."""
     raw = json.loads(files("archer_ws.llm_gateway").joinpath("catalog.json").read_text("utf-8"))
     return Catalog(
-        inference=TypeAdapter(dict[str, tuple[str, ...]]).validate_python(raw["inference"]),
-        not_inferred=TypeAdapter(tuple[str, ...]).validate_python(raw["not_inferred"]),
-        models=TypeAdapter(tuple[ModelFacts, ...]).validate_python(raw["models"]),
-        intakes=TypeAdapter(tuple[MediaIntake, ...]).validate_python(raw["intakes"]),
+        inference=msgspec.convert(raw["inference"], dict[str, tuple[str, ...]]),
+        not_inferred=msgspec.convert(raw["not_inferred"], tuple[str, ...]),
+        models=msgspec.convert(raw["models"], tuple[ModelFacts, ...]),
+        intakes=msgspec.convert(raw["intakes"], tuple[MediaIntake, ...]),
     )

@@ -225,8 +225,8 @@ class SdkAdapter(BaseLLMAdapter):
         """The completion of a request, whose conversation is `messages`."""
         model, take = body["model"], options.on_chunk
         broke: Exception | None = None
-        # Closing a response before its end closes its connection, too.
-        async with aclosing(await self._asked(body, model, options)) as response:
+        response = await self._asked(body, model, options)
+        try:
             for chunk in passed_on([LeanChunk()], take):
                 yield chunk
             if take is not None:
@@ -249,6 +249,9 @@ class SdkAdapter(BaseLLMAdapter):
                 yield chunk
             if decoder.fault is not None:
                 raise self._told(decoder.fault, model) from decoder.fault
+        finally:
+            # Before its end, this closes its connection, too.
+            await response.aclose()
         if not decoder.is_whole:
             raise self._truncated("stopped without its end marker") from broke
         self._note_end(decoder, messages, options, model)

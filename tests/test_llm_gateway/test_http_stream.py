@@ -175,23 +175,27 @@ async def test_a_connection_that_is_gone_leaves_nothing_behind(client: Client) -
     assert connections_in_memory() == before
 
 
-async def test_a_connection_that_is_in_use_again_is_not_idle(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    timers: list[asyncio.TimerHandle] = []
+async def test_a_connection_is_closed_when_it_was_idle_for_too_long_but_not_while_it_is_used(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
     loop = asyncio.get_running_loop()
-    call_later = loop.call_later
+    time = loop.time
 
-    def noted(delay: float, *rest: object, **more: object) -> asyncio.TimerHandle:
-        timer = call_later(delay, *rest, **more)  # type: ignore[arg-type] # handed on as it came
-        if delay == 60:
-            timers.append(timer)
-        return timer
+    async def a_minute_later() -> None:
+        with monkeypatch.context() as patched:
+            patched.setattr(loop, "time", lambda: time() + 61)
+            for _ in range(3):
+                await asyncio.sleep(0)
 
-    monkeypatch.setattr(loop, "call_later", noted)
     peer = await client.exchange()
-    assert [timer.cancelled() for timer in timers] == [False]
     _, answer = await client.answer(peer, CHUNKED)
-    assert [timer.cancelled() for timer in timers] == [True]
+    await a_minute_later()
+    peer.send(LAST_CHUNK)
+    assert await soon(answer.read()) == b"some"
     await answer.aclose()
+
+    await a_minute_later()
+    assert await peer.client_left()
 
 
 async def test_a_request_is_sent_as_it_was_given(client: Client) -> None:

@@ -172,9 +172,9 @@ async def test_a_cancel_from_outside_is_no_time_out() -> None:
 async def test_models_that_load_on_demand_may_take_longer_to_begin() -> None:
     adapter = ScriptedAdapter([])
     wait = patience(first_token_s=1, model_load_s=300)
-    assert wait.first_token_s(adapter, ChatOptions()) == 1
+    assert wait.of_silence(adapter, ChatOptions())[0] == 1
     adapter.loads_models = True
-    assert wait.first_token_s(adapter, ChatOptions()) == 300
+    assert wait.of_silence(adapter, ChatOptions())[0] == 300
 
 
 TOOLS = (Tool(name="now"),)
@@ -195,7 +195,7 @@ async def test_where_a_call_is_made_in_silence_only_the_whole_is_bounded(
     adapter = ScriptedAdapter([])
     adapter.is_silent_in_calls = is_silent
     wait = patience(first_token_s=1, idle_s=2, total_s=9)
-    limits = wait.first_token_s(adapter, options), wait.idle_s(adapter, options)
+    limits = wait.of_silence(adapter, options)
     assert limits == ((1, 2) if is_bounded else (9, 9))
 
 

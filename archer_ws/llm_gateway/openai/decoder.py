@@ -6,6 +6,7 @@ takes the fast path; openai/documents.py reads any other form.
 """
 
 import re
+from functools import cached_property
 from typing import Any
 
 import msgspec
@@ -84,9 +85,14 @@ class ChatStreamDecoder:
         self._unknown: set[str] = set()
         #: The first chunks without content: if no chunk has any, they are read again.
         self._mute: list[bytes] = []
-        self._choices = ChoiceFilter(max_bytes)
+        self._max_bytes = max_bytes
         self._events = EventDecoder(max_bytes)
         self._alike = AlikeEvents(self._events, piece_in)
+
+    @cached_property
+    def _choices(self) -> ChoiceFilter:
+        # Created for the first chunk that is not in OpenAI's own form.
+        return ChoiceFilter(self._max_bytes)
 
     @property
     def is_whole(self) -> bool:

@@ -73,9 +73,12 @@ def piece_in(data: bytes) -> tuple[Subject, str] | None:
         return None
     if delta.refusal or delta.function_call or delta.reasoning_details or delta.extra_content:
         return None
+    content, reasoning = delta.content, delta.reasoning_content or delta.reasoning
+    if not (reasoning or delta.tool_calls):
+        return ("content", content) if content and isinstance(content, str) else None
     texts: list[tuple[Subject, Any] | None] = [
-        ("content", delta.content),
-        ("reasoning", delta.reasoning_content or delta.reasoning),
+        ("content", content),
+        ("reasoning", reasoning),
         *map(_further_text, delta.tool_calls or ()),
     ]
     said = [text for text in texts if text is None or text[1]]

@@ -9,6 +9,8 @@ https://developers.openai.com/api/docs/guides/migrate-to-responses
 
 from typing import Literal
 
+from msgspec.structs import replace
+
 from archer_ws.llm_gateway.catalog import Catalog, ModelFacts, Parameter
 
 #: `auto`: the catalog's API for OpenAI itself, and chat completions for all other servers.
@@ -35,7 +37,7 @@ def facts_for_api(facts: ModelFacts, setting: ApiSetting, *, is_hosted: bool) ->
         is_hosted: whether the server is OpenAI itself.
     """
     if setting == "responses" or (setting == "auto" and is_hosted and facts.api == "responses"):
-        return facts.model_copy(update={"api": "responses", "refuses": facts.refuses | _NOT_IN_RESPONSES})
+        return replace(facts, api="responses", refuses=facts.refuses | _NOT_IN_RESPONSES)
     changes: dict[str, object] = {}
     if facts.api == "responses":
         # By chat completions it responds with 400 to tools, unless reasoning is off.
@@ -43,4 +45,4 @@ def facts_for_api(facts: ModelFacts, setting: ApiSetting, *, is_hosted: bool) ->
     if facts.responses_efforts:
         known = facts.reasoning_efforts or ()
         changes["reasoning_efforts"] = tuple(effort for effort in known if effort not in facts.responses_efforts)
-    return facts.model_copy(update=changes) if changes else facts
+    return replace(facts, **changes) if changes else facts

@@ -7,7 +7,6 @@ pauses are plain sleeps in the caller's task: cancelling that task ends them at 
 import asyncio
 import random
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import aclosing
 from dataclasses import dataclass
 from typing import TypeVar, cast
 
@@ -55,17 +54,18 @@ class WaitPolicy:
     policy: RetryPolicy
     timeouts: Timeouts
 
-    def first_token_s(self, adapter: BaseLLMAdapter, options: ChatOptions) -> float:
-        """The time limit for the first text: longer for a model that is loaded on demand, and for a long tool call."""
-        if _may_be_silent(adapter, options):
-            return self.timeouts.total_s
-        if adapter.loads_models:
-            return max(self.timeouts.first_token_s, self.timeouts.model_load_s)
-        return self.timeouts.first_token_s
+    def of_silence(self, adapter: BaseLLMAdapter, options: ChatOptions) -> tuple[float, float]:
+        """The time limits for the first text, and for silence after it.
 
-    def idle_s(self, adapter: BaseLLMAdapter, options: ChatOptions) -> float:
-        """The time limit for silence after the first text."""
-        return self.timeouts.total_s if _may_be_silent(adapter, options) else self.timeouts.idle_s
+        The first one is longer for a model that is loaded on demand. Neither applies to a provider that sends nothing
+        while it generates a tool call.
+        """
+        timeouts = self.timeouts
+        if adapter.is_silent_in_calls and options.tools and options.tool_choice != "none":
+            return timeouts.total_s, timeouts.total_s
+        if adapter.loads_models:
+            return max(timeouts.first_token_s, timeouts.model_load_s), timeouts.idle_s
+        return timeouts.first_token_s, timeouts.idle_s
 
     def pause_s(self, adapter: BaseLLMAdapter, attempt: int, error: ProviderFailure) -> float | None:
         """The pause after the failed try number `attempt` (from 0); None if there is no further try.
@@ -76,11 +76,6 @@ class WaitPolicy:
         if adapter.loads_models and isinstance(error, ProviderTimeout):
             return None
         return self.policy.pause_s(attempt, error)
-
-
-def _may_be_silent(adapter: BaseLLMAdapter, options: ChatOptions) -> bool:
-    """Whether silence does not mean that something is wrong."""
-    return adapter.is_silent_in_calls and bool(options.tools) and options.tool_choice != "none"
 
 
 #: Adds what the caller knows to a failure that will not be retried.
@@ -134,19 +129,17 @@ async def stream_with_retries(
     """
     loop = asyncio.get_running_loop()
     timeouts = waits.timeouts
-    idle_s = waits.idle_s(adapter, options)
+    first_token_s, idle_s = waits.of_silence(adapter, options)
     deadline = loop.time() + timeouts.total_s
     attempt = 0
     scrubber = ChunkScrubber()
     while True:
-        first_token_s = waits.first_token_s(adapter, options)
         first_text_by = loop.time() + first_token_s
         limit = WaitLimit(adapter.provider_name, whole_by=deadline, whole_s=timeouts.total_s)
         passage = _Passage(limit, idle_s, scrubber, on_chunk)
         try:
-            # Every adapter's stream is an async generator; aclosing ends it, and its connection, in every case.
-            chunks = cast(AsyncGenerator[StreamChunk, None], open_stream(passage.push if on_chunk else None))
-            async with aclosing(chunks):
+            chunks = open_stream(passage.push if on_chunk else None)
+            try:
                 with limit:
                     limit.begin(first_text_by, "sent no text within", first_token_s)
                     async for chunk in chunks:
@@ -155,6 +148,9 @@ async def stream_with_retries(
                             yield held
                         yield chunk
                         passage.await_next()
+            finally:
+                # Every adapter's stream is an async generator; this ends it, and its connection, in every case.
+                await cast("AsyncGenerator[StreamChunk, None]", chunks).aclose()
         except ProviderFailure as error:
             pause_s = None if passage.has_text else waits.pause_s(adapter, attempt, error)
             if pause_s is None or loop.time() + pause_s >= deadline:

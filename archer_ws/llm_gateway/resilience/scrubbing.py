@@ -50,7 +50,7 @@ class ChunkScrubber:
         """Everything held back, at the end of a completion that broke off."""
         content, reasoning = self._content.rest(), self._reasoning.rest()
         text = [StreamChunk(content=content, reasoning=reasoning or None)] if content or reasoning else []
-        return [*text, *self.held_arguments()]
+        return [*text, *self.held_arguments()] if self._calls else text
 
     def _clean_arguments(self, chunk: Chunk, arguments: str) -> None:
         if self._content.held:

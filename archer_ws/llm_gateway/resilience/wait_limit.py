@@ -44,7 +44,7 @@ class WaitLimit:
         self._limit_s = 0.0
 
     def __enter__(self) -> "WaitLimit":
-        self._task = asyncio.current_task()
+        self._task = asyncio.current_task(self._loop)
         assert self._task is not None
         self._cancelling = self._task.cancelling()
         return self

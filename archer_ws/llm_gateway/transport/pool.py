@@ -45,8 +45,10 @@ class StreamPool(Carrier):
         self._loop = asyncio.get_running_loop()
         self._open: set[ProviderConnection] = set()
         self._none_open = LeanEvent()
-        #: Idle connections, each with the timer that closes it; the last used one is used next.
-        self._idle: dict[_Use, list[tuple[ProviderConnection, asyncio.TimerHandle]]] = defaultdict(list)
+        #: Idle connections, each with the loop time at which it is closed; the last used one is used next.
+        self._idle: dict[_Use, list[tuple[ProviderConnection, float]]] = defaultdict(list)
+        #: Closes those whose time has come: a timer for each would be set and cancelled with each request.
+        self._closing: asyncio.TimerHandle | None = None
 
     async def ask(self, request: RequestTemplate, body: Body, *, principal: str = "") -> StreamedResponse:
         """See `Carrier`."""
@@ -82,25 +84,39 @@ class StreamPool(Carrier):
     def _take_idle(self, use: _Use) -> ProviderConnection | None:
         idle = self._idle.get(use)
         while idle:
-            connection, timer = idle.pop()
-            timer.cancel()
+            connection, _ = idle.pop()
             if connection.is_open and connection.is_silent:
                 return connection
             connection.abort()
         return None
 
     def _keep(self, use: _Use, connection: ProviderConnection) -> None:
-        timer = self._loop.call_later(self._keep_alive_s, connection.abort)
-        self._idle[use].append((connection, timer))
+        until = self._loop.time() + self._keep_alive_s
+        self._idle[use].append((connection, until))
+        if self._closing is None:
+            self._closing = self._loop.call_at(until, self._close_old)
+
+    def _close_old(self) -> None:
+        """Close the connections that were idle for too long, and wait for the next one's time."""
+        now = self._loop.time()
+        idle = [entry for entries in self._idle.values() for entry in entries]
+        for connection, until in idle:
+            if until <= now:
+                # It is forgotten when it is lost.
+                connection.abort()
+        later = min((until for _, until in idle if until > now), default=None)
+        self._closing = None if later is None else self._loop.call_at(later, self._close_old)
 
     def _forget(self, use: _Use, connection: ProviderConnection) -> None:
         self._open.discard(connection)
         if not self._open:
             self._none_open.set()
+            if self._closing is not None:
+                self._closing.cancel()
+                self._closing = None
         idle = self._idle.get(use, [])
         for entry in idle:
             if entry[0] is connection:
-                entry[1].cancel()
                 idle.remove(entry)
                 break
         if not idle:
