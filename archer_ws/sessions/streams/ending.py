@@ -79,11 +79,9 @@ class Ending:
     def last_events(self) -> list[MakeEvent]:
         """The server's results for calls without one, the calls that a stream without a tool loop ends with, and the
         end."""
-        calls = [
-            complete(self._identity.stream_id, call, needs_approval=self._work.needs_approval(call.name))
-            for call in self._calls()
-        ]
-        return [*self._loop.server_results, *calls, self._ended()]
+        stream_id, needs_approval = self._identity.stream_id, self._work.needs_approval
+        calls = [complete(stream_id, call, needs_approval=needs_approval(call.name)) for call in self._calls()]
+        return [*self._loop.server_results, *calls, self._ended]
 
     def numbered(self) -> list[ControlEvent]:
         """The last events with the numbers that they will have in the log."""
@@ -115,31 +113,26 @@ class Ending:
             messages.pop()  # The last completion, which is not an earlier message.
         return earlier_messages(messages, self._identity.provider, self._identity.model)
 
-    def _ended(self) -> MakeEvent:
-        outcome, judged, loop = self._outcome, self._judged, self._loop
-        usage, error = self._usage(), self._error()
-
-        def ended(seq: int) -> StreamEnded:
-            return StreamEnded(
-                stream_id=self._identity.stream_id,
-                seq=seq,
-                status=outcome.status,
-                reason=outcome.reason,
-                finish_reason=self._reason(),
-                usage=usage,
-                text_bytes=self._log.content_bytes,
-                history_dropped=self._stream.history_dropped,
-                error=error,
-                stored=self._stream.stored,
-                message_ids=[*self._stream.message_ids] or None,
-                refusal=self._refusal(),
-                format_valid=judged.valid if judged else None,
-                format_errors=[*judged.errors] or None if judged else None,
-                steps=loop.step if loop.step > 1 else None,
-                unsteered=told_unsteered(loop.unsteered),
-            )
-
-        return ended
+    def _ended(self, seq: int) -> StreamEnded:
+        stream, outcome, judged, loop = self._stream, self._outcome, self._judged, self._loop
+        return StreamEnded(
+            stream_id=self._identity.stream_id,
+            seq=seq,
+            status=outcome.status,
+            reason=outcome.reason,
+            finish_reason=self._reason(),
+            usage=self._usage(),
+            text_bytes=self._log.content_bytes,
+            history_dropped=stream.history_dropped,
+            error=self._error(),
+            stored=stream.stored,
+            message_ids=[*stream.message_ids] or None,
+            refusal=self._refusal(),
+            format_valid=judged.valid if judged else None,
+            format_errors=[*judged.errors] or None if judged else None,
+            steps=loop.step if loop.step > 1 else None,
+            unsteered=told_unsteered(loop.unsteered),
+        )
 
     def _usage(self) -> TokenUsage:
         return final_usage(self._outcome.status, self._intake.usage, self._log.text_bytes, self._work.estimate_prompt)
@@ -190,4 +183,4 @@ def earlier_messages(messages: Sequence[StreamMessage], provider: str, model: st
 
 def told_unsteered(messages: Sequence[ChatMessage]) -> list[SteeredMessage] | None:
     """The steered messages that no step followed, as the last event reports them."""
-    return [as_steered(message) for message in messages] or None
+    return [as_steered(message) for message in messages] if messages else None
