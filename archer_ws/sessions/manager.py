@@ -386,9 +386,8 @@ class SessionManager:
         """Refuse new requests, wait up to `limit_s` seconds for the running streams, and cancel the rest.
 
         A stream that waits for tool results is parked if it is stored: the next process goes on with it, and results
-            that
-        arrive until then are stored, too. If it is not stored, it is cancelled at once. While a client runs one of its
-        calls, either of them may go on until the limit.
+        that arrive until then are stored, too. If it is not stored, it is cancelled at once. While a client runs one of
+        its calls, either of them may go on until the limit.
         """
         self.begin_drain()
         for stream in self._table.live:
@@ -452,7 +451,8 @@ class SessionManager:
         self._slots[stream] = slot
         held = self._stream_files[stream] = StreamFiles(self._attachments.files)
         held.hold(files)
-        self._occupancy.enter(stream)
+        if identity.session_id is not None:
+            self._occupancy.enter(stream)
         hold = stream.hold()
         if self._tombstones.take(identity.principal, identity.stream_id):
             stream.cancel("client")
@@ -475,13 +475,15 @@ class SessionManager:
 
     def _ended(self, stream: Stream) -> None:
         """Release everything that the stream holds. Called after its end."""
+        identity = stream.identity
         self._slots.pop(stream).release()
         self._stream_files.pop(stream).release()
-        self._quota.leave(stream.identity.principal)
-        self._occupancy.leave(stream)
-        if self._journaling is not None:
-            self._journaling.over(stream)
-        self.changes.changed(stream.identity.principal, stream.identity.session_id)
+        self._quota.leave(identity.principal)
+        if identity.session_id is not None:
+            self._occupancy.leave(stream)
+            if self._journaling is not None:
+                self._journaling.over(stream)
+            self.changes.changed(identity.principal, identity.session_id)
         if stream.log.ended is None:
             self._table.refuse(stream)
         else:

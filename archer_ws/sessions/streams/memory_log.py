@@ -97,32 +97,38 @@ class MemoryLog:
             raise LogFull
         size = len(text)
         run = call or kind
-        if size <= DELTA_BYTES_MAX and len(self._text) + size <= LOG_BYTES_MAX:
-            self._append_event(run, text)
-            if self._sole_watcher is not None:
-                self._sole_watcher()
-            else:
-                self._notify()
-            return
+        is_short = size <= DELTA_BYTES_MAX and len(self._text) + size <= LOG_BYTES_MAX
+        for piece in (text,) if is_short else self._fitting(text):
+            if run is not self._kind and run != self._kind:
+                self._begin_run(run)
+            self._text += piece
+            self._ends.append(len(self._text))
+            if kind == "content":
+                self._content_bytes += len(piece)
+        if self._sole_watcher is not None:
+            self._sole_watcher()
+        else:
+            self._notify()
+        if self._full:
+            raise LogFull
+
+    def _fitting(self, text: bytes) -> list[bytes]:
+        """The part of a text that fits, in pieces of up to DELTA_BYTES_MAX.
+
+        Raises:
+            LogFull: nothing of it fits.
+        """
         fitting = text[: boundary(text, LOG_BYTES_MAX - len(self._text))]
+        self._full = len(fitting) < len(text)
+        if not fitting:
+            raise LogFull
+        pieces: list[bytes] = []
         start = 0
         while start < len(fitting):
             end = boundary(fitting, start + DELTA_BYTES_MAX)
-            self._append_event(run, fitting[start:end])
+            pieces.append(fitting[start:end])
             start = end
-        if fitting:
-            self._notify()
-        if len(fitting) < size:
-            self._full = True
-            raise LogFull
-
-    def _append_event(self, kind: TextKind | CallName, text: bytes) -> None:
-        if kind is not self._kind and kind != self._kind:
-            self._begin_run(kind)
-        if kind == "content":
-            self._content_bytes += len(text)
-        self._text += text
-        self._ends.append(len(self._text))
+        return pieces
 
     def _begin_run(self, kind: TextKind | CallName) -> None:
         if len(self._run_kinds) >= LOG_RUNS_MAX:

@@ -18,7 +18,7 @@ which streams exist.
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable
-from contextlib import aclosing, suppress
+from contextlib import suppress
 from contextvars import Context, copy_context
 from typing import Literal
 
@@ -48,6 +48,7 @@ from archer_ws.sessions.streams.work import StreamIdentity, Work
 
 log = structlog.get_logger(__name__)
 
+_COMPLETED = Outcome("completed")
 _NO_LOOP = Loop()
 #: The events of all ended streams: thousands are retained, and each object costs the garbage collector time.
 _SET = LeanEvent()
@@ -369,7 +370,7 @@ class Stream:
         outcome: Outcome | None
         try:
             await self._read(work, intake)
-            outcome = Outcome("completed")
+            outcome = _COMPLETED
         except Parked:
             outcome = None
         except asyncio.CancelledError as cause:
@@ -498,9 +499,11 @@ class Stream:
         chunks: AsyncGenerator[StreamChunk, None] | None = await work.open()
         while chunks is not None:
             try:
-                async with aclosing(chunks):
+                try:
                     async for chunk in chunks:
                         intake.take(chunk)
+                finally:
+                    await chunks.aclose()
             except ContextTooLong:
                 # Providers report this before any other chunk: the prompt alone is too long.
                 shorter = None if intake.has_responded else await work.open_shorter()
@@ -549,8 +552,9 @@ class Stream:
         # Not before: until now the outcome could still have become a failure.
         for make in self._ending(work, intake).last_events():
             self.log.append(make)
-        # Without the error, whose traceback would keep the whole request in memory.
-        self._outcome = Outcome.plain(outcome.status, outcome.reason)
+        if outcome.error is not None:
+            # Its traceback would keep the whole request in memory.
+            self._outcome = Outcome.plain(outcome.status, outcome.reason)
         usage = self.usage
         assert usage is not None
         line = EndLine(self.identity, outcome, intake.finish_reason, usage, intake.began, intake.first_text_ms)
