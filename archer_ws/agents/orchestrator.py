@@ -15,11 +15,15 @@ class Orchestrator:
     """
 
     def __init__(self, gateway: Gateway, agents: Sequence[Agent] = ()) -> None:
-        self._agents = (*agents, DirectAgent(gateway))
+        self._agents = tuple(agents)
+        self._direct = DirectAgent(gateway)
 
     def pick(self, turn: AgentTurn) -> Agent:
         """The agent for the turn."""
-        return next(agent for agent in self._agents if agent.accepts(turn))
+        for agent in self._agents:
+            if agent.accepts(turn):
+                return agent
+        return self._direct
 
     def run(self, turn: AgentTurn) -> AsyncGenerator[StreamChunk, None]:
         """The generator of the chosen agent. The caller closes it."""

@@ -41,7 +41,6 @@ from archer_ws.sessions.storage.store import SessionStore
 from archer_ws.sessions.streams.gates import ManagerLimits, ProviderGate, Slot, StreamQuota
 from archer_ws.sessions.streams.hold import Hold
 from archer_ws.sessions.streams.log import NewLog
-from archer_ws.sessions.streams.loop_state import LoopState
 from archer_ws.sessions.streams.lost import LeftWaiting
 from archer_ws.sessions.streams.recovered import RecoveredStream
 from archer_ws.sessions.streams.retention import StreamTable
@@ -50,7 +49,7 @@ from archer_ws.sessions.streams.stream import STOP_GRACE_S, Stream
 from archer_ws.sessions.streams.tombstones import Tombstones
 from archer_ws.sessions.streams.work import StreamIdentity
 from archer_ws.sessions.tool_calls import ToolCalls
-from archer_ws.sessions.turn import NEVER_REPEATED, Turn, check_turn, fingerprint_of
+from archer_ws.sessions.turn import NEVER_REPEATED, Turn, TurnServices, check_turn, fingerprint_of
 from archer_ws.sessions.views import stream_page
 from archer_ws.sessions.windows import Windows
 
@@ -98,12 +97,8 @@ class SessionManager:
     ) -> None:
         limits = limits or ManagerLimits()
         self._gateway = gateway
-        self._orchestrator = orchestrator
         self._store = bounded(store, bounds.store_limit_s)
         self._settling = Settling(bounds)
-        self._windows = Windows(gateway)
-        self._native = NativeTurnCache(bytes_max=bounds.native_cache_bytes, ttl_s=bounds.native_cache_s)
-        self._judge = judge
         self._quota = quota
         self._gates = gates
         self._max_content_bytes = limits.max_content_bytes
@@ -123,6 +118,19 @@ class SessionManager:
         self._occupancy = Occupancy()
         #: Notifies the watchers of conversations.
         self.changes = SessionChanges(self._store.get, self.active_in)
+        self._services = TurnServices(
+            gateway=gateway,
+            orchestrator=orchestrator,
+            store=self._store,
+            settling=self._settling,
+            journaling=self._journaling,
+            windows=Windows(gateway),
+            native=NativeTurnCache(bytes_max=bounds.native_cache_bytes, ttl_s=bounds.native_cache_s),
+            judge=judge,
+            attachments=self._attachments,
+            changes=self.changes,
+            quota=quota,
+        )
         self._orphans = Orphans()
         self._draining = False
         #: The streams that the next process goes on with.
@@ -170,7 +178,7 @@ class SessionManager:
         *,
         request_id: str,
         on_disconnect: Literal["continue", "cancel"],
-        check: Callable[[], None] = lambda: None,
+        check: Callable[[], None] | None = None,
         with_defaults: bool = True,
         at_once: bool = False,
     ) -> HeldStream:
@@ -226,7 +234,8 @@ class SessionManager:
             check_inline(request.messages)  # A session's inline data is inspected when it is stored as files.
         route = self._gateway.resolve(request, with_defaults=with_defaults)
         predecessors = self._occupancy.predecessors(principal, request)
-        check()
+        if check is not None:
+            check()
         slot = self._reserve(principal, route)
         identity = StreamIdentity(
             stream_id=request.stream_id or new_id("str"),
@@ -377,9 +386,8 @@ class SessionManager:
         """Refuse new requests, wait up to `limit_s` seconds for the running streams, and cancel the rest.
 
         A stream that waits for tool results is parked if it is stored: the next process goes on with it, and results
-            that
-        arrive until then are stored, too. If it is not stored, it is cancelled at once. While a client runs one of its
-        calls, either of them may go on until the limit.
+        that arrive until then are stored, too. If it is not stored, it is cancelled at once. While a client runs one of
+        its calls, either of them may go on until the limit.
         """
         self.begin_drain()
         for stream in self._table.live:
@@ -443,46 +451,14 @@ class SessionManager:
         self._slots[stream] = slot
         held = self._stream_files[stream] = StreamFiles(self._attachments.files)
         held.hold(files)
-        self._occupancy.enter(stream)
+        if identity.session_id is not None:
+            self._occupancy.enter(stream)
         hold = stream.hold()
         if self._tombstones.take(identity.principal, identity.stream_id):
             stream.cancel("client")
-        turn = self._turn(stream, request, route, predecessors, slot=slot, files=held)
+        turn = Turn(self._services, request, route, stream=stream, predecessors=predecessors, slot=slot, files=held)
         stream.start(turn, at_once=at_once)
         return HeldStream(stream, hold, duplicate=False)
-
-    def _turn(
-        self,
-        stream: Stream,
-        request: ChatRequest,
-        route: Route,
-        predecessors: list[Stream],
-        *,
-        slot: Slot,
-        files: StreamFiles,
-        left: LoopState | None = None,
-    ) -> Turn:
-        return Turn(
-            request=request,
-            route=route,
-            principal=stream.identity.principal,
-            stream=stream,
-            predecessors=predecessors,
-            slot=slot,
-            gateway=self._gateway,
-            orchestrator=self._orchestrator,
-            store=self._store,
-            settling=self._settling,
-            journaling=self._journaling,
-            windows=self._windows,
-            native=self._native,
-            judge=self._judge,
-            attachments=self._attachments,
-            files=files,
-            changes=self.changes,
-            quota=self._quota,
-            left=left,
-        )
 
     def _keeps(self, stream: Stream) -> bool:
         """Whether the stream is stored, and outlives the process."""
@@ -499,13 +475,15 @@ class SessionManager:
 
     def _ended(self, stream: Stream) -> None:
         """Release everything that the stream holds. Called after its end."""
+        identity = stream.identity
         self._slots.pop(stream).release()
         self._stream_files.pop(stream).release()
-        self._quota.leave(stream.identity.principal)
-        self._occupancy.leave(stream)
-        if self._journaling is not None:
-            self._journaling.over(stream)
-        self.changes.changed(stream.identity.principal, stream.identity.session_id)
+        self._quota.leave(identity.principal)
+        if identity.session_id is not None:
+            self._occupancy.leave(stream)
+            if self._journaling is not None:
+                self._journaling.over(stream)
+            self.changes.changed(identity.principal, identity.session_id)
         if stream.log.ended is None:
             self._table.refuse(stream)
         else:
@@ -588,7 +566,16 @@ class SessionManager:
         files.hold(self._attachments.present(record.principal, left.said))
         self._occupancy.enter(stream)
         journaling.adopt(stream)
-        turn = self._turn(stream, left.request, route, [], slot=slot, files=files, left=left.state)
+        turn = Turn(
+            self._services,
+            left.request,
+            route,
+            stream=stream,
+            predecessors=(),
+            slot=slot,
+            files=files,
+            left=left.state,
+        )
         stream.go_on(turn, left.exchange(stream.stream_id, turn), left.state.usage)
 
     def _forgotten(self, stream: Stream) -> None:

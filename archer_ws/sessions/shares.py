@@ -1,6 +1,5 @@
 """A limit that several principals share, so that none of them can use it up alone. Pure."""
 
-from collections import Counter
 from collections.abc import Iterable
 
 
@@ -18,12 +17,13 @@ class Shares:
     def __init__(self, total: int, known: Iterable[str] = ()) -> None:
         self.total = total
         self._known = frozenset(known)
-        self._taken: Counter[str] = Counter()
+        #: By principal: everybody who has a share.
+        self._taken = dict.fromkeys(self._known, 0)
         self._all = 0
 
     def of(self, principal: str) -> int:
         """How much the principal uses."""
-        return self._taken[principal]
+        return self._taken.get(principal, 0)
 
     @property
     def taken(self) -> int:
@@ -38,16 +38,18 @@ class Shares:
         """Whether the principal may use `amount` more."""
         if self.is_full(amount):
             return False
-        everybody = {*self._known, *self._taken, principal}
-        share = self.total // (2 * len(everybody))
-        if len(everybody) == 1 or self._taken[principal] + amount <= share:
+        everybody = len(self._taken) + (principal not in self._taken)
+        share = self.total // (2 * everybody)
+        if everybody == 1 or self.of(principal) + amount <= share:
             return True
-        set_aside = sum(max(0, share - self._taken[other]) for other in everybody if other != principal)
+        set_aside = sum(max(0, share - taken) for other, taken in self._taken.items() if other != principal)
         return not self.is_full(amount + set_aside)
 
     def take(self, principal: str, amount: int) -> None:
         """Count `amount` as used; a negative amount is given back. Does not check whether there is room."""
         self._all += amount
-        self._taken[principal] += amount
-        if not self._taken[principal]:
-            del self._taken[principal]
+        taken = self.of(principal) + amount
+        if taken or principal in self._known:
+            self._taken[principal] = taken
+        else:
+            self._taken.pop(principal, None)

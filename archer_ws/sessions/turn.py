@@ -5,7 +5,7 @@ import json
 from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import partial
+from functools import cached_property, partial
 from hashlib import blake2b
 from typing import TYPE_CHECKING
 
@@ -14,6 +14,7 @@ import structlog
 from archer_ws.agents.base import AgentTurn, Gateway
 from archer_ws.agents.orchestrator import Orchestrator
 from archer_ws.core.exceptions import ArcherError, Conflict, ContentTooLarge, InvalidParams, ProviderNotConfigured
+from archer_ws.core.lean_dataclass import lean_dataclass
 from archer_ws.core.limits import HISTORY_TOKENS_MAX, MEDIA_REQUEST_BYTES
 from archer_ws.llm_gateway.asking import conversation, options_of
 from archer_ws.llm_gateway.content import MediaPart
@@ -68,8 +69,8 @@ def check_turn(request: ChatRequest, max_content_bytes: int) -> None:
         ContentTooLarge: the messages have more text than `max_content_bytes`.
     """
     if request.session_id is None:
-        for name in ("replace_from", "session_version"):
-            if getattr(request, name) is not None:
+        for name, given in (("replace_from", request.replace_from), ("session_version", request.session_version)):
+            if given is not None:
                 raise InvalidParams(f"{name} needs a session_id", hint=f"Add session_id, or leave {name} out.")
         check_arguments(request.messages)
     elif any(message.role is MessageRole.ASSISTANT for message in request.messages):
@@ -80,7 +81,9 @@ def check_turn(request: ChatRequest, max_content_bytes: int) -> None:
         )
     else:
         check_place(request.messages)
-    size = sum(message.text_bytes for message in request.messages) + len((request.instructions or "").encode())
+    size = 0 if request.instructions is None else len(request.instructions.encode())
+    for message in request.messages:
+        size += message.text_bytes
     if size > max_content_bytes:
         raise ContentTooLarge(
             f"the messages are {size} bytes of text, the limit is {max_content_bytes}",
@@ -103,74 +106,69 @@ def fingerprint_of(request: ChatRequest) -> bytes:
     return blake2b(_SORTED.encode(asked).encode(), digest_size=16).digest()
 
 
+@lean_dataclass(frozen=True, slots=True, kw_only=True)
+class TurnServices:
+    """What all turns of a manager share."""
+
+    #: The providers, and what runs the agents.
+    gateway: Gateway
+    orchestrator: Orchestrator
+    store: SessionStore
+    #: Stores the completion, retrying after the stream's end if needed.
+    settling: Settling
+    #: Writes streams to the store; None if the store has no streams.
+    journaling: Journaling | None
+    #: The models' context windows.
+    windows: Windows
+    #: Caches native turns for requests without a session.
+    native: NativeTurnCache
+    #: Checks the response format.
+    judge: FormatJudge
+    #: The files that messages name.
+    attachments: Attachments
+    #: Notified of what is stored.
+    changes: SessionChanges
+    #: Counts the streams that wait for tool results.
+    quota: StreamQuota
+
+
 class Turn:
     """The work of one request (see streams/work.py).
 
     Args:
+        services: what all turns share.
         request: the request as the client sent it.
         route: its provider and model.
-        principal: the owner of the session.
         stream: the stream that this is the work of.
         predecessors: the session's streams that this one interrupts, and whose ends it awaits.
         slot: the right to call the provider; released by the manager.
-        gateway: the providers.
-        orchestrator: runs the agent.
-        store: the conversation store.
-        settling: stores the completion, retrying after the stream's end if needed.
-        journaling: writes the stream to the store; None if the store has no streams.
-        windows: the models' context windows.
-        native: caches native turns for requests without a session.
-        judge: checks the response format.
-        attachments: the files that messages name.
         files: the files that the stream holds; released by the manager.
-        changes: notified of what is stored.
-        quota: counts the streams that wait for tool results.
         left: the state that an earlier process left, if the stream goes on after a restart.
     """
 
     def __init__(
         self,
-        *,
+        services: TurnServices,
         request: ChatRequest,
         route: Route,
-        principal: str,
+        *,
         stream: "Stream",
         predecessors: Sequence["Stream"],
         slot: Slot,
-        gateway: Gateway,
-        orchestrator: Orchestrator,
-        store: SessionStore,
-        settling: Settling,
-        journaling: Journaling | None,
-        windows: Windows,
-        native: NativeTurnCache,
-        judge: FormatJudge,
-        attachments: Attachments,
         files: StreamFiles,
-        changes: SessionChanges,
-        quota: StreamQuota,
         left: LoopState | None = None,
     ) -> None:
+        self._services = services
         self._request = request
         self._route = route
-        self._principal = principal
+        self._principal = stream.identity.principal
         self._stream = stream
         self._predecessors: Sequence[Stream] = predecessors
         self._slot = slot
-        self._gateway = gateway
-        self._orchestrator = orchestrator
-        self._store = store
-        self._settling = settling
-        self._journaling = journaling
-        self._windows = windows
-        self._native_cache = native
-        self._judge = judge
-        self._attachments = attachments
         self._files = files
         self._media: Mapping[str, Media] = {}
         if request.extras.top_logprobs is not None:
             stream.keep_logprobs()
-        self._changes = changes
         #: The stored messages of a turn that is generated again; empty if the request has messages.
         self._again: list[ChatMessage] = []
         self._first_stored: str | None = None
@@ -178,11 +176,9 @@ class Turn:
         #: The history before the turn once it has been read, and the token budget that it was read for.
         self._history: History | None = None
         self._budget: int | None = None
-        self._own_tokens = request_tokens(request)
         #: The native turns of this stream's completions, by call id.
         self._native: dict[str, NativeTurn] = {}
         self._is_second_try = False
-        self._quota = quota
         #: The messages of the earlier steps.
         self._said: list[ChatMessage] = []
         #: The version of the loop state that was written last: it is written again when this changes. None: write it.
@@ -190,7 +186,6 @@ class Turn:
         self._left = left
         if left is not None:
             self._again = list(left.again)
-            self._own_tokens += estimate_tokens(self._again)
             self._first_stored, self._last_stored = left.first_stored, left.last_stored
             self._native = left.native_turns()
             stream.history_dropped = left.history_dropped
@@ -209,6 +204,15 @@ class Turn:
     def estimate_prompt(self) -> int:
         """The approximate tokens of the prompt, for a provider that does not report them."""
         return (self._history.tokens if self._history else 0) + self._own_tokens
+
+    @property
+    def _own_tokens(self) -> int:
+        """The approximate tokens of the prompt without the history."""
+        return self._request_tokens + estimate_tokens(self._again) + estimate_tokens(self._said)
+
+    @cached_property
+    def _request_tokens(self) -> int:
+        return request_tokens(self._request)
 
     def needs_approval(self, tool: str) -> bool:
         """Whether the request demands a person's approval before this tool runs."""
@@ -230,15 +234,15 @@ class Turn:
             return
         if has_inline(self._request.messages):
             # Store no files for a session that does not exist.
-            await self._store.get(self._principal, session_id)
+            await self._services.store.get(self._principal, session_id)
             await self._keep_inline()
         if self._stream.status == "cancelling":
             # The cancel won before admission: nothing is stored.
-            await self._store.get(self._principal, session_id)
+            await self._services.store.get(self._principal, session_id)
             return
-        self._budget = self._windows.budget(self._route)
+        self._budget = self._services.windows.budget(self._route)
         try:
-            stored = await self._store.begin_turn(
+            stored = await self._services.store.begin_turn(
                 self._principal,
                 session_id,
                 self._request.messages,
@@ -247,19 +251,18 @@ class Turn:
                 version=self._request.session_version,
                 turn_tokens=self._own_tokens,
                 budget_tokens=self._budget,
-                record=self._journaling.begin(self._stream) if self._journaling is not None else None,
+                record=self._services.journaling.begin(self._stream) if self._services.journaling is not None else None,
             )
         except Conflict as conflict:
             raise renamed(conflict, "version", "session_version") from None
-        self._attachments.stored(self._principal, self._request.messages)
-        self._changes.changed(self._principal, session_id)
+        self._services.attachments.stored(self._principal, self._request.messages)
+        self._services.changes.changed(self._principal, session_id)
         turn = stored.messages
         if self._request.messages:
             self._stream.message_ids = [message.message_id for message in turn]
         self._first_stored, self._last_stored = turn[0].message_id, turn[-1].message_id
         if not self._request.messages:
             self._again = [message.as_chat() for message in turn]
-            self._own_tokens += estimate_tokens(self._again)
         # An interrupted stream's completion belongs before this turn, and is not stored yet.
         self._history = None if self._predecessors else stored.history
         # Not before: a refused request must not interrupt anything.
@@ -268,7 +271,7 @@ class Turn:
 
     async def _keep_inline(self) -> None:
         """Store inline data as files, which the messages name from now on: sessions store no base64."""
-        named, hold = await self._attachments.with_files(self._principal, self._request.messages)
+        named, hold = await self._services.attachments.with_files(self._principal, self._request.messages)
         if hold is not None:
             self._files.add(hold)
             self._request = self._request.model_copy(update={"messages": named})
@@ -285,15 +288,19 @@ class Turn:
             chunks = await self.go_on([as_tool_call(each, each.arguments) for each in self._stream.log.tool_calls()])
             assert chunks is not None, "a waiting stream has calls, so a step follows"
             return chunks
-        await self._await_predecessors()
+        if self._predecessors:
+            await self._await_predecessors()
         if not self._slot.granted:
             self._stream.progress("queued", f"{self._route.provider} is busy with other requests")
             await self._slot.wait()
+        return await self._begin_step()
+
+    async def _begin_step(self) -> AsyncGenerator[StreamChunk, None]:
         self._stream.set_running()
-        self._changes.changed(self._principal, self._request.session_id)
-        await self._fit_history()
-        await self._take_media()
-        return self._run()
+        self._services.changes.changed(self._principal, self._request.session_id)
+        if self._request.session_id is not None:
+            await self._fit_history()
+        return await self._ask()
 
     async def _await_predecessors(self) -> None:
         if any(predecessor.is_live for predecessor in self._predecessors):
@@ -307,7 +314,7 @@ class Turn:
         next step."""
         # The connection to the provider is closed by now, so other streams may use the slot while the calls run.
         self._slot.release()
-        agent = self._orchestrator.pick(AgentTurn(self._request, self._route, (), ChatOptions()))
+        agent = self._services.orchestrator.pick(AgentTurn(self._request, self._route, (), ChatOptions()))
         if not await agent.go_on(self._request, calls, self._stream.exchange):
             return None
         if self._left is not None:
@@ -320,13 +327,9 @@ class Turn:
         except Parked:
             self._slot.release()
             raise
-        self._stream.set_running()
-        self._changes.changed(self._principal, self._request.session_id)
         self._take_said()
         self._is_second_try = False
-        await self._fit_history()
-        await self._take_media()
-        return self._run()
+        return await self._begin_step()
 
     async def _look_for_provider(self) -> None:
         """Check that the provider of a stream from before a restart is still configured.
@@ -335,7 +338,7 @@ class Turn:
             Parked: it is not; the stream stays stored for a later process.
         """
         try:
-            await self._gateway.prepare(self._route.provider)
+            await self._services.gateway.prepare(self._route.provider)
         except ProviderNotConfigured as missing:
             log.error("stream_not_gone_on_with", provider=self._route.provider, cause=str(missing), hint=missing.hint)  # noqa: TRY400 - the message says all
             raise Parked from None
@@ -344,9 +347,7 @@ class Turn:
 
     def _take_said(self) -> None:
         """Put the messages of the steps so far before the next one."""
-        self._own_tokens -= estimate_tokens(self._said)
         self._said = [message.as_chat() for message in messages_of(self._stream.log.events())]
-        self._own_tokens += estimate_tokens(self._said)
         self._media = {} if names_files(self._said) else self._media
 
     async def keep(self, events: Sequence[ControlEvent]) -> None:
@@ -355,11 +356,11 @@ class Turn:
         Raises:
             StorageUnavailable, StorageFull: they were not stored.
         """
-        if self._journaling is not None and self._request.session_id is not None:
+        if self._services.journaling is not None and self._request.session_id is not None:
             state = (self._stream.exchange.step, len(self._native), len(self._stream.exchange.steering.accepted))
             loop = None if state == self._kept_state else lambda: self._loop_state().text
             self._kept_state = None
-            await self._journaling.keep(self._stream, events, loop)
+            await self._services.journaling.keep(self._stream, events, loop)
             self._kept_state = state
 
     @contextmanager
@@ -370,18 +371,18 @@ class Turn:
             Overloaded: too many of the principal's streams wait.
         """
         # A stream of an earlier process was counted there.
-        self._quota.begin_waiting(self._principal, is_sure=self._left is not None)
+        self._services.quota.begin_waiting(self._principal, is_sure=self._left is not None)
         try:
             yield
         finally:
-            self._quota.end_waiting(self._principal)
+            self._services.quota.end_waiting(self._principal)
             # In the same moment: a stream whose status is `waiting` is always counted.
             self._stream.set_running()
 
     def told_to_wait(self) -> None:
         """Note that the calls have been sent, and that the stream waits for their results."""
         self._stream.set_waiting()
-        self._changes.changed(self._principal, self._request.session_id)
+        self._services.changes.changed(self._principal, self._request.session_id)
 
     def _loop_state(self) -> LoopState:
         stream = self._stream
@@ -405,15 +406,27 @@ class Turn:
         if before is None or not before.messages or self._is_second_try:
             return None
         self._is_second_try = True
-        half, window = self.estimate_prompt() // 2, await self._windows.ask(self._route)
+        half, window = self.estimate_prompt() // 2, await self._services.windows.ask(self._route)
         self._history = await self._read_history(half if window is None else min(half, window))
         if len(self._history.messages) == len(before.messages):
             return None  # Only system messages are left.
-        await self._take_media()
+        chunks = await self._ask()
         self._stream.progress("retrying", "the history was too long for the model: with less of it")
-        return self._run()
+        return chunks
 
-    def _run(self) -> AsyncGenerator[StreamChunk, None]:
+    async def _ask(self) -> AsyncGenerator[StreamChunk, None]:
+        """The step's chunks. History with more pictures and files than the provider accepts is left out.
+
+        Raises:
+            ContentTooLarge: the turn's own files are too large.
+        """
+        self._leave_out_shown()
+        messages = self._messages()
+        if not self._media and names_files(messages):  # Otherwise already read: a shorter history names no others.
+            await self._take_media(messages)
+        return self._run(messages)
+
+    def _run(self, messages: Sequence[ChatMessage]) -> AsyncGenerator[StreamChunk, None]:
         history = self._history or NO_HISTORY
         stream = self._stream
         stream.history_dropped = history.dropped or None
@@ -428,9 +441,10 @@ class Turn:
             on_logprobs=logprobs and logprobs.add,
             media=self._media,
         )
-        messages = self._messages()
         step = stream.exchange.step if self._said else 1
-        return self._orchestrator.run(AgentTurn(self._request, self._route, messages, options, step, stream.take))
+        return self._services.orchestrator.run(
+            AgentTurn(self._request, self._route, messages, options, step, stream.take)
+        )
 
     def _messages(self) -> Sequence[ChatMessage]:
         history = self._history or NO_HISTORY
@@ -438,32 +452,23 @@ class Turn:
         messages = conversation(self._request, before)
         return [*messages, *self._said] if self._said else messages
 
-    async def _take_media(self) -> None:
-        """Read the files that the messages name. History with more pictures and files than the provider accepts is left
-        out.
-
-        Raises:
-            ContentTooLarge: the turn's own files are too large.
-        """
-        self._leave_out_shown()
-        messages = self._messages()
-        if self._media or not names_files(messages):
-            return  # Already read: a shorter history names no further files.
-        size = self._attachments.media_bytes(self._principal, messages)
+    async def _take_media(self, messages: Sequence[ChatMessage]) -> None:
+        """Read the files that the messages name."""
+        size = self._services.attachments.media_bytes(self._principal, messages)
         if size > MEDIA_REQUEST_BYTES:
             raise ContentTooLarge(
                 f"the files of this turn are {size} bytes of base64, the limit is {MEDIA_REQUEST_BYTES}",
                 hint="Send fewer or smaller files: no provider accepts so much.",
             )
-        self._media = await self._attachments.media(self._principal, messages, self._files)
+        self._media = await self._services.attachments.media(self._principal, messages, self._files)
 
     def _leave_out_shown(self) -> None:
         history = self._history
         if history is None or not any(message.parts for message in history.messages):
             return
-        shown = partial(self._attachments.shown, self._principal)
+        shown = partial(self._services.attachments.shown, self._principal)
         own = [shown(message) for message in (*self._again, *self._request.messages, *self._said)]
-        limits = self._windows.limits(self._route)
+        limits = self._services.windows.limits(self._route)
         most = limits.request_bytes if limits is not None else None
         images = limits.images if limits is not None else None
         room = Shown(
@@ -476,7 +481,7 @@ class Turn:
     async def judge(self, content: str) -> Judgement | None:
         """Check the completion against the request's format (see FormatJudge); None if there is nothing to check."""
         asked = self._request.asked_format
-        return None if asked is None else await self._judge.judge(content, asked)
+        return None if asked is None else await self._services.judge.judge(content, asked)
 
     async def settle(self, completion: StoredCompletion, last: Sequence[ControlEvent]) -> bool:
         """Store the completion after its turn, and the end of the stream's log. Returns False if the completion is not
@@ -484,7 +489,7 @@ class Turn:
         session_id, after = self._request.session_id, self._last_stored
         if session_id is None or after is None:
             return True
-        end = await self._journaling.end(self._stream, last) if self._journaling else None
+        end = await self._services.journaling.end(self._stream, last) if self._services.journaling else None
         if completion.is_empty and end is None:
             return True
         kept = self._with_native(completion)
@@ -492,13 +497,13 @@ class Turn:
 
         async def write() -> None:
             nonlocal message_ids
-            message_ids = await self._store.append_completion(
+            message_ids = await self._services.store.append_completion(
                 self._principal, session_id, kept, after=after, stream_id=self._stream.stream_id, end=end
             )
-            self._attachments.stored(self._principal, [each.chat for each in kept.earlier])
-            self._changes.changed(self._principal, session_id)
+            self._services.attachments.stored(self._principal, [each.chat for each in kept.earlier])
+            self._services.changes.changed(self._principal, session_id)
 
-        is_stored = await self._settling.keep(write)
+        is_stored = await self._services.settling.keep(write)
         if is_stored:
             self._stream.message_ids += message_ids
         return is_stored or completion.is_empty
@@ -524,20 +529,18 @@ class Turn:
             before = self._history.native_turns if self._history is not None else {}
         else:
             route = self._route
-            before = self._native_cache.of_loop(self._principal, route.provider, route.model, self._request.messages)
+            before = self._services.native.of_loop(self._principal, route.provider, route.model, self._request.messages)
         return {**before, **self._native} if self._native else before
 
     def _keep_native(self, turn: NativeTurn) -> None:
         if self._request.session_id is None:
-            self._native_cache.put(self._principal, turn)
+            self._services.native.put(self._principal, turn)
         if self._request.session_id is not None or self.waits:
             self._native.update(dict.fromkeys(turn.kept.call_ids, turn))
 
     async def _fit_history(self) -> None:
         """Read the history before the turn again, unless the one that is there fits the model's context."""
-        if self._request.session_id is None:
-            return
-        budget = await self._windows.ask(self._route)
+        budget = await self._services.windows.ask(self._route)
         taken = self._history
         # The history was read for an earlier budget, or before steps that now take room, too.
         is_other = budget != self._budget or bool(self._said)
@@ -548,7 +551,7 @@ class Turn:
         session_id, before = self._request.session_id, self._first_stored
         if session_id is None or before is None:
             return NO_HISTORY
-        return await self._store.history(
+        return await self._services.store.history(
             self._principal,
             session_id,
             before=before,

@@ -54,10 +54,11 @@ async def make_manager(gateway: ScriptedGateway, store: MemoryStore) -> AsyncIte
         queue: int = 100,
         limits: ManagerLimits | None = None,
         new_log: NewLog = MemoryLog,
+        judge: FormatJudge | None = None,
     ) -> SessionManager:
         manager = SessionManager(
             new_log=new_log,
-            judge=FormatJudge(),
+            judge=judge or FormatJudge(),
             gateway=gateway,
             orchestrator=Orchestrator(gateway),
             store=store,

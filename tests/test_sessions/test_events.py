@@ -1,7 +1,7 @@
 """An event is defined once: each wire has its definition's fields, and text, written by hand, agrees with them."""
 
 import json
-from dataclasses import dataclass, fields, replace
+from dataclasses import fields, replace
 from typing import Annotated, Any
 
 import pytest
@@ -11,6 +11,7 @@ from archer_ws.api.openapi.events import EVENT_MODELS, TextEvent
 from archer_ws.api.streaming import sse
 from archer_ws.client.events import ArgumentsDelta, UnknownEvent, parse_event
 from archer_ws.client.events import Delta as ReadDelta
+from archer_ws.core.lean_dataclass import lean_dataclass
 from archer_ws.rpc import codec
 from archer_ws.rpc.messages import NOTIFICATIONS
 from archer_ws.sessions.streams.events import (
@@ -81,7 +82,7 @@ def test_the_client_s_deltas_have_the_definition_s_texts() -> None:
 
 
 def test_a_new_kind_of_event_needs_its_definition_and_no_more() -> None:
-    @dataclass(frozen=True, slots=True, kw_only=True)
+    @lean_dataclass(frozen=True, slots=True, kw_only=True)
     class StreamPaused(ControlEvent):
         """The model rests."""
 

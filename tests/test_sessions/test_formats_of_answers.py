@@ -17,6 +17,7 @@ from archer_ws.sessions.views import chat_response
 from tests.fakes.calls import INTERLEAVED, TOOLS
 from tests.fakes.raw_http import soon
 from tests.fakes.scripted_gateway import Call, ScriptedGateway
+from tests.test_sessions.conftest import MakeManager
 from tests.test_sessions.test_manager import ended
 
 PEOPLE = {
@@ -112,18 +113,17 @@ class Waiting(FormatJudge):
 
 
 @pytest.fixture
-async def waiting(manager: SessionManager) -> AsyncIterator[Waiting]:
-    """The manager's judge."""
-    judge = manager._judge = Waiting()
+async def waiting() -> AsyncIterator[Waiting]:
+    judge = Waiting()
     yield judge
     await judge.aclose()
 
 
 @pytest.mark.parametrize("reason", ["client", "disconnected", "draining"])
 async def test_a_cancel_ends_the_wait_for_a_judgement_and_the_answer_is_whole(
-    manager: SessionManager, gateway: ScriptedGateway, waiting: Waiting, reason: CancelReason
+    make_manager: MakeManager, gateway: ScriptedGateway, waiting: Waiting, reason: CancelReason
 ) -> None:
-    stream, call = await asked(manager, gateway)
+    stream, call = await asked(make_manager(judge=waiting), gateway)
     call.say('{"people": 5}')
     call.finish("stop")
     await soon(waiting.asked.wait())
@@ -134,8 +134,9 @@ async def test_a_cancel_ends_the_wait_for_a_judgement_and_the_answer_is_whole(
 
 
 async def test_a_session_s_next_turn_does_not_wait_for_the_judgement_of_the_one_it_interrupts(
-    manager: SessionManager, gateway: ScriptedGateway, waiting: Waiting, store: MemoryStore
+    make_manager: MakeManager, gateway: ScriptedGateway, waiting: Waiting, store: MemoryStore
 ) -> None:
+    manager = make_manager(judge=waiting)
     await store.create("me", "s", None, None)
     stream, call = await asked(manager, gateway, session_id="s")
     call.say('{"people": 5}')
@@ -158,19 +159,19 @@ class Broken(FormatJudge):
 
 @pytest.mark.parametrize("form", [None, {"type": "text"}])
 async def test_text_is_never_given_to_the_judge(
-    manager: SessionManager, gateway: ScriptedGateway, form: dict[str, Any] | None
+    make_manager: MakeManager, gateway: ScriptedGateway, form: dict[str, Any] | None
 ) -> None:
-    judge = manager._judge = Broken()
-    _, end = await answered(manager, gateway, "five", response_format=form)
+    judge = Broken()
+    _, end = await answered(make_manager(judge=judge), gateway, "five", response_format=form)
     assert (end.status, end.format_valid) == ("completed", None)
     assert not judge.was_asked
 
 
 async def test_a_defect_of_the_judge_costs_the_judgement_and_not_the_answer(
-    manager: SessionManager, gateway: ScriptedGateway
+    make_manager: MakeManager, gateway: ScriptedGateway
 ) -> None:
-    judge = manager._judge = Broken()
-    stream, end = await answered(manager, gateway, '{"people": 5}')
+    judge = Broken()
+    stream, end = await answered(make_manager(judge=judge), gateway, '{"people": 5}')
     assert judge.was_asked
     assert (end.status, end.error, end.format_valid) == ("completed", None, None)
     assert stream.log.text("content") == '{"people": 5}'

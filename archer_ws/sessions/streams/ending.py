@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from archer_ws.core.exceptions import ErrorInfo
-from archer_ws.llm_gateway.types import ChatMessage, MessageRole, Refusal, TokenUsage
+from archer_ws.llm_gateway.types import ChatMessage, MessageRole, TokenUsage
 from archer_ws.sessions.format_judge import Judgement
 from archer_ws.sessions.models import StreamMessage
 from archer_ws.sessions.storage.values import EarlierMessage, StoredCompletion
@@ -75,15 +75,20 @@ class Ending:
         self._outcome = outcome
         self._judged = judged
         self._loop = loop
+        is_good = outcome.status == "completed"
+        #: The calls that the stream ends with, for the client to run; none unless the stream completed.
+        self._calls: list[CallName] = intake.complete_calls if is_good and not loop.has_told_calls else []
+        self._refusal = intake.refusal if is_good else None
+        #: Why the model stopped. `tool_calls` is reported only together with calls that may be run: otherwise a client
+        #: would wait for calls, or run incomplete ones.
+        self._reason = intake.finish_reason if is_good or intake.finish_reason != "tool_calls" else None
 
     def last_events(self) -> list[MakeEvent]:
         """The server's results for calls without one, the calls that a stream without a tool loop ends with, and the
         end."""
-        calls = [
-            complete(self._identity.stream_id, call, needs_approval=self._work.needs_approval(call.name))
-            for call in self._calls()
-        ]
-        return [*self._loop.server_results, *calls, self._ended()]
+        stream_id, needs_approval = self._identity.stream_id, self._work.needs_approval
+        calls = [complete(stream_id, call, needs_approval=needs_approval(call.name)) for call in self._calls]
+        return [*self._loop.server_results, *calls, self._ended]
 
     def numbered(self) -> list[ControlEvent]:
         """The last events with the numbers that they will have in the log."""
@@ -95,12 +100,12 @@ class Ending:
         return StoredCompletion(
             self._log.text("content") if has_completion else "",
             self._outcome.status,
-            calls=[as_tool_call(call, self._log.arguments(call.call_id)) for call in self._calls()],
-            refusal=self._refusal(),
+            calls=[as_tool_call(call, self._log.arguments(call.call_id)) for call in self._calls],
+            refusal=self._refusal,
             reasoning=(self._log.text("reasoning") or None) if has_completion else None,
             provider=self._identity.provider,
             model=self._identity.model,
-            finish_reason=self._reason(),
+            finish_reason=self._reason,
             usage=self._usage(),
             error=self._error(),
             earlier=self._earlier(),
@@ -115,31 +120,26 @@ class Ending:
             messages.pop()  # The last completion, which is not an earlier message.
         return earlier_messages(messages, self._identity.provider, self._identity.model)
 
-    def _ended(self) -> MakeEvent:
-        outcome, judged, loop = self._outcome, self._judged, self._loop
-        usage, error = self._usage(), self._error()
-
-        def ended(seq: int) -> StreamEnded:
-            return StreamEnded(
-                stream_id=self._identity.stream_id,
-                seq=seq,
-                status=outcome.status,
-                reason=outcome.reason,
-                finish_reason=self._reason(),
-                usage=usage,
-                text_bytes=self._log.content_bytes,
-                history_dropped=self._stream.history_dropped,
-                error=error,
-                stored=self._stream.stored,
-                message_ids=[*self._stream.message_ids] or None,
-                refusal=self._refusal(),
-                format_valid=judged.valid if judged else None,
-                format_errors=[*judged.errors] or None if judged else None,
-                steps=loop.step if loop.step > 1 else None,
-                unsteered=told_unsteered(loop.unsteered),
-            )
-
-        return ended
+    def _ended(self, seq: int) -> StreamEnded:
+        stream, outcome, judged, loop = self._stream, self._outcome, self._judged, self._loop
+        return StreamEnded(
+            stream_id=self._identity.stream_id,
+            seq=seq,
+            status=outcome.status,
+            reason=outcome.reason,
+            finish_reason=self._reason,
+            usage=self._usage(),
+            text_bytes=self._log.content_bytes,
+            history_dropped=stream.history_dropped,
+            error=self._error(),
+            stored=stream.stored,
+            message_ids=[*stream.message_ids] or None,
+            refusal=self._refusal,
+            format_valid=judged.valid if judged else None,
+            format_errors=[*judged.errors] or None if judged else None,
+            steps=loop.step if loop.step > 1 else None,
+            unsteered=told_unsteered(loop.unsteered),
+        )
 
     def _usage(self) -> TokenUsage:
         return final_usage(self._outcome.status, self._intake.usage, self._log.text_bytes, self._work.estimate_prompt)
@@ -147,24 +147,6 @@ class Ending:
     def _error(self) -> ErrorInfo | None:
         error = self._outcome.error
         return error.info(self._identity.request_id, stream_id=self._identity.stream_id) if error else None
-
-    def _calls(self) -> list[CallName]:
-        """The calls that the stream ends with, for the client to run; none unless the stream completed."""
-        return [] if self._loop.has_told_calls or not self._is_good else self._intake.complete_calls
-
-    @property
-    def _is_good(self) -> bool:
-        return self._outcome.status == "completed"
-
-    def _refusal(self) -> Refusal | None:
-        return self._intake.refusal if self._is_good else None
-
-    def _reason(self) -> str | None:
-        """Why the model stopped. `tool_calls` is reported only together with calls that may be run: otherwise a client
-        would wait for calls, or run incomplete ones."""
-        if self._intake.finish_reason == "tool_calls" and not self._is_good:
-            return None
-        return self._intake.finish_reason
 
 
 def earlier_messages(messages: Sequence[StreamMessage], provider: str, model: str) -> list[EarlierMessage]:
@@ -190,4 +172,4 @@ def earlier_messages(messages: Sequence[StreamMessage], provider: str, model: st
 
 def told_unsteered(messages: Sequence[ChatMessage]) -> list[SteeredMessage] | None:
     """The steered messages that no step followed, as the last event reports them."""
-    return [as_steered(message) for message in messages] or None
+    return [as_steered(message) for message in messages] if messages else None

@@ -190,8 +190,7 @@ class Exchange:
         """Wait for `place` between two steps, and report `what` the wait is for.
 
         The report is stored before it is appended, or not appended at all: otherwise a stream that goes on after a
-            restart
-        would give its number to another event.
+        restart would give its number to another event.
 
         Raises:
             Parked: the process stops.
@@ -222,9 +221,8 @@ class Exchange:
         """Begin the next step, with the steered messages.
 
         The event is stored before it is appended: otherwise, after a restart, the stream would still wait in the
-            earlier
-        step, and give other events the numbers that readers have seen. If the store fails, this retries for about a
-        minute.
+        earlier step, and give other events the numbers that readers have seen. If the store fails, this retries for
+        about a minute.
 
         Raises:
             StorageUnavailable, StorageFull: the event can't be stored.

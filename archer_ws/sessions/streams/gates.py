@@ -46,26 +46,29 @@ class StreamQuota:
         Raises:
             Overloaded: a limit is reached.
         """
+        mine = self._running.of(principal)
+        if mine >= self._max_per_principal or not self._running.has_room(principal, 1):
+            raise self._refusal(mine)
+        self._running.take(principal, 1)
+
+    def _refusal(self, mine: int) -> Overloaded:
         if self._running.is_full(1):
-            raise Overloaded(
+            return Overloaded(
                 f"{self._running.taken} streams are running, which is this server's limit",
                 hint="Wait for some to end, or raise MAX_STREAMS.",
                 retry_after_ms=RETRY_AFTER_MS,
             )
-        mine = self._running.of(principal)
         if mine >= self._max_per_principal:
-            raise Overloaded(
+            return Overloaded(
                 f"{mine} of your streams are running, which is the limit of one principal",
                 hint="Wait for some to end or cancel them, or raise MAX_STREAMS_PER_PRINCIPAL.",
                 retry_after_ms=RETRY_AFTER_MS,
             )
-        if not self._running.has_room(principal, 1):
-            raise Overloaded(
-                f"{mine} of your streams are running; the rest of the {self._running.total} is reserved for others",
-                hint="Wait for some to end or cancel them, or raise MAX_STREAMS.",
-                retry_after_ms=RETRY_AFTER_MS,
-            )
-        self._running.take(principal, 1)
+        return Overloaded(
+            f"{mine} of your streams are running; the rest of the {self._running.total} is reserved for others",
+            hint="Wait for some to end or cancel them, or raise MAX_STREAMS.",
+            retry_after_ms=RETRY_AFTER_MS,
+        )
 
     def leave(self, principal: str) -> None:
         """Count one stream less."""
@@ -200,6 +203,8 @@ class Slot:
 
     While a stream waits for tool results it has neither: it releases the slot, and requests it again for the next step.
     """
+
+    __slots__ = ("_gate", "_waiter", "granted", "is_queued", "principal")
 
     def __init__(self, gate: ProviderGate, principal: str) -> None:
         self.principal = principal

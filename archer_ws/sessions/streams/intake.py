@@ -5,7 +5,6 @@ It knows neither tasks nor how a stream ends: the stream passes it one chunk aft
 """
 
 import time
-from contextlib import suppress
 
 from archer_ws.core.exceptions import OutputTooLong
 from archer_ws.core.limits import CALL_ARGUMENTS_BYTES
@@ -40,6 +39,7 @@ class Intake:
         "_calls",
         "_encoders",
         "_identity",
+        "_is_closed",
         "_is_later",
         "_log",
         "began",
@@ -53,7 +53,9 @@ class Intake:
     def __init__(self, identity: StreamIdentity, log: StreamLog) -> None:
         self._identity = identity
         self._log = log
+        #: Only for kinds whose text had half of a surrogate pair.
         self._encoders: dict[TextKind, ScalarEncoder] = {}
+        self._is_closed = False
         self._calls: IncomingCalls | None = None
         #: When the stream began (monotonic seconds), and the time from then to its first text (ms).
         self.began = time.monotonic()
@@ -70,11 +72,13 @@ class Intake:
         self.refusal: Refusal | None = None
 
     def take(self, chunk: Chunk) -> None:
-        """Put a chunk into the log.
+        """Put a chunk into the log, which notifies the readers.
 
         Raises:
             OutputTooLong: the log is full, or a call's arguments are too long; what fitted is in the log.
         """
+        if self._is_closed:  # An orphaned task goes on.
+            return
         if not self.has_responded:
             self.has_responded = True
             if not self._is_later:
@@ -94,11 +98,18 @@ class Intake:
 
     def flush(self) -> None:
         """At the end of a completion: append what was held back of a character, if there is room."""
-        with suppress(LogFull):
+        try:
             for kind, encoder in self._encoders.items():
                 self._log.append_text(kind, encoder.flush())
             if self._calls is not None:
                 self._calls.flush()
+        except LogFull:
+            pass
+
+    def close(self) -> None:
+        """`flush`, and ignore all further chunks."""
+        self.flush()
+        self._is_closed = True
 
     def next_step(self) -> None:
         """Begin the next step."""
@@ -141,10 +152,13 @@ class Intake:
         if self.first_text_ms is None:
             self._note_first_text()
         encoder = self._encoders.get(kind)
-        if encoder is None:
-            encoder = self._encoders[kind] = ScalarEncoder()
         try:
-            self._log.append_text(kind, encoder.encode(text))
+            encoded = text.encode() if encoder is None else encoder.encode(text)
+        except UnicodeEncodeError:
+            encoder = self._encoders[kind] = ScalarEncoder()
+            encoded = encoder.encode(text)
+        try:
+            self._log.append_text(kind, encoded)
         except LogFull:
             raise self._too_long() from None
 

@@ -45,6 +45,8 @@ class MemoryLog:
         # own, of kind None.
         self._run_starts = array("I")
         self._run_kinds: list[TextKind | CallName | None] = []
+        #: The kind of the last run; None if there is none.
+        self._kind: TextKind | CallName | None = None
         #: The runs with a call's arguments, by its id: a call may have thousands of runs if calls are interleaved.
         self._call_runs: dict[str, array[int]] = {}
         # By registration: the same callable may watch twice.
@@ -52,7 +54,7 @@ class MemoryLog:
         #: Set if there is exactly one watcher: most streams have one, which is notified of every token.
         self._sole_watcher: Watcher | None = None
         self._content_bytes = 0
-        #: The bytes of the results and steered messages in it.
+        #: The bytes of the results, steered messages and further texts in it.
         self._said_bytes = 0
         #: The index of the last step's first run.
         self._step_run = 0
@@ -80,8 +82,7 @@ class MemoryLog:
         text_runs = len(self._run_starts) - len(self._control)
         call_runs = sum(map(len, self._call_runs.values()))
         events = 4 * (len(self._ends) + call_runs) + 12 * text_runs + CONTROL_EVENT_BYTES * len(self._control)
-        said = _said_bytes(self.ended) if self.ended is not None else 0
-        return len(self._text) + events + self._said_bytes + said
+        return len(self._text) + events + self._said_bytes
 
     def append_text(self, kind: TextKind, text: bytes, call: CallName | None = None) -> None:
         """Append text (whole UTF-8 characters); for arguments, with their call. Empty text appends nothing.
@@ -95,33 +96,39 @@ class MemoryLog:
         if self._full:
             raise LogFull
         size = len(text)
-        run = kind if call is None else call
-        if size <= DELTA_BYTES_MAX and len(self._text) + size <= LOG_BYTES_MAX:
-            self._append_event(run, text)
-            if self._sole_watcher is not None:
-                self._sole_watcher()
-            else:
-                self._notify()
-            return
+        run = call or kind
+        is_short = size <= DELTA_BYTES_MAX and len(self._text) + size <= LOG_BYTES_MAX
+        for piece in (text,) if is_short else self._fitting(text):
+            if run is not self._kind and run != self._kind:
+                self._begin_run(run)
+            self._text += piece
+            self._ends.append(len(self._text))
+            if kind == "content":
+                self._content_bytes += len(piece)
+        if self._sole_watcher is not None:
+            self._sole_watcher()
+        else:
+            self._notify()
+        if self._full:
+            raise LogFull
+
+    def _fitting(self, text: bytes) -> list[bytes]:
+        """The part of a text that fits, in pieces of up to DELTA_BYTES_MAX.
+
+        Raises:
+            LogFull: nothing of it fits.
+        """
         fitting = text[: boundary(text, LOG_BYTES_MAX - len(self._text))]
+        self._full = len(fitting) < len(text)
+        if not fitting:
+            raise LogFull
+        pieces: list[bytes] = []
         start = 0
         while start < len(fitting):
             end = boundary(fitting, start + DELTA_BYTES_MAX)
-            self._append_event(run, fitting[start:end])
+            pieces.append(fitting[start:end])
             start = end
-        if fitting:
-            self._notify()
-        if len(fitting) < size:
-            self._full = True
-            raise LogFull
-
-    def _append_event(self, kind: TextKind | CallName, text: bytes) -> None:
-        if not self._run_kinds or ((last := self._run_kinds[-1]) is not kind and last != kind):
-            self._begin_run(kind)
-        if kind == "content":
-            self._content_bytes += len(text)
-        self._text += text
-        self._ends.append(len(self._text))
+        return pieces
 
     def _begin_run(self, kind: TextKind | CallName) -> None:
         if len(self._run_kinds) >= LOG_RUNS_MAX:
@@ -131,6 +138,7 @@ class MemoryLog:
             self._call_runs.setdefault(kind.call_id, array("I")).append(len(self._run_kinds))
         self._run_starts.append(len(self._ends) + 1)
         self._run_kinds.append(kind)
+        self._kind = kind
 
     @classmethod
     def of(cls, pieces: Sequence[LogPiece]) -> "MemoryLog":
@@ -141,7 +149,7 @@ class MemoryLog:
                 log._append_control(event_in(piece))
                 continue
             kind = kind_named(piece.kind)
-            if not log._run_kinds or log._run_kinds[-1] != kind:
+            if log._kind != kind:
                 log._begin_run(kind)
             if kind == "content":
                 log._content_bytes += len(piece.text)
@@ -170,22 +178,24 @@ class MemoryLog:
         """Append the event that `make` builds for its seq; a `StreamToolCall` without its arguments."""
         if self.ended is not None:
             return
-        event = make(len(self._ends) + 1)
-        self._append_control(event)
-        if isinstance(event, StreamEnded):
-            self.ended = event
+        self._append_control(make(len(self._ends) + 1))
         self._notify()
 
     def _append_control(self, event: ControlEvent) -> None:
         self._run_starts.append(event.seq)
         self._run_kinds.append(None)
+        self._kind = None
         self._ends.append(len(self._text))
         self._control[event.seq] = event
-        if isinstance(event, StreamStep):
-            self._step_run = len(self._run_kinds)
-            self._said_bytes += _steered_bytes(event.messages)
-        elif isinstance(event, StreamToolResult):
-            self._said_bytes += len((event.content or "").encode())
+        match event:
+            case StreamEnded():
+                self.ended = event
+                self._said_bytes += _said_bytes(event)
+            case StreamStep():
+                self._step_run = len(self._run_kinds)
+                self._said_bytes += _steered_bytes(event.messages)
+            case StreamToolResult():
+                self._said_bytes += len((event.content or "").encode())
 
     def read(self, after: int, max_bytes: int = DELTA_BYTES_MAX) -> Event | None:
         """The next event after `after`; None if there is none. Adjacent text of one kind and call is merged into one
@@ -193,7 +203,7 @@ class MemoryLog:
         seq, head = after + 1, len(self._ends)
         if seq > head:
             return None
-        if seq == head and (kind := self._run_kinds[-1]) is not None:
+        if seq == head and (kind := self._kind) is not None:
             # The most frequent case: the reader keeps up, and the newest event is text.
             text = bytes(self._text[self._ends[-2] if seq > 1 else 0 :])
             return Delta(seq, seq, kind, text) if isinstance(kind, str) else Delta(seq, seq, "arguments", text, kind)
@@ -221,9 +231,9 @@ class MemoryLog:
         """All text of a kind in the last step."""
         since = self._step_run
         if kind == "arguments":
-            runs = sorted(run for runs in self._call_runs.values() for run in runs if run >= since)
-            return self._text_of(runs)
-        return self._text_of(run for run, run_kind in enumerate(self._run_kinds) if run_kind == kind and run >= since)
+            return self._text_of(sorted(run for runs in self._call_runs.values() for run in runs if run >= since))
+        kinds = self._run_kinds
+        return self._text_of([run for run in range(since, len(kinds)) if kinds[run] == kind])
 
     def arguments(self, call_id: str) -> str:
         """The arguments of a call that have been received so far."""
@@ -240,7 +250,7 @@ class MemoryLog:
 
     def _text_of(self, runs: Iterable[int]) -> str:
         return b"".join(
-            self._text[self._begin_of(self._run_starts[run]) : self._ends[self._last_of(run) - 1]] for run in runs
+            [self._text[self._begin_of(self._run_starts[run]) : self._ends[self._last_of(run) - 1]] for run in runs]
         ).decode()
 
     def _begin_of(self, seq: int) -> int:
@@ -295,20 +305,18 @@ def _told(event: ControlEvent) -> ControlEvent:
 
 
 def _steered_bytes(messages: Sequence[SteeredMessage] | None) -> int:
-    return sum(CONTROL_EVENT_BYTES + len(message.content.encode()) for message in messages or ())
+    return sum(CONTROL_EVENT_BYTES + len(message.content.encode()) for message in messages) if messages else 0
 
 
 def _said_bytes(end: StreamEnded) -> int:
     """The bytes of the texts in an end: a refusal may have kilobytes, and so may format errors."""
-    refused = len((end.refusal.text or "").encode()) if end.refusal is not None else 0
-    unsteered = _steered_bytes(end.unsteered)
-    named = sum(MESSAGE_ID_BYTES + len(each) for each in end.message_ids or ())
-    return (
-        refused
-        + unsteered
-        + named
-        + sum(
-            FIELD_ERROR_BYTES + len(found.path.encode()) + len(found.message.encode())
-            for found in end.format_errors or ()
+    size = _steered_bytes(end.unsteered)
+    if end.refusal is not None:
+        size += len((end.refusal.text or "").encode())
+    if end.message_ids:
+        size += sum(MESSAGE_ID_BYTES + len(each) for each in end.message_ids)
+    if end.format_errors:
+        size += sum(
+            FIELD_ERROR_BYTES + len(found.path.encode()) + len(found.message.encode()) for found in end.format_errors
         )
-    )
+    return size

@@ -122,7 +122,9 @@ class StreamTable:
         principal, stream_id = _key(stream)
         self._live[principal, stream_id] = stream
         self._count += 1
-        owned = self._owned.setdefault(principal, Owned())
+        owned = self._owned.get(principal)
+        if owned is None:
+            owned = self._owned[principal] = Owned()
         owned.streams[stream_id] = owned.live[stream_id] = (self._count, stream)
 
     def add_ended(self, stream: Stream) -> None:
@@ -295,4 +297,5 @@ class StreamTable:
 
 
 def _key(stream: Stream) -> Key:
-    return stream.identity.principal, stream.stream_id
+    identity = stream.identity
+    return identity.principal, identity.stream_id

@@ -18,7 +18,7 @@ which streams exist.
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable
-from contextlib import aclosing, suppress
+from contextlib import suppress
 from contextvars import Context, copy_context
 from typing import Literal
 
@@ -30,7 +30,7 @@ from archer_ws.core.eager_task import start_now
 from archer_ws.core.exceptions import ArcherError, ContextTooLong, ToolTimeout
 from archer_ws.core.lean_event import LeanEvent
 from archer_ws.core.limits import STREAM_OVERHEAD_BYTES
-from archer_ws.llm_gateway.types import CancelReason, Chunk, ProgressPhase, StreamChunk, StreamStatus, TokenUsage
+from archer_ws.llm_gateway.types import CancelReason, ProgressPhase, StreamChunk, StreamStatus, TakeChunk, TokenUsage
 from archer_ws.sessions.admission import admit
 from archer_ws.sessions.format_judge import Judgement
 from archer_ws.sessions.streams.calls import as_tool_call
@@ -48,10 +48,11 @@ from archer_ws.sessions.streams.work import StreamIdentity, Work
 
 log = structlog.get_logger(__name__)
 
+_COMPLETED = Outcome("completed")
 _NO_LOOP = Loop()
 #: The events of all ended streams: thousands are retained, and each object costs the garbage collector time.
-_OVER = LeanEvent()
-_OVER.set()
+_SET = LeanEvent()
+_SET.set()
 
 #: How long a cancelled reader may take to close its connection (protocol section 6).
 STOP_GRACE_S = 2.0
@@ -100,7 +101,8 @@ class Stream:
         # In the order of creation. A dict, since a set takes twice the memory.
         self._holds: dict[Hold, None] = {}
         self._grace: asyncio.TimerHandle | None = None
-        self._admitted = LeanEvent()
+        # Without a session nothing is stored before it is accepted.
+        self._admitted = _SET if identity.session_id is None else LeanEvent()
         #: Set to done if it is cancelled while its turn is being stored.
         self._cancelled_early: asyncio.Future[None] | None = None
         self._finished = LeanEvent()
@@ -166,8 +168,6 @@ class Stream:
         it begins one loop iteration later, so that a cancel that was read with the request sends nothing upstream.
         """
         self._work = work
-        if not work.is_stored:
-            self._admitted.set()
         context = self._context = copy_context()
         begin = start_now if at_once else asyncio.create_task
         task = begin(self._own(work), name=f"stream {self.stream_id}", context=context)
@@ -187,7 +187,8 @@ class Stream:
         Raises:
             ArcherError: it was refused; such a stream has no log and no id.
         """
-        await self._admitted.wait()
+        if not self._admitted.is_set():
+            await self._admitted.wait()
         if self._rejection is not None:
             raise self._rejection
 
@@ -369,7 +370,7 @@ class Stream:
         outcome: Outcome | None
         try:
             await self._read(work, intake)
-            outcome = Outcome("completed")
+            outcome = _COMPLETED
         except Parked:
             outcome = None
         except asyncio.CancelledError as cause:
@@ -415,7 +416,7 @@ class Stream:
 
     async def _finish(self, work: Work, intake: Intake) -> None:
         """After the outcome is decided: check the format, and store the completion."""
-        intake.flush()
+        intake.close()
         self._close_exchange()
         if work.has_format:
             await self._judge(work, intake)
@@ -490,7 +491,7 @@ class Stream:
         """Release what an ended stream does not need, and notify its readers."""
         self.task = self._context = self._cancelled_early = None
         self._intake = self._work = self._exchange = self._loop = None
-        self._admitted = self._finished = _OVER
+        self._admitted = self._finished = _SET
         for hold in self.holds:
             hold.reader.stream_ended()
 
@@ -498,9 +499,11 @@ class Stream:
         chunks: AsyncGenerator[StreamChunk, None] | None = await work.open()
         while chunks is not None:
             try:
-                async with aclosing(chunks):
+                try:
                     async for chunk in chunks:
-                        self.take(chunk)
+                        intake.take(chunk)
+                finally:
+                    await chunks.aclose()
             except ContextTooLong:
                 # Providers report this before any other chunk: the prompt alone is too long.
                 shorter = None if intake.has_responded else await work.open_shorter()
@@ -513,14 +516,11 @@ class Stream:
         if self._exchange is not None:
             self._exchange.decide_end()
 
-    def take(self, chunk: Chunk) -> None:
-        """Append a chunk to the log, which notifies the readers.
-
-        Raises:
-            OutputTooLong: the log is full, or a call's arguments are too long.
-        """
-        if self._outcome is None and self._intake is not None:  # Otherwise an orphaned reader goes on after the end.
-            self._intake.take(chunk)
+    @property
+    def take(self) -> TakeChunk:
+        """Takes chunks that are pushed (see ChatOptions). Read it only while the stream runs."""
+        assert self._intake is not None
+        return self._intake.take
 
     async def _after_step(self, work: Work, intake: Intake) -> AsyncGenerator[StreamChunk, None] | None:
         """The next step's chunks; None if there is no next step."""
@@ -552,8 +552,9 @@ class Stream:
         # Not before: until now the outcome could still have become a failure.
         for make in self._ending(work, intake).last_events():
             self.log.append(make)
-        # Without the error, whose traceback would keep the whole request in memory.
-        self._outcome = Outcome.plain(outcome.status, outcome.reason)
+        if outcome.error is not None:
+            # Its traceback would keep the whole request in memory.
+            self._outcome = Outcome.plain(outcome.status, outcome.reason)
         usage = self.usage
         assert usage is not None
         line = EndLine(self.identity, outcome, intake.finish_reason, usage, intake.began, intake.first_text_ms)
