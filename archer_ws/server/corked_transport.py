@@ -6,6 +6,7 @@ iteration, one for each of its streams that received a token. A frame that is al
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 #: Above this size, what has gathered is written at once: joining more saves nothing. In bytes.
@@ -62,7 +63,9 @@ class CorkedTransport:
         """Write what has gathered, then end writing; later writes are dropped."""
         self.flush()
         self._has_ended = True
-        self._transport.write_eof()
+        # asyncio raises what uvloop does not: the peer is gone, and has reset the connection at that last write.
+        with suppress(OSError):
+            self._transport.write_eof()
 
     def close(self) -> None:
         """Write what has gathered, then close."""

@@ -19,6 +19,7 @@ from archer_ws.api.security.seats import SEAT, Seat
 from archer_ws.core.limits import IDLE_FRAMES_WINDOW_S, WS_LINGER_S, WS_SLICE_BYTES, Limits
 from archer_ws.core.rare_line import RareLine
 from archer_ws.rpc.close_reasons import CLOSE_CODES
+from archer_ws.server.ws_inbox import Inbox
 
 #: The loggers of uvicorn and websockets: at INFO they log every socket with its query string, which may hold secrets.
 _wire_log = logging.getLogger(f"{__name__}.wire")
@@ -50,6 +51,7 @@ class BoundedWebSocketProtocol(WebSocketsSansIOProtocol):
         super().__init__(*arguments, **options)
         self.logger = self.conn.logger = _wire_log
         self.conn.debug = False
+        self.queue = Inbox()  # type: ignore[assignment]  # all that uvicorn uses of a queue
         self.conn.fail = partial(_fail, self.conn.fail)  # type: ignore[method-assign]
         self._late_pong: bytes | None = None
         self._unparsed = bytearray()
@@ -82,15 +84,15 @@ class BoundedWebSocketProtocol(WebSocketsSansIOProtocol):
         super().shutdown()
 
     def data_received(self, data: bytes) -> None:
-        """Parse one slice per loop iteration; nothing before the handshake is answered, for which a client has to
-        wait."""
+        """Parse one slice per loop iteration; nothing before the handshake is answered, for which a client has to wait,
+        and nothing while a message waits for the application. What is not parsed is one read at most."""
         if self._is_lingering:
             return
         if not self.handshake_initiated:
             super().data_received(data)
             if not self.handshake_initiated:
                 self._refuse_handshake()
-        elif len(data) <= WS_SLICE_BYTES and not self._unparsed and self.handshake_complete:
+        elif len(data) <= WS_SLICE_BYTES and not self._unparsed and self._may_parse():
             super().data_received(data)
         else:
             self._unparsed += data
@@ -99,9 +101,11 @@ class BoundedWebSocketProtocol(WebSocketsSansIOProtocol):
 
     def _parse_soon(self) -> None:
         """Parse the next slice, once the application has received the messages of the last one."""
-        is_due = self.handshake_complete and (self.close_sent or self.queue.empty())
-        if self._unparsed and is_due and self._parsing is None:
+        if self._unparsed and self._parsing is None and self._may_parse():
             self._parsing = self.loop.call_soon(self._parse_slice)
+
+    def _may_parse(self) -> bool:
+        return self.handshake_complete and (self.close_sent or self.queue.empty())
 
     def _parse_slice(self) -> None:
         self._parsing = None
@@ -180,7 +184,6 @@ class BoundedWebSocketProtocol(WebSocketsSansIOProtocol):
             self.queue.put_nowait({"type": "websocket.receive", "text": text})
         else:
             self.queue.put_nowait({"type": "websocket.receive", "bytes": bytes(data)})
-        self._pause_reading()
 
     def handle_ping(self) -> None:
         """Answer the ping; for a peer that does not read, only the last one (RFC 6455, section 5.5.3)."""

@@ -1,6 +1,7 @@
 """What is written within one turn of the loop goes in one piece, in order, and never behind a close."""
 
 import asyncio
+import socket
 from typing import cast
 
 import pytest
@@ -129,3 +130,22 @@ def test_a_frame_is_what_rfc_6455_says(text: str) -> None:
     frame: Frame = parsed.value.value
     assert (frame.opcode, frame.fin, bytes(frame.data).decode()) == (Opcode.TEXT, True, text)
     assert reader.buffer == bytearray()
+
+
+async def test_an_end_for_a_peer_that_has_gone_unnoticed_raises_nothing() -> None:
+    made: asyncio.Future[asyncio.Transport] = asyncio.get_running_loop().create_future()
+
+    class Unread(asyncio.Protocol):
+        def connection_made(self, transport: asyncio.BaseTransport) -> None:
+            assert isinstance(transport, asyncio.Transport)
+            transport.pause_reading()
+            made.set_result(transport)
+
+    server = await asyncio.get_running_loop().create_server(Unread, "127.0.0.1", 0)
+    async with server, asyncio.timeout(10):
+        socket.create_connection(server.sockets[0].getsockname()).close()
+        transport = await made
+        corked = CorkedTransport(transport, asyncio.get_running_loop(), lambda: None)
+        corked.write(b"the peer's system refuses this")
+        corked.write_eof()
+        corked.abort()

@@ -144,6 +144,25 @@ async def test_thousands_of_messages_in_one_read_wait_unparsed(start_echo: Start
         await sending
 
 
+async def test_what_comes_while_a_message_waits_is_not_parsed_and_reading_pauses(start_echo: StartEcho) -> None:
+    async with asyncio.timeout(LIMIT_S), start_echo() as echo, raw_websocket(echo.address, "/") as raw:
+        await raw.head()
+        echo.may_receive.clear()
+        protocol = echo.protocol()
+        await raw.send(frame(TEXT, b"received"))
+        assert await raw.frame() == (TEXT, b"received")
+        await raw.send(frame(TEXT, b"waits"))
+        await until(lambda: not protocol.queue.empty())
+        assert not protocol.read_paused
+        await raw.send(frame(PING, b"behind it") + frame(TEXT, b"too"))
+        await until(lambda: protocol.read_paused)
+        assert protocol.queue.qsize() == 1
+        echo.may_receive.set()
+        frames = [await raw.frame() for _ in range(3)]
+        assert sorted(frames) == [(TEXT, b"too"), (TEXT, b"waits"), (PONG, b"behind it")]
+        await until(lambda: not protocol.read_paused)
+
+
 async def test_pongs_to_a_client_that_does_not_read_do_not_pile_up(start_echo: StartEcho) -> None:
     async with (
         asyncio.timeout(LIMIT_S),
@@ -245,5 +264,5 @@ async def test_binary_reaches_the_application_as_bytes(start_echo: StartEcho) ->
         await raw.send(frame(BINARY, b"a", fin=False) + frame(CONT, b"b"))
         protocol = echo.protocol()
         await until(lambda: not protocol.queue.empty())
-        assert protocol.queue.get_nowait() == {"type": "websocket.receive", "bytes": b"ab"}
+        assert await protocol.queue.get() == {"type": "websocket.receive", "bytes": b"ab"}
         echo.may_receive.set()
