@@ -94,6 +94,11 @@ async def test_a_defect_in_the_route_is_a_500_with_its_form(
     assert (answer.status_code, answer.json()["error"]["kind"]) == (500, "internal_error")
 
 
+def test_the_application_knows_all_the_layers_of_this_fastapi(make_settings: MakeSettings) -> None:
+    app = main.create_app(make_settings())
+    assert app._hot.paths == {OWN, EVENTS, OPENAI}  # type: ignore[attr-defined]  # declared as any FastAPI
+
+
 class Stranger:
     """A layer of which nobody knows what it does."""
 

@@ -8,13 +8,12 @@ words, is decided in one place.
 
 from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
+from itertools import dropwhile
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 from fastapi import FastAPI
-from fastapi._body_limit import AppBodyLimitMiddleware
 from fastapi.middleware.asyncexitstack import AsyncExitStackMiddleware
 from fastapi.routing import APIRouter
-from fastapi.telemetry._asgi import ExceptionTelemetryMiddleware
 from starlette.middleware.errors import ServerErrorMiddleware
 from starlette.middleware.exceptions import ExceptionMiddleware
 from starlette.types import ASGIApp, ExceptionHandler, Receive, Scope, Send
@@ -27,8 +26,8 @@ from archer_ws.api.http.head_requests import HeadAsGet
 from archer_ws.api.http.hot_exchange import HotExchange
 from archer_ws.api.http.trailing_slashes import TrailingSlashes
 
-#: FastAPI's own outermost layers, which act only on failures.
-_OUTERMOST = (ServerErrorMiddleware, ExceptionTelemetryMiddleware, AppBodyLimitMiddleware)
+#: FastAPI's own outermost layers, which act only on failures. By name: some are not public, and may be missing.
+_OUTERMOST = frozenset({"ServerErrorMiddleware", "ExceptionTelemetryMiddleware", "AppBodyLimitMiddleware"})
 #: Layers without an effect on the requests that are served here (these have no Origin and are POSTs, and their routes
 #: need no stack of contexts), or whose work is done here.
 _WITHOUT_EFFECT = (
@@ -66,8 +65,7 @@ class HotRoutes:
     def __init__(self, stack: ASGIApp, handlers: Mapping[Any, ExceptionHandler]) -> None:
         *layers, router = _layers(stack)
         assert isinstance(router, APIRouter)
-        while layers and isinstance(layers[0], _OUTERMOST):
-            del layers[0]
+        layers = list(dropwhile(lambda layer: type(layer).__name__ in _OUTERMOST, layers))
         self._passes: list[Callable[[Scope, Fields], bool]] = []
         self._routes: dict[str, GenerationRoute] = {}
         if not layers or not isinstance(layers[0], TrailingSlashes):
@@ -82,6 +80,11 @@ class HotRoutes:
         self._failing = ServerErrorMiddleware(
             ErrorBoundary(ExceptionMiddleware(_raise_again, handled)), handlers.get(Exception)
         )
+
+    @property
+    def paths(self) -> set[str]:
+        """The paths of the routes."""
+        return set(self._routes)
 
     def route_for(self, scope: Scope) -> GenerationRoute | None:
         """The route that an http request can go to; None if it must go through the layers."""
@@ -144,7 +147,8 @@ class HotApplication(FastAPI):
     @cached_property
     def _is_traced(self) -> bool:
         """Whether FastAPI's own telemetry, which is configured when the server starts, must see every request."""
-        return self._native_telemetry.enabled()
+        telemetry = getattr(self, "_native_telemetry", None)
+        return telemetry is not None and bool(telemetry.enabled())
 
 
 def _layers(app: ASGIApp) -> Iterator[Any]:
