@@ -40,7 +40,7 @@ _CHUNK_EVENTS = frozenset(
 
 
 #: Other fields that may contain a chunk's text (openai/documents.py).
-_OTHER_NAMES = re.compile(rb'"(?:text|message|thinking|thoughts|reasoning_text|reasoning_details)"|"index" *: *"')
+_OTHER_NAMES = re.compile(rb'"(?:t(?:ext|hinking|houghts)"|message"|reasoning_(?:text|details)"|index" *: *")')
 _MOST_MUTE = 4
 _BRACE = ord("{")
 #: Other fields that may contain a chunk's token counts.
