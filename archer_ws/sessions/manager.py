@@ -228,10 +228,11 @@ class SessionManager:
                 hint="Connect again in a moment.",
                 retry_after_ms=5000,
             )
-        check_turn(request, self._max_content_bytes)
-        files = self._attachments.named(principal, request.messages)
-        if request.session_id is None:
-            check_inline(request.messages)  # A session's inline data is inspected when it is stored as files.
+        files: list[StoredFile] = []
+        if check_turn(request, self._max_content_bytes):
+            files = self._attachments.named(principal, request.messages)
+            if request.session_id is None:
+                check_inline(request.messages)  # A session's inline data is inspected when it is stored as files.
         route = self._gateway.resolve(request, with_defaults=with_defaults)
         predecessors = self._occupancy.predecessors(principal, request)
         if check is not None:

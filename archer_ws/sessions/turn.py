@@ -60,19 +60,27 @@ _NOT_ASKED = {"stream", "stream_id"}
 _SORTED = json.JSONEncoder(sort_keys=True, ensure_ascii=False, separators=(",", ":"))
 
 
-def check_turn(request: ChatRequest, max_content_bytes: int) -> None:
-    """Validate a request's messages, by the rules for requests with or without a session.
+def check_turn(request: ChatRequest, max_content_bytes: int) -> bool:
+    """Validate a request's messages, by the rules for requests with or without a session. Returns whether they have
+    more than text.
 
     Raises:
         InvalidParams: with a session: an assistant message, or a tool result after another message; without one:
             `replace_from` or `session_version`, or a call that no client can have run.
         ContentTooLarge: the messages have more text than `max_content_bytes`.
     """
+    size = 0 if request.instructions is None else len(request.instructions.encode())
+    has_calls = has_parts = False
+    for message in request.messages:
+        size += message.text_bytes
+        has_calls = has_calls or message.tool_calls is not None
+        has_parts = has_parts or message.parts is not None
     if request.session_id is None:
         for name, given in (("replace_from", request.replace_from), ("session_version", request.session_version)):
             if given is not None:
                 raise InvalidParams(f"{name} needs a session_id", hint=f"Add session_id, or leave {name} out.")
-        check_arguments(request.messages)
+        if has_calls:
+            check_arguments(request.messages)
     elif any(message.role is MessageRole.ASSISTANT for message in request.messages):
         raise InvalidParams(
             "with session_id, messages holds the new turn only: no assistant messages",
@@ -81,14 +89,12 @@ def check_turn(request: ChatRequest, max_content_bytes: int) -> None:
         )
     else:
         check_place(request.messages)
-    size = 0 if request.instructions is None else len(request.instructions.encode())
-    for message in request.messages:
-        size += message.text_bytes
     if size > max_content_bytes:
         raise ContentTooLarge(
             f"the messages are {size} bytes of text, the limit is {max_content_bytes}",
             hint="Send fewer or shorter messages, or raise MAX_CONTENT_BYTES.",
         )
+    return has_parts
 
 
 def fingerprint_of(request: ChatRequest) -> bytes:
@@ -297,8 +303,9 @@ class Turn:
 
     async def _begin_step(self) -> AsyncGenerator[StreamChunk, None]:
         self._stream.set_running()
-        self._services.changes.changed(self._principal, self._request.session_id)
-        if self._request.session_id is not None:
+        session_id = self._request.session_id
+        if session_id is not None:
+            self._services.changes.changed(self._principal, session_id)
             await self._fit_history()
         return await self._ask()
 
@@ -420,7 +427,8 @@ class Turn:
         Raises:
             ContentTooLarge: the turn's own files are too large.
         """
-        self._leave_out_shown()
+        if self._history is not None:
+            self._leave_out_shown(self._history)
         messages = self._messages()
         if not self._media and names_files(messages):  # Otherwise already read: a shorter history names no others.
             await self._take_media(messages)
@@ -462,9 +470,8 @@ class Turn:
             )
         self._media = await self._services.attachments.media(self._principal, messages, self._files)
 
-    def _leave_out_shown(self) -> None:
-        history = self._history
-        if history is None or not any(message.parts for message in history.messages):
+    def _leave_out_shown(self, history: History) -> None:
+        if not any(message.parts for message in history.messages):
             return
         shown = partial(self._services.attachments.shown, self._principal)
         own = [shown(message) for message in (*self._again, *self._request.messages, *self._said)]

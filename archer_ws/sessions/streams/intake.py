@@ -89,10 +89,10 @@ class Intake:
             self.finish_reason = chunk.finish_reason
             # A refusal comes with a finish reason.
             self.refusal = chunk.refusal or self.refusal
-        if chunk.reasoning:
-            self._take_text("reasoning", chunk.reasoning)
-        if chunk.content:
-            self._take_text("content", chunk.content)
+        if reasoning := chunk.reasoning:
+            self._take_text("reasoning", reasoning)
+        if content := chunk.content:
+            self._take_text("content", content)
         if arguments := chunk.arguments:
             self._take_arguments(chunk.call_id or "", chunk.name or "", arguments)
 
