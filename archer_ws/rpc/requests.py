@@ -33,8 +33,13 @@ class Requests:
         return frozenset(self._ids)
 
     def next_name(self) -> str:
-        """The next request's `request_id`, which its errors and log lines contain."""
+        """The next request's `request_id`, which its errors, its log lines and its stream contain."""
         self._named += 1
+        return self.name
+
+    @property
+    def name(self) -> str:
+        """The `request_id` of the request that is being begun."""
         return f"{self._connection_id}.{self._named}"
 
     def is_in_use(self, identity: RequestId | None) -> bool:

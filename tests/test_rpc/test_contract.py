@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from archer_ws.core.exceptions import ProviderUnavailable
 from archer_ws.core.limits import MAX_REQUESTS, MAX_STREAMS
 from archer_ws.core.logging import configure_logging
 from archer_ws.llm_gateway.types import StreamChunk
@@ -368,6 +369,23 @@ async def test_a_frame_that_cannot_even_be_judged_is_answered_and_the_socket_liv
     (line,) = [record.msg for record in caplog.records if "frame_defect" in str(record.msg)]
     assert isinstance(line, dict)
     assert line["request_id"] == peer.unmatched[0]["error"]["data"]["request_id"]
+
+
+async def test_a_failed_stream_names_the_request_under_which_the_log_has_it(
+    memory_server: Server, caplog: pytest.LogCaptureFixture
+) -> None:
+    configure_logging()
+    peer = await memory_server.connect()
+    await peer.call("ping")
+    await send(peer)
+    call = await memory_server.gateway.call()
+    call.fail(ProviderUnavailable("gone"))
+    seen = await peer.ended("s")
+    await peer.call("ping")  # The line is written after the end was sent.
+    (line,) = [record.msg for record in caplog.records if "stream_ended" in str(record.msg)]
+    assert isinstance(line, dict)
+    assert seen.ended is not None
+    assert line["request_id"] == seen.ended["error"]["request_id"]
 
 
 async def test_an_id_in_flight_is_refused_and_1_differs_from_its_text(server: Server) -> None:

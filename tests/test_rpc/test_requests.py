@@ -9,6 +9,7 @@ from archer_ws.rpc.requests import Requests
 def test_every_request_has_a_name_of_its_own_that_begins_with_the_connection() -> None:
     requests = Requests("con_1", most=2)
     assert [requests.next_name(), requests.next_name()] == ["con_1.1", "con_1.2"]
+    assert requests.name == "con_1.2"
 
 
 def test_an_id_is_in_use_until_its_answer_and_no_id_never_is() -> None:

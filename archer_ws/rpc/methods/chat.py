@@ -14,7 +14,7 @@ def send(context: Context, params: ChatSendParams) -> Reply | Awaitable[Reply]:
     held = context.services.manager.register(
         context.principal,
         params,
-        request_id=context.requests.next_name(),
+        request_id=context.requests.name,
         on_disconnect="continue",
         check=context.check_room,
     )
