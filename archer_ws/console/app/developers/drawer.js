@@ -1,6 +1,6 @@
 // The developers' drawer: on the right, or below on narrow screens. Only the panel of the chosen tab is rendered.
 
-import { useEffect, useLayoutEffect, useRef } from "../vendor/preact-hooks.js";
+import { useLayoutEffect, useRef } from "../vendor/preact-hooks.js";
 import { drawerTab, isDrawerOpen, shownError } from "../state/developers.js";
 import { html } from "../ui/html.js";
 import { Icon } from "../ui/icons.js";
@@ -20,7 +20,8 @@ export function Drawer({ isFocused }) {
   const box = useRef(/** @type {HTMLElement | null} */ (null));
   const chosen = drawerTab.value in PANELS ? drawerTab.value : IDS[0];
   const focusTab = () => /** @type {HTMLElement | null} */ (box.current?.querySelector("[aria-selected=true][role=tab]"))?.focus();
-  useEffect(() => {
+  // Effects of the layout, here and below: after a paint, a person may have moved the focus.
+  useLayoutEffect(() => {
     if (isFocused) focusTab();
   }, []);
   // The cleanup of a layout effect runs before the elements are removed, so keys never go to no element.
@@ -31,7 +32,7 @@ export function Drawer({ isFocused }) {
       if (!drawer || drawer.contains(document.activeElement) || document.activeElement === document.body) button?.focus();
     };
   }, []);
-  useEffect(() => void (shownError.value && focusTab()), [shownError.value]);
+  useLayoutEffect(() => void (shownError.value && focusTab()), [shownError.value]);
   const keys = (/** @type {KeyboardEvent} */ event) => {
     const at = IDS.indexOf(chosen);
     const to = { ArrowRight: at + 1, ArrowLeft: at - 1, Home: 0, End: IDS.length - 1 }[event.key];

@@ -1,6 +1,6 @@
 // The composer: the text of the next message, its attachments, the model and the settings.
 
-import { useEffect, useRef } from "../vendor/preact-hooks.js";
+import { useLayoutEffect, useRef } from "../vendor/preact-hooks.js";
 import { useSignal } from "../vendor/signals.js";
 import { begin } from "../state/conversations.js";
 import { Attachment } from "../state/files.js";
@@ -19,7 +19,8 @@ export function Composer({ conversation }) {
   const text = conversation.draft.value;
   const isBusy = conversation.isBusy.value;
   const isSending = files.value.some((each) => each.state.value !== "sent");
-  useEffect(() => void (conversation.isBlank && field.current?.focus({ preventScroll: true })), [conversation.id]);
+  // Not after a paint: a person may have moved the focus by then.
+  useLayoutEffect(() => void (conversation.isBlank && field.current?.focus({ preventScroll: true })), [conversation.id]);
   const add = (/** @type {Iterable<File>} */ given) => {
     files.value = [...files.value, ...Array.from(given, (file) => new Attachment(file))];
     field.current?.focus();

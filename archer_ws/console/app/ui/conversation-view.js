@@ -1,6 +1,6 @@
 // One conversation on the screen: its messages, completions and composer.
 
-import { useEffect, useRef, useState } from "../vendor/preact-hooks.js";
+import { useEffect, useLayoutEffect, useRef, useState } from "../vendor/preact-hooks.js";
 import { conversation, isSideBySide, shownId, titleOfConversation } from "../state/conversations.js";
 import { isOpen } from "../state/connection.js";
 import { strings } from "../strings.js";
@@ -21,13 +21,14 @@ export function ConversationView({ id }) {
   const [isAway, setAway] = useState(false);
   useEffect(() => void shown.refresh(), [id, isOpen.value]);
   const place = useRef(/** @type {Place | undefined} */ (undefined));
-  useEffect(() => {
+  // These two not after a paint, because the message that was found takes the focus.
+  useLayoutEffect(() => {
     const made = new Place(/** @type {HTMLElement} */ (scroller.current), () => shown.hasText, setAway);
     place.current = made;
     return () => made.leave();
   }, [id]);
   const sought = shown.sought.value;
-  useEffect(() => {
+  useLayoutEffect(() => {
     if (sought !== undefined && place.current?.seek(sought)) shown.sought.value = undefined;
   }, [sought, items]);
   const toEnd = () => scroller.current?.scrollTo({ top: scroller.current.scrollHeight, behavior: "smooth" });
