@@ -23,11 +23,14 @@ OWN, EVENTS, OPENAI = "/api/v1/chat/completions", "/api/v1/chat/completions/stre
 QUESTION = {"messages": [{"role": "user", "content": "hello"}], "max_tokens": 5}
 JSON = {"content-type": "application/json"}
 TOKEN = {"authorization": "Bearer token-of-alice"}
+TWO_TOKENS = ("Bearer x", TOKEN["authorization"])
 ORIGIN = {"origin": "http://localhost:1420"}
 BODY = json.dumps(QUESTION).encode()
 
+#: The values of a header field that comes several times.
+Values = tuple[str, ...]
 #: Method, path, header fields and body: those that are served, and those that some layer refuses or changes.
-REQUESTS: Mapping[str, tuple[str, str, Mapping[str, str], bytes]] = {
+REQUESTS: Mapping[str, tuple[str, str, Mapping[str, str | Values], bytes]] = {
     **{f"served {path}": ("POST", path, JSON, BODY) for path in (OWN, EVENTS, OPENAI)},
     **{f"wrong host {path}": ("POST", path, {**JSON, "host": "evil.com"}, BODY) for path in (OWN, OPENAI)},
     **{f"wrong token {path}": ("POST", path, {**JSON, "authorization": "Bearer x"}, BODY) for path in (OWN, OPENAI)},
@@ -37,6 +40,9 @@ REQUESTS: Mapping[str, tuple[str, str, Mapping[str, str], bytes]] = {
     **{f"wrong field {path}": ("POST", path, JSON, b'{"messages": [], "seed": "x"}') for path in (OWN, OPENAI)},
     **{f"no body {path}": ("POST", path, {}, b"") for path in (OWN, OPENAI)},
     **{f"{method} {path}": (method, path, {}, b"") for path in (OWN, OPENAI) for method in ("GET", "HEAD", "PUT")},
+    **{f"two tokens {path}": ("POST", path, {**JSON, "authorization": TWO_TOKENS}, BODY) for path in (OWN, OPENAI)},
+    "the same, the other first": ("POST", OWN, {**JSON, "authorization": TWO_TOKENS[::-1]}, BODY),
+    "two types": ("POST", OWN, {"content-type": ("text/plain", "application/json")}, BODY),
     "of a page": ("POST", OWN, {**JSON, **ORIGIN}, BODY),
     "of a foreign page": ("POST", OWN, {**JSON, "origin": "http://evil.com"}, BODY),
     "a preflight": ("OPTIONS", OWN, {**ORIGIN, "access-control-request-method": "POST"}, b""),
@@ -59,13 +65,21 @@ async def test_a_response_is_byte_for_byte_the_one_that_the_layers_give(
             auth_tokens={"alice": "token-of-alice"}, cors_origins=[ORIGIN["origin"]], max_content_bytes=100_000
         ) as archer:
             archer.answer(ollama_stream("Hi"))
-            answer = await archer.http.request(
-                method, path, headers={**TOKEN, "x-request-id": "req_1", **fields}, content=body
-            )
+            answer = await archer.http.request(method, path, headers=_lines(fields), content=body)
             told = [(key, value) for key, value in answer.headers.raw if key not in {b"date", b"x-stream-id"}]
             given.append((answer.status_code, told, _without_ids(answer.text)))
     assert given[0] == given[1]
     assert ("served" in name) <= (given[0][0] == 200)
+
+
+def _lines(fields: Mapping[str, str | Values]) -> list[tuple[str, str]]:
+    """The header fields of a request, one after the other."""
+    together = {**TOKEN, "x-request-id": "req_1", **fields}
+    return [
+        (name, value)
+        for name, values in together.items()
+        for value in ((values,) if isinstance(values, str) else values)
+    ]
 
 
 def _without_ids(text: str) -> str:

@@ -149,6 +149,17 @@ async def test_silence_after_a_long_turn_of_the_reader_is_cut_too(limits: dict[s
             await anext(chunks)
 
 
+async def test_a_reader_that_leaves_between_two_chunks_has_closed_the_provider_when_it_is_gone() -> None:
+    adapter = ScriptedAdapter(["some", "more"])
+    chunks = stream_with_retries(
+        adapter, patience(), ChatOptions(), lambda _: adapter.stream_chat([]), lambda error: error
+    )
+    assert (await anext(chunks)).content == "some"
+    await chunks.aclose()
+    # At once: what only the garbage collector closed would be closed a loop iteration later.
+    assert adapter.closed == 1
+
+
 async def test_a_cancel_from_outside_is_no_time_out() -> None:
     adapter, has_text = ScriptedAdapter(["text", forever()]), asyncio.Event()
 
