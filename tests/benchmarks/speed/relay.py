@@ -79,4 +79,5 @@ async def chat(request: dict[str, Any]) -> dict[str, Any]:
 if __name__ == "__main__":
     stop_with_parent()
     raise_file_limit()
-    uvicorn.run(app, host="127.0.0.1", port=int(sys.argv[1]))
+    # Nobody reads its standard output, and it would block once that is full.
+    uvicorn.run(app, host="127.0.0.1", port=int(sys.argv[1]), access_log=False)
