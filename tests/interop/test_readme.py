@@ -13,7 +13,7 @@ import signal
 import sys
 from asyncio.subprocess import PIPE
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +72,8 @@ class Shell:
             yield running
         finally:
             if running.returncode is None:
-                os.killpg(running.pid, signal.SIGTERM)
+                with suppress(ProcessLookupError):  # it has ended, which asyncio has not told yet
+                    os.killpg(running.pid, signal.SIGTERM)
             async with asyncio.timeout(LIMIT_S):
                 await running.communicate()
 
