@@ -15,6 +15,7 @@ from archer_ws.core.redaction import PLAIN
 
 #: The first fields of a line, in their order, and how they are written. The widths are in characters.
 _COLUMNS = {"timestamp": "%s", "level": "[%-9s]", "event": "%-30s", "logger": "[%s]"}
+_TITLE = " ".join([_COLUMNS[name] for name in ("level", "event", "logger")])
 #: Fields that are written below the line, or not at all.
 _BELOW = frozenset({"stack", "exception"})
 _NOT_IN_LINE = _BELOW | {"exc_info"}
@@ -27,7 +28,7 @@ _RULE = "=" * 79
 def console_line(logger: WrappedLogger, method: str, event_dict: EventDict) -> str:
     """The time, level, event and logger in columns, then the other fields as `key=value`, then a stack and a
     traceback. Nothing but these two spans several lines (`one_line`)."""
-    form = _form(tuple(event_dict))
+    form = _form(tuple(event_dict), tuple(map(type, event_dict.values())))
     line = form.plain_line(event_dict)
     if line is None:
         event_dict = one_line(logger, method, event_dict)
@@ -38,30 +39,29 @@ def console_line(logger: WrappedLogger, method: str, event_dict: EventDict) -> s
 
 
 class _Form:
-    """How lines with the same fields are written."""
+    """How lines with the same fields, whose values have the same types, are written."""
 
-    def __init__(self, names: tuple[str, ...]) -> None:
+    def __init__(self, names: tuple[str, ...], types: tuple[type, ...]) -> None:
         self._columns = [name for name in _COLUMNS if name in names]
         self._others = [name for name in names if name not in _COLUMNS and name not in _NOT_IN_LINE]
         self._head = " ".join([_COLUMNS[name] for name in self._columns])
         self._tail = "".join([f" {name.replace('%', '%%')}=%s" for name in self._others])
         self._head_values, self._tail_values = _taking(self._columns), _taking(self._others)
-        self._is_below = not _BELOW.isdisjoint(names)
-        self._specials = _specials("".join([f" {name}=" for name in self._others]))
+        kinds = dict(zip(names, types, strict=True))
+        texts = [name for name in self._others if kinds[name] is str]
+        self._texts = _taking([*texts, "timestamp"])
+        self._may_be_plain = (
+            PLAIN.issuperset(types) and _BELOW.isdisjoint(names) and all(kinds.get(name) is str for name in _COLUMNS)
+        )
 
     def plain_line(self, event_dict: EventDict) -> str | None:
         """The line, if no value needs quotes or an escape, as in nearly all lines; else None."""
-        if self._is_below or not PLAIN.issuperset(map(type, event_dict.values())):
+        if not self._may_be_plain:
             return None
-        head, tail = self._head % self._head_values(event_dict), self._tail % self._tail_values(event_dict)
-        is_plain = (
-            head.isprintable()
-            and f"{event_dict.get('event')}"[-1:] != " "
-            # The tail has those of its form, and no others.
-            and tail.isascii()
-            and _specials(tail) == self._specials
-        )
-        return f"{head}{tail}".rstrip(" ") if is_plain else None
+        title = _title(event_dict["level"], event_dict["event"], event_dict["logger"])
+        if title is None or not _is_plain("".join(self._texts(event_dict))):
+            return None
+        return f"{event_dict['timestamp']} {title}{self._tail % self._tail_values(event_dict)}"
 
     def quoted_line(self, event_dict: EventDict) -> str:
         """The line. No value may contain a line end."""
@@ -72,9 +72,16 @@ class _Form:
 _form = lru_cache(maxsize=512)(_Form)
 
 
-def _specials(ascii_text: str) -> int:
-    """The number of characters that are quoted or escaped."""
-    return len(ascii_text) - len(ascii_text.encode().translate(None, _SPECIAL))
+@lru_cache(maxsize=128)
+def _title(level: str, event: str, logger: str) -> str | None:
+    """The columns after the time, of which there are few in the code; None if something in them is escaped."""
+    title = _TITLE % (level, event, logger)
+    return title if title.isprintable() and event[-1:] != " " else None
+
+
+def _is_plain(text: str) -> bool:
+    """Whether the text is ASCII, and nothing in it is quoted or escaped."""
+    return text.isascii() and len(text.encode().translate(None, _SPECIAL)) == len(text)
 
 
 def _taking(names: list[str]) -> Callable[[EventDict], Any]:

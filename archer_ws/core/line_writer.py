@@ -13,6 +13,7 @@ from collections.abc import Callable
 from io import UnsupportedOperation
 from queue import SimpleQueue
 from typing import Protocol, TextIO
+from weakref import WeakSet
 
 from archer_ws.core.limits import LINES_WAITING_BYTES
 
@@ -48,11 +49,12 @@ class LineWriter:
         # Each counter is written by one side only: lines queued by the caller, lines finished by the thread.
         self._queued_bytes = self._done_bytes = 0
         self._dropped = 0
-        #: The id of the process in which the thread runs; 0 if there is none.
-        self._writing_process = 0
+        #: Whether the thread runs.
+        self._is_writing = False
         self._is_hurried = threading.Event()
         #: The stream that was written to last, what is below it, and its encoding.
         self._last: tuple[TextIO | None, _Raw | None, str] = None, None, ""
+        _writers.add(self)
 
     def put(self, stream: TextIO | None, text: str) -> None:
         """Queue a text, which must end with a line end. A stream in memory is written at once."""
@@ -73,9 +75,8 @@ class LineWriter:
                 return
             self._queued_bytes += len(data)
             self._queue.put((raw, data))
-            # Also started again after a fork, which does not copy threads.
-            if self._writing_process != (process := os.getpid()):
-                self._writing_process = process
+            if not self._is_writing:
+                self._is_writing = True
                 threading.Thread(target=self._write_all, name="line-writer", daemon=True).start()
 
     def flush(self, within_s: float) -> bool:
@@ -92,7 +93,7 @@ class LineWriter:
         try:
             self._write_on()
         finally:
-            self._writing_process = 0
+            self._is_writing = False
 
     def _write_on(self) -> None:
         while True:
@@ -139,6 +140,19 @@ class LineWriter:
         with self._lock:
             dropped, self._dropped = self._dropped, 0
         self._on_dropped(dropped)
+
+
+#: All writers. A fork does not copy threads: in the new process each writer starts another one.
+_writers: WeakSet[LineWriter] = WeakSet()
+
+
+def _forked() -> None:
+    for writer in _writers:
+        writer._is_writing = False
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forked)
 
 
 def _raw_of(stream: TextIO) -> _Raw | None:

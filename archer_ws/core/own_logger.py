@@ -138,8 +138,8 @@ def stamped(logger: WrappedLogger, method: str, fields: EventDict) -> EventDict:
     # A library's line comes with its record, and without a logger.
     fields["logger"] = fields["_record"].name if "_record" in fields else logger.name
     fields["level"] = "error" if method == "exception" else method
-    second, nanoseconds = divmod(time.time_ns(), 1_000_000_000)
-    fields["timestamp"] = f"{_second_text(second)}.{nanoseconds // 1000:06d}Z"
+    nanoseconds = str(time.time_ns())
+    fields["timestamp"] = f"{_second_text(nanoseconds[:-9])}.{nanoseconds[-9:-3]}Z"
     return fields
 
 
@@ -151,9 +151,9 @@ def _bound_name(variable: ContextVar[Any]) -> str | None:
 
 
 @lru_cache(maxsize=1)
-def _second_text(second: int) -> str:
+def _second_text(second: str) -> str:
     """A second since 1970 in UTC, as in ISO 8601. The lines of one second share it."""
-    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(int(second)))
 
 
 _with_stack = structlog.processors.StackInfoRenderer([__name__])

@@ -13,6 +13,7 @@ import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from archer_ws.api.http.scope import departed_at, is_health, request_id
+from archer_ws.core.clock import tenths
 from archer_ws.core.deferred import afterwards
 
 log = structlog.get_logger(__name__)
@@ -109,7 +110,7 @@ class Exchange:
             self._client_left = True
         if self._ended is None:
             self._ended = time.perf_counter()
-        duration_ms = round((self._ended - self._began) * 1000, 1)
+        duration_ms = tenths((self._ended - self._began) * 1000)
         afterwards(lambda: self._write_line(duration_ms))
 
     def _write_line(self, duration_ms: float) -> None:

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import structlog
 
+from archer_ws.core.clock import tenths
 from archer_ws.core.exceptions import InternalError
 from archer_ws.llm_gateway.types import TokenUsage
 from archer_ws.sessions.streams.outcome import Outcome
@@ -34,8 +35,8 @@ class EndLine(NamedTuple):
             model=self.identity.model,
             status=self.outcome.status,
             outcome=error.kind if error else self.outcome.reason or self.finish_reason,
-            first_token_ms=round(self.first_text_ms, 1) if self.first_text_ms is not None else None,
-            duration_ms=round((time.monotonic() - self.began) * 1000, 1),
+            first_token_ms=tenths(self.first_text_ms) if self.first_text_ms is not None else None,
+            duration_ms=tenths((time.monotonic() - self.began) * 1000),
             prompt_tokens=self.usage.prompt_tokens,
             completion_tokens=self.usage.completion_tokens,
             estimated=self.usage.estimated or False,
