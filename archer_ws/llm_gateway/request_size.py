@@ -31,6 +31,8 @@ def refuse_too_many(given: Any) -> None:
 def _more_in(message: Any) -> int:
     if not isinstance(message, dict):
         return 0
+    if "parts" not in message and "tool_calls" not in message and isinstance(message.get("content"), str):
+        return 0  # As nearly all messages.
     calls = message.get("tool_calls")
     more = len(calls) if isinstance(calls, list) else 0
     for parts in (message.get("content"), message.get("parts")):

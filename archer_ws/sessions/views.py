@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import msgspec
 from pydantic_core import to_json
 
 from archer_ws.llm_gateway.types import ChatResponse
@@ -16,6 +17,8 @@ from archer_ws.sessions.streams.stream import Stream
 PAGE_BYTES = 512 * 1024
 #: The fields of a ChatResponse that are null where they have no value; the others are absent.
 _NEVER_ABSENT = frozenset(name for name, field in ChatResponse.model_fields.items() if field.exclude_if is None)
+#: pydantic's own encoder takes twice as long for values that are in no model.
+_encoded = msgspec.json.Encoder(enc_hook=lambda model: msgspec.Raw(to_json(model))).encode
 
 
 async def stream_messages(stream: Stream, cursor: str | None) -> StreamInfo:
@@ -83,15 +86,16 @@ def chat_response(stream: Stream) -> ChatResponse:
 
 def response_json(fields: Mapping[str, Any]) -> bytes:
     """The JSON of the ChatResponse with these fields, which are valid: without making one and serializing it."""
-    return to_json({name: value for name, value in fields.items() if value is not None or name in _NEVER_ABSENT})
+    return _encoded({name: value for name, value in fields.items() if value is not None or name in _NEVER_ABSENT})
 
 
 def response_fields(stream: Stream) -> dict[str, Any]:
     """The fields of its ChatResponse, in order."""
-    identity, ended = stream.identity, stream.log.ended
+    identity, log = stream.identity, stream.log
+    ended, is_content_alone = log.ended, log.text_bytes == log.content_bytes
     return {
         "id": identity.stream_id,
-        "content": stream.log.text("content"),
+        "content": log.text("content"),
         "model": identity.model,
         "provider": identity.provider,
         "finish_reason": stream.finish_reason,
@@ -100,8 +104,8 @@ def response_fields(stream: Stream) -> dict[str, Any]:
         "status": stream.status,
         "reason": stream.cancel_reason,
         "session_id": identity.session_id,
-        "reasoning": stream.log.text("reasoning") or None,
-        "tool_calls": [as_tool_call(event, event.arguments) for event in stream.log.tool_calls()] or None,
+        "reasoning": None if is_content_alone else log.text("reasoning") or None,
+        "tool_calls": [as_tool_call(event, event.arguments) for event in log.tool_calls()] or None,
         "refusal": ended.refusal if ended else None,
         "format_valid": ended.format_valid if ended else None,
         "format_errors": ended.format_errors if ended else None,

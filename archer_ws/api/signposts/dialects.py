@@ -6,7 +6,7 @@ tables at the head of this file have all of that.
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Collection
 from enum import Enum
 from functools import lru_cache
 from urllib.parse import quote
@@ -35,14 +35,14 @@ _FIELDS: tuple[tuple[bytes, Dialect], ...] = (
     (b"x-stainless-", Dialect.OPENAI),
     (b"openai-", Dialect.OPENAI),
 )
-_FIELD_PREFIXES = tuple(prefix for prefix, _ in _FIELDS)
 #: The names of these clients, anywhere in User-Agent.
 _AGENTS: tuple[tuple[re.Pattern[bytes], Dialect], ...] = (
     (re.compile(rb"\bai-sdk/anthropic/|\banthropic/|\bclaude-cli/", re.I), Dialect.ANTHROPIC),
     (re.compile(rb"\bai-sdk/|\b(?:async)?(?:azure)?openai/|\blitellm/|\bcodex_", re.I), Dialect.OPENAI),
     (re.compile(rb"\bollama-(?:python|js)/|\bollama/", re.I), Dialect.OLLAMA),
 )
-#: How many of them are searched once: a server has few kinds of clients, and some may send long ones.
+#: How many of them, and of their requests' names of fields, are searched once: a server has few kinds of clients, and
+#: some may send long ones.
 _AGENTS_KEPT = 16
 #: Paths that only one API's clients request, after whatever base URL they were given.
 _PATHS: tuple[tuple[re.Pattern[str], Dialect], ...] = (
@@ -74,7 +74,7 @@ def dialect_of_path(path: str) -> Dialect | None:
     return next((dialect for pattern, dialect in _PATHS if pattern.fullmatch(path)), None)
 
 
-def dialect_of_fields(fields: Iterable[tuple[bytes, bytes]]) -> Dialect:
+def dialect_of_fields(fields: Collection[tuple[bytes, bytes]]) -> Dialect:
     """The API whose client sent these header fields, as far as they show it."""
     own, agent = _by_fields(fields)
     return own or agent or Dialect.ARCHER
@@ -85,19 +85,18 @@ def note_dialect(scope: Scope, dialect: Dialect) -> None:
     state(scope)["dialect"] = dialect
 
 
-def _by_fields(fields: Iterable[tuple[bytes, bytes]]) -> tuple[Dialect | None, Dialect | None]:
+def _by_fields(fields: Collection[tuple[bytes, bytes]]) -> tuple[Dialect | None, Dialect | None]:
     """The API whose clients alone send one of these fields, and the one whose client User-Agent names."""
-    told: list[bytes] = []
-    agent: Dialect | None = None
-    for name, value in fields:
-        # Nearly all requests have none of them, and need only one check per field.
-        if name.startswith(_FIELD_PREFIXES):
-            told.append(name)
-        elif name == b"user-agent":
-            agent = agent or _dialect_of_agent(value)
-    if not told:
-        return None, agent
-    return next(dialect for prefix, dialect in _FIELDS for name in told if name.startswith(prefix)), agent
+    names = tuple([name for name, _ in fields])
+    if b"user-agent" not in names:
+        return _dialect_of_names(names), None
+    agents = (_dialect_of_agent(value) for name, value in fields if name == b"user-agent")
+    return _dialect_of_names(names), next(filter(None, agents), None)
+
+
+@lru_cache(_AGENTS_KEPT)
+def _dialect_of_names(names: tuple[bytes, ...]) -> Dialect | None:
+    return next((dialect for prefix, dialect in _FIELDS for name in names if name.startswith(prefix)), None)
 
 
 @lru_cache(_AGENTS_KEPT)
