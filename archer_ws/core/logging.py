@@ -8,7 +8,7 @@ recognises keys, not sentences. Libraries that log what they send or receive at 
 log bodies, websockets logs frames) are kept above DEBUG, whatever our own level is.
 
 Modules get their logger by `structlog.get_logger(__name__)`. The request log binds `request_id`, and the code that runs
-a stream binds `stream_id`, with `structlog.contextvars.bind_contextvars`.
+a stream binds `stream_id` (bound_field.py; other code uses `structlog.contextvars.bind_contextvars`).
 
 We run uvicorn with `log_config=None`, so it does not configure logging. Under plain `uvicorn archer_ws.main:app` its
 own configuration comes first, and this module replaces it.

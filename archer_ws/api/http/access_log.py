@@ -13,10 +13,12 @@ import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from archer_ws.api.http.scope import departed_at, is_health, request_id
+from archer_ws.core.bound_field import bound_field
 from archer_ws.core.clock import tenths
 from archer_ws.core.deferred import afterwards
 
 log = structlog.get_logger(__name__)
+_BOUND_ID = bound_field("request_id")
 
 #: How much of a path is logged, in characters: a server accepts paths of 64 KiB.
 _MAX_PATH_CHARS = 256
@@ -58,7 +60,7 @@ class Exchange:
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
         structlog.contextvars.clear_contextvars()
         self._request_id = request_id(scope)
-        structlog.contextvars.bind_contextvars(request_id=self._request_id)
+        _BOUND_ID.set(self._request_id)
         self._scope = scope
         self._receive = receive
         self._send = send

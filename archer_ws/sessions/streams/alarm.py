@@ -12,13 +12,17 @@ class Alarm:
         self._timer: asyncio.TimerHandle | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
 
+    @property
+    def is_pending(self) -> bool:
+        """Whether `set` would change nothing."""
+        # A timer of an event loop that was closed will never fire.
+        return self._timer is not None and self._loop is asyncio.get_running_loop()
+
     def set(self, delay_s: float) -> None:
         """Call `strike` after `delay_s` seconds, on the running event loop."""
-        loop = asyncio.get_running_loop()
-        # A timer of an event loop that was closed will never fire.
-        if self._timer is None or self._loop is not loop:
-            self._loop = loop
-            self._timer = loop.call_later(delay_s, self._struck)
+        if not self.is_pending:
+            self._loop = asyncio.get_running_loop()
+            self._timer = self._loop.call_later(delay_s, self._struck)
 
     def cancel(self) -> None:
         """Cancel the pending call."""

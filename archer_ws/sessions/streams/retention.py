@@ -179,7 +179,8 @@ class StreamTable:
         owned.ended_bytes += ended.size
         self._ended_bytes += ended.size
         self.expire()
-        self._await_due()
+        if not self._due.is_pending:
+            self._await_due()
 
     def unheld(self, stream: Stream) -> None:
         """Note that an ended stream is no longer being read, and free it if it was in memory only for that."""

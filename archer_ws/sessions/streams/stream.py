@@ -24,6 +24,7 @@ from typing import Literal
 
 import structlog
 
+from archer_ws.core.bound_field import bound_field
 from archer_ws.core.clock import utc_now
 from archer_ws.core.deferred import afterwards
 from archer_ws.core.eager_task import start_now
@@ -47,6 +48,7 @@ from archer_ws.sessions.streams.rules import StreamRules
 from archer_ws.sessions.streams.work import StreamIdentity, Work
 
 log = structlog.get_logger(__name__)
+_BOUND_ID = bound_field("stream_id")
 
 _COMPLETED = Outcome("completed")
 _NO_LOOP = Loop()
@@ -330,7 +332,7 @@ class Stream:
 
     async def _own(self, work: Work) -> None:
         """The stream's task."""
-        structlog.contextvars.bind_contextvars(stream_id=self.stream_id)
+        _BOUND_ID.set(self.stream_id)
         intake = self._intake
         assert intake is not None
         try:
