@@ -2,17 +2,12 @@
 
 import weakref
 from collections.abc import Sequence
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HEADER_RE, HEADER_VALUE_RE, STATUS_LINE, RequestResponseCycle
 
 from archer_ws.api.http.direct import DIRECT
-
-#: The bytes that no name and no value of a field may have; uvicorn's expressions search ten times as long for them.
-_NOT_IN_NAMES, _NOT_IN_VALUES = (
-    bytes(code for code in range(256) if pattern.search(bytes([code]))) for pattern in (HEADER_RE, HEADER_VALUE_RE)
-)
 
 
 def offer_direct(cycle: RequestResponseCycle) -> None:
@@ -101,21 +96,21 @@ class DirectCycle:
             or cycle.disconnected
             or cycle.response_started
             or cycle.scope["http_version"] != "1.1"
-            or _has_any(_NOT_IN_NAMES, b"".join(names))
-            or _has_any(_NOT_IN_VALUES, b"".join(values))
+            or not _are_names(names)
+            or HEADER_VALUE_RE.search(b"".join(values))
         ):
             return None
         cycle.response_started = True
         cycle.waiting_for_100_continue = False
-        pieces = [STATUS_LINE[status]]
-        for name, value in (*cycle.default_headers, *fields):
-            pieces += (name, b": ", value, b"\r\n")
-        pieces += (framing, b"\r\n" if cycle.keep_alive else b"connection: close\r\n\r\n")
-        return b"".join(pieces)
+        lines = b"\r\n".join(map(b": ".join, (*cycle.default_headers, *fields)))
+        end = b"\r\n" if cycle.keep_alive else b"connection: close\r\n\r\n"
+        return b"%b%b\r\n%b%b" % (STATUS_LINE[status], lines, framing, end)
 
 
-def _has_any(unwanted: bytes, text: bytes) -> bool:
-    return len(text.translate(None, unwanted)) < len(text)
+@lru_cache(maxsize=64)
+def _are_names(names: tuple[bytes, ...]) -> bool:
+    """Whether a response may have fields of these names; those of our own responses are always the same."""
+    return HEADER_RE.search(b"".join(names)) is None
 
 
 def _direct_of(cycle: "weakref.ref[RequestResponseCycle]") -> DirectCycle | None:

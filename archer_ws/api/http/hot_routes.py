@@ -24,6 +24,7 @@ from archer_ws.api.http.error_handlers import ErrorBoundary
 from archer_ws.api.http.generation_route import GenerationRoute
 from archer_ws.api.http.head_requests import HeadAsGet
 from archer_ws.api.http.hot_exchange import HotExchange
+from archer_ws.api.http.scope import FIELDS
 from archer_ws.api.http.trailing_slashes import TrailingSlashes
 
 #: FastAPI's own outermost layers, which act only on failures. By name: some are not public, and may be missing.
@@ -98,6 +99,7 @@ class HotRoutes:
         for passes in self._passes:
             if not passes(scope, fields):
                 return None
+        scope[FIELDS] = fields
         return route
 
     async def serve(self, route: GenerationRoute, scope: Scope, receive: Receive, send: Send) -> None:

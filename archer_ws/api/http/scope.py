@@ -1,6 +1,7 @@
 """What the middleware reads from an ASGI scope, http and websocket alike."""
 
 import time
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
@@ -16,8 +17,15 @@ FILES_PATH = "/api/v1/files"
 _TYPES_KEPT = 16
 
 
+#: Where the scope of a request that has no header field twice may have them all by their names.
+FIELDS = "archer.fields"
+
+
 def header_values(scope: Scope, name: bytes) -> list[bytes]:
     """All values of a header; `name` in lower case, as ASGI servers send it."""
+    fields: Mapping[bytes, bytes] | None = scope.get(FIELDS)
+    if fields is not None:
+        return [fields[name]] if name in fields else []
     return [value for key, value in scope["headers"] if key == name]
 
 
