@@ -3,7 +3,6 @@
 import re
 import traceback
 from collections.abc import Mapping
-from functools import lru_cache
 from typing import Any
 
 from pydantic import BaseModel
@@ -20,6 +19,9 @@ _SECRET_KEYS = frozenset(
 _SECRET_ENDINGS = ("_api_key", "_token", "_password", "_secret")
 #: The types of nearly all values: they can't contain a secret, and checking them would take half of a line's time.
 PLAIN = frozenset({str, int, float, bool, type(None)})
+#: Names of lines' fields that are no secrets', found by `_is_masked`; and how many are remembered.
+_harmless: set[str] = set()
+_HARMLESS_MAX = 1024
 #: The depth to which `redact` checks values; deeper ones are left out.
 _MAX_DEPTH = 4
 #: pydantic's and FastAPI's validation errors print the value they refuse, which may be a prompt.
@@ -28,22 +30,26 @@ _ECHOED_INPUT = re.compile(r"(?<=input_value=).*(?=, input_type=)|(?<='input': )
 
 def redact(_logger: WrappedLogger, _method: str, event_dict: EventDict) -> EventDict:
     """Mask what must never be logged: values under secret-looking keys at any depth, raw bytes, and whole models."""
-    if _is_harmless(tuple(event_dict), tuple(map(type, event_dict.values()))):
+    if _harmless.issuperset(event_dict) and PLAIN.issuperset(map(type, event_dict.values())):
         return event_dict
     for key, value in event_dict.items():
-        if key.startswith("_"):
-            continue  # `_record` is the standard library's record, for records that pass through.
-        if _is_secret(key):
+        if key in _harmless or not _is_masked(key):
+            # `_record` is the standard library's record, for records that pass through.
+            if type(value) not in PLAIN and not key.startswith("_"):
+                event_dict[key] = _safe(value)
+        else:
             event_dict[key] = REDACTED
-        elif type(value) not in PLAIN:
-            event_dict[key] = _safe(value)
     return event_dict
 
 
-@lru_cache(maxsize=512)
-def _is_harmless(keys: tuple[str, ...], types: tuple[type, ...]) -> bool:
-    """Whether nothing is masked in a line with these fields, whose values have these types, as in nearly all lines."""
-    return PLAIN.issuperset(types) and not any(_is_secret(key) for key in keys if not key.startswith("_"))
+def _is_masked(key: str) -> bool:
+    """Whether the value of a line's field is masked; where it is not, that is remembered."""
+    if not key.startswith("_") and _is_secret(key):
+        return True
+    # Only the fields of lines, which are few; keys inside their values may be anything.
+    if len(_harmless) < _HARMLESS_MAX:
+        _harmless.add(key)
+    return False
 
 
 def _is_secret(key: str) -> bool:

@@ -127,4 +127,6 @@ class Exchange:
             facts["client_left"] = True
         if self._broke_off:
             facts["broke_off"] = True
-        (log.debug if is_health(self._scope) else log.info)("request", **facts)
+        # The logger itself: structlog's proxy finds its methods only by way of an exception.
+        logger = log.bind()
+        (logger.debug if is_health(self._scope) else logger.info)("request", **facts)

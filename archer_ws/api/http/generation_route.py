@@ -57,6 +57,7 @@ class GenerationRoute(APIRoute):
         super().__init__(path, endpoint, **options)
         self._endpoint = endpoint
         self._form: type[BaseModel] = get_type_hints(endpoint)["body"]
+        self._services: Services | None = None
         self._takes_request = "request" in inspect.signature(endpoint).parameters
         # Replaces FastAPI's handler; the application's exception handlers apply as usual.
         self.app = self._serve
@@ -76,7 +77,10 @@ class GenerationRoute(APIRoute):
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         about = state(scope)
-        services: Services = scope["app"].state.services
+        if self._services is None:
+            # Once: Starlette's state finds its values only by way of an exception.
+            self._services = scope["app"].state.services
+        services = self._services
         principal = about["principal"]
         exchange = hot_exchange(scope)
         body, taken = None if exchange is None else exchange.take_body(LONG_BYTES), InlineFiles()

@@ -29,7 +29,8 @@ class EndLine(NamedTuple):
         error = self.outcome.error
         if isinstance(error, InternalError):
             log.error("stream_defect", exc_info=error.__cause__)
-        log.info(
+        # The logger itself: structlog's proxy finds `info` only by way of an exception.
+        log.bind().info(
             "stream_ended",
             provider=self.identity.provider,
             model=self.identity.model,
