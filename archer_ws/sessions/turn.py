@@ -168,6 +168,7 @@ class Turn:
         self._request = request
         self._route = route
         self._principal = stream.identity.principal
+        self._session_id = request.session_id
         self._stream = stream
         self._predecessors: Sequence[Stream] = predecessors
         self._slot = slot
@@ -200,7 +201,7 @@ class Turn:
     @property
     def is_stored(self) -> bool:
         """Whether the stream belongs to a session."""
-        return self._request.session_id is not None
+        return self._session_id is not None
 
     @property
     def has_format(self) -> bool:
@@ -235,7 +236,7 @@ class Turn:
             Overloaded, StorageFull: the store is full, or there is no room for inline pictures or documents.
             StorageUnavailable: the store is slow or failed.
         """
-        session_id = self._request.session_id
+        session_id = self._session_id
         if session_id is None or self._left is not None:
             return
         if has_inline(self._request.messages):
@@ -303,7 +304,7 @@ class Turn:
 
     async def _begin_step(self) -> AsyncGenerator[StreamChunk, None]:
         self._stream.set_running()
-        session_id = self._request.session_id
+        session_id = self._session_id
         if session_id is not None:
             self._services.changes.changed(self._principal, session_id)
             await self._fit_history()
@@ -363,7 +364,7 @@ class Turn:
         Raises:
             StorageUnavailable, StorageFull: they were not stored.
         """
-        if self._services.journaling is not None and self._request.session_id is not None:
+        if self._services.journaling is not None and self._session_id is not None:
             state = (self._stream.exchange.step, len(self._native), len(self._stream.exchange.steering.accepted))
             loop = None if state == self._kept_state else lambda: self._loop_state().text
             self._kept_state = None
@@ -389,7 +390,7 @@ class Turn:
     def told_to_wait(self) -> None:
         """Note that the calls have been sent, and that the stream waits for their results."""
         self._stream.set_waiting()
-        self._services.changes.changed(self._principal, self._request.session_id)
+        self._services.changes.changed(self._principal, self._session_id)
 
     def _loop_state(self) -> LoopState:
         stream = self._stream
@@ -493,7 +494,7 @@ class Turn:
     async def settle(self, completion: StoredCompletion, last: Sequence[ControlEvent]) -> bool:
         """Store the completion after its turn, and the end of the stream's log. Returns False if the completion is not
         stored yet (see Settling)."""
-        session_id, after = self._request.session_id, self._last_stored
+        session_id, after = self._session_id, self._last_stored
         if session_id is None or after is None:
             return True
         end = await self._services.journaling.end(self._stream, last) if self._services.journaling else None
@@ -532,7 +533,7 @@ class Turn:
 
     def _kept_turns(self) -> Mapping[str, NativeTurn]:
         """The native turns of the tool loop that the turn belongs to, by call id."""
-        if self._request.session_id is not None:
+        if self._session_id is not None:
             before = self._history.native_turns if self._history is not None else {}
         else:
             route = self._route
@@ -540,9 +541,9 @@ class Turn:
         return {**before, **self._native} if self._native else before
 
     def _keep_native(self, turn: NativeTurn) -> None:
-        if self._request.session_id is None:
+        if self._session_id is None:
             self._services.native.put(self._principal, turn)
-        if self._request.session_id is not None or self.waits:
+        if self._session_id is not None or self.waits:
             self._native.update(dict.fromkeys(turn.kept.call_ids, turn))
 
     async def _fit_history(self) -> None:
@@ -555,7 +556,7 @@ class Turn:
             self._history = await self._read_history(budget)
 
     async def _read_history(self, budget: int | None) -> History:
-        session_id, before = self._request.session_id, self._first_stored
+        session_id, before = self._session_id, self._first_stored
         if session_id is None or before is None:
             return NO_HISTORY
         return await self._services.store.history(

@@ -15,7 +15,7 @@ from fastapi import Request
 from fastapi.datastructures import DefaultPlaceholder
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
@@ -56,7 +56,8 @@ class GenerationRoute(APIRoute):
         _refuse_ignored(path, endpoint, options)
         super().__init__(path, endpoint, **options)
         self._endpoint = endpoint
-        self._form: type[BaseModel] = get_type_hints(endpoint)["body"]
+        form: type[BaseModel] = get_type_hints(endpoint)["body"]
+        self._validate: Callable[[Any], BaseModel] = TypeAdapter(form).validator.validate_python
         self._services: Services | None = None
         self._takes_request = "request" in inspect.signature(endpoint).parameters
         # Replaces FastAPI's handler; the application's exception handlers apply as usual.
@@ -122,7 +123,7 @@ class GenerationRoute(APIRoute):
             RequestValidationError: it does not fit the model.
         """
         try:
-            return self._form.model_validate(value)
+            return self._validate(value)
         except ValidationError as error:
             found = error.errors(include_url=False)
             raise RequestValidationError([{**each, "loc": ("body", *each["loc"])} for each in found]) from None
