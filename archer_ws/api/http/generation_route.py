@@ -58,7 +58,6 @@ class GenerationRoute(APIRoute):
         self._endpoint = endpoint
         form: type[BaseModel] = get_type_hints(endpoint)["body"]
         self._validate: Callable[[Any], BaseModel] = TypeAdapter(form).validator.validate_python
-        self._services: Services | None = None
         self._takes_request = "request" in inspect.signature(endpoint).parameters
         # Replaces FastAPI's handler; the application's exception handlers apply as usual.
         self.app = self._serve
@@ -78,10 +77,7 @@ class GenerationRoute(APIRoute):
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         about = state(scope)
-        if self._services is None:
-            # Once: Starlette's state finds its values only by way of an exception.
-            self._services = scope["app"].state.services
-        services = self._services
+        services: Services = scope["app"].state.services
         principal = about["principal"]
         exchange = hot_exchange(scope)
         body, taken = None if exchange is None else exchange.take_body(LONG_BYTES), InlineFiles()
