@@ -41,7 +41,7 @@ class PromptServer(uvicorn.Server):
             connection.shutdown()
         while (self.server_state.connections or self.server_state.tasks) and not self.force_exit:  # noqa: ASYNC110 - no event
             await asyncio.sleep(0.001)
-        if not self.force_exit:  # noqa: ASYNC110 - no event
+        if not self.force_exit:
             await self.lifespan.shutdown()
 
 
