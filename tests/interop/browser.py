@@ -98,6 +98,7 @@ async def chromium(js: Javascript, at: str | None = None) -> AsyncIterator[Brows
     started = "chromium.connect(at)" if at else "chromium.launch({ executablePath, args: flags })"
     await js.run(
         f"""
+        const {{ chromium }} = await playwright();
         kept.browser = await {started};
         kept.context = await kept.browser.newContext();
         kept.pages = {{}};

@@ -25,7 +25,7 @@ class JavascriptError(Exception):
 
 
 class Javascript:
-    """A Node process with `connect`, `ArcherError`, ws's `WebSocket` and playwright's `chromium` in scope."""
+    """A Node process with `connect`, `ArcherError`, ws's `WebSocket` and `playwright`, which loads that, in scope."""
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self._process = process
