@@ -181,7 +181,7 @@ class _Passage:
         self._idle_s = idle_s
         self._scrubber = scrubber
         self._on_chunk = on_chunk
-        self._time = asyncio.get_running_loop().time
+        self._time = limit.time
         self._is_timed = False
         self.has_text = False
 

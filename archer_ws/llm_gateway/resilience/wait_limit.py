@@ -23,6 +23,7 @@ class WaitLimit:
     Attributes:
         by: the deadline of the present wait (loop time); it only increases, except by `begin`.
         is_waiting: whether the task waits.
+        time: the loop's time.
 
     Args:
         provider: named in the error.
@@ -34,6 +35,7 @@ class WaitLimit:
         self._whole_by = whole_by
         self._whole_s = whole_s
         self._loop = asyncio.get_running_loop()
+        self.time = self._loop.time
         self._timer: asyncio.TimerHandle | None = None
         self._task: asyncio.Task[object] | None = None
         self._cancelling = 0
