@@ -4,7 +4,7 @@ StreamChunk (chat_response.py) is what `stream_chat` yields, and the form on the
 several times as much to create and to read: for every token, that would be a tenth of the token's cost.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from typing import Protocol
 
 import msgspec
@@ -55,10 +55,11 @@ class LeanChunk(msgspec.Struct, gc=False):
         )
 
 
-def passed_on(chunks: Iterable[LeanChunk], take: TakeChunk | None) -> Sequence[StreamChunk]:
+def passed_on(chunks: Iterable[LeanChunk], take: TakeChunk | None) -> Iterable[StreamChunk]:
     """Passes the chunks on to `take`; without it, returns them for `stream_chat` to yield."""
     if take is None:
-        return [chunk.validated() for chunk in chunks]
+        # One by one: a decoder may raise after the text that came before its error.
+        return (chunk.validated() for chunk in chunks)
     for chunk in chunks:
         take(chunk)
     return ()
