@@ -118,13 +118,11 @@ def _refuse_batch(entries: list[Any]) -> NoReturn:
 
 def _id_of(message: dict[str, Any]) -> RequestId | None:
     """The message's id, if it is one that the protocol allows."""
-    match message.get("id"):
-        case bool():
-            return None
-        case int(identity) if -SAFE_INTEGER <= identity <= SAFE_INTEGER:
-            return identity
-        case str(identity) if len(identity) <= ID_CHARS_MAX and identity.isprintable():
-            return identity
+    identity = message.get("id")
+    if type(identity) is int and -SAFE_INTEGER <= identity <= SAFE_INTEGER:  # not isinstance: true is no id
+        return identity
+    if isinstance(identity, str) and len(identity) <= ID_CHARS_MAX and identity.isprintable():
+        return identity
     return None
 
 
