@@ -159,6 +159,11 @@ class Writer:
         self._lane.append(Close(code, reason, after_streams))
         self._wake_up()
 
+    @property
+    def has_room(self) -> bool:
+        """Whether the lane is not full: `room` would return at once."""
+        return self._has_room.is_set()
+
     async def room(self) -> None:
         """Wait while the lane is full."""
         await self._has_room.wait()

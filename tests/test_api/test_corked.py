@@ -11,7 +11,7 @@ from websockets.frames import Frame, Opcode
 from websockets.streams import StreamReader
 
 from archer_ws.server.corked_transport import CORK_BYTES_MAX, CorkedTransport
-from archer_ws.server.ws_protocol import text_frame
+from archer_ws.server.ws_frames import text_frame
 
 
 class Recording:
