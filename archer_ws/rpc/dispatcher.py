@@ -63,7 +63,7 @@ class Dispatcher:
             )
         self._check_state(context, method)
         try:
-            params = method.params.model_validate(call.params)
+            params = method.params.__pydantic_validator__.validate_python(call.params)
         except ValidationError as error:
             raise params_error(error) from None
         return method.handler(context, params)
