@@ -46,7 +46,7 @@ def test_a_frame_is_what_rfc_6455_says(text: str) -> None:
 @example(b"\x81\xff" + bytes(131))
 @example(b"\x81\xfe\x00\x01" + bytes(4) + b"x")
 @example(b"\x81\x81" + bytes(4) + b"\xff")
-@example(frame(TEXT, b"a") + frame(TEXT, b"b"))
+@example(frame(TEXT, b"a") + b"b")
 @example(frame(TEXT, b"x" * 65_535))
 def test_what_is_taken_for_a_whole_text_message_is_one(data: bytes) -> None:
     text = whole_text(data)
@@ -68,6 +68,7 @@ def test_a_whole_text_message_is_taken(text: str, mask: bytes) -> None:
 @example([b"\x81\x86", LOOKS_LIKE_A_FRAME, frame(TEXT, b"after")], [], 63)
 @example([frame(TEXT, b"a", fin=False), frame(TEXT, b"b"), frame(CONT, b"c")], [], 63)
 @example([frame(TEXT, b"a") + frame(TEXT, b"b") + frame(TEXT, b"c")], [], 0b1100)
+@example([frame(BINARY, b"close"), frame(TEXT, b"late")], [], 63)
 def test_the_same_messages_arrive_however_they_are_cut_into_reads(
     frames: list[bytes], cuts: list[int], takes: int
 ) -> None:
@@ -143,6 +144,8 @@ async def received(reads: list[bytes], takes: int) -> tuple[list[object], bytes]
         scope["extensions"][DIRECT_SOCKET].push_text_to(take)
         while (message := await receive())["type"] == "websocket.receive":
             got.append(message.get("text") or message.get("bytes") or "")
+            if message.get("bytes") == b"close":
+                await send({"type": "websocket.close", "code": 1000})
 
     config = Config(
         application, ws=websocket_protocol(Limits()), ws_max_size=MAX_FRAME_BYTES, ws_per_message_deflate=False
