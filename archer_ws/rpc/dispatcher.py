@@ -63,6 +63,7 @@ class Dispatcher:
             )
         self._check_state(context, method)
         try:
+            # Without model_validate, which costs a tenth more.
             params = method.params.__pydantic_validator__.validate_python(call.params)
         except ValidationError as error:
             raise params_error(error) from None
