@@ -37,9 +37,9 @@ class LineDecoder:
         self._skip_lf = False
 
     @property
-    def is_within(self) -> bool:
-        """Whether the last bytes belong to a line, or a terminator, that may continue."""
-        return bool(self._rest) or self._skip_lf
+    def awaits_lf(self) -> bool:
+        """Whether the last byte was a CR, which an LF may follow."""
+        return self._skip_lf
 
     def feed(self, data: bytes) -> list[bytes]:
         """The lines completed by `data`, without their terminators.
@@ -112,9 +112,10 @@ class EventDecoder:
         self._has_no_blank_lines = False
         #: Whether comments came: a body of only comments is an event stream, too.
         self.has_comments = False
-        #: Whether all bytes so far belong to complete events, except `_begun`: the beginning of one.
-        self._is_between = True
-        self._begun = b""
+        #: The beginning of an event, if all bytes before it belong to complete events; empty at the end of an event.
+        #: None where a line may end an event, and while the rest of one is kept in pieces. A caller that reads events
+        #: without `feed` sets it.
+        self.begun: bytes | None = b""
 
     def feed(self, data: bytes) -> Iterable[ServerEvent]:
         """The events that `data` completes, to be iterated once; comments yield none.
@@ -122,9 +123,10 @@ class EventDecoder:
         Raises:
             LineTooLong: a line, or an event, is too long.
         """
-        if self._is_between:
+        begun = self.begun
+        if begun is not None:
             if (
-                not self._begun
+                not begun
                 and data.startswith(b"data: ")
                 and data.find(b"\n") == len(data) - 2
                 and data.endswith(b"\n\n")
@@ -133,27 +135,27 @@ class EventDecoder:
                 # A single event, as in nearly all reads during a stream.
                 self._at_start = False
                 return [("", data[6:-2])]
-            if data.startswith(b"\n") and not self._begun and not data.strip(b"\r\n"):
+            if data.startswith(b"\n") and not begun and not data.strip(b"\r\n"):
                 return []  # blank lines alone, perhaps a great many
-            if self._begun:
-                data, self._begun = self._begun + data, b""
+            if begun:
+                data, self.begun = begun + data, b""
             if (plain := self._plain_events(data)) is not None:
                 return plain
         events: list[ServerEvent] = []
         lines = self._lines.feed(data)
         if not lines:
-            self._is_between = self._is_between and not data
+            if data:
+                self.begun = None
             return events
         self._take(lines, events)
         if self._data and (self._has_no_blank_lines or self._data[-1].startswith(b"[DONE]")):
             self._end_line_event(events)
-        if not (self._data or self._event or self._bare):
+        if self._data or self._event or self._bare or self._has_no_blank_lines or self._lines.awaits_lf:
             # An event that continues without a line end stays there in pieces: joining it with each read would cost its
             # length squared.
-            self._begun = self._lines.flush()
-            self._is_between = not self._lines.is_within
+            self.begun = None
         else:
-            self._is_between = False
+            self.begun = self._lines.flush()
         return events
 
     def _plain_events(self, data: bytes) -> Iterable[ServerEvent] | None:
@@ -169,29 +171,15 @@ class EventDecoder:
             return None
         if len(lines[0]) > LARGE_BYTES:
             refuse_many_values(lines[0])
-        self._begun = data[end + 2 :]
+        self.begun = data[end + 2 :]
         self._at_start = False
         # One pair object is reused: the garbage collector would have to check thousands of live ones.
         return zip(repeat(""), lines, strict=False)
 
-    def with_begun(self, data: bytes) -> bytes | None:
-        """`data` after the kept beginning of an event; None if it continues an event that is kept in pieces, or may end
-        one with a line alone.
-
-        For callers that read events without `feed`, and then call `begin_with`.
-        """
-        if not self._is_between or self._has_no_blank_lines:
-            return None
-        return self._begun + data if self._begun else data
-
-    def begin_with(self, rest: bytes) -> None:
-        """All earlier bytes were read; keep `rest`, the beginning of an event, or nothing."""
-        self._begun = rest
-
     def finish(self) -> list[ServerEvent]:
         """The events at the end of the body without an end of their own; they may be incomplete."""
         events: list[ServerEvent] = []
-        rest, self._begun = self._begun + self._lines.flush(), b""
+        rest, self.begun = (self.begun or b"") + self._lines.flush(), b""
         self._take([*rest.splitlines(), b""], events)
         if self._bare:
             events.append((BARE_JSON, b"\n".join(self._bare)))

@@ -47,6 +47,8 @@ class MemoryLog:
         self._run_kinds: list[TextKind | CallName | None] = []
         #: The kind of the last run; None if there is none.
         self._kind: TextKind | CallName | None = None
+        #: The newest event's text, for the readers that keep up; empty if that is a control event.
+        self._newest = b""
         #: The runs with a call's arguments, by its id: a call may have thousands of runs if calls are interleaved.
         self._call_runs: dict[str, array[int]] = {}
         # By registration: the same callable may watch twice.
@@ -103,6 +105,7 @@ class MemoryLog:
                 self._begin_run(run)
             self._text += piece
             self._ends.append(len(self._text))
+            self._newest = piece
             if kind == "content":
                 self._content_bytes += len(piece)
         if self._sole_watcher is not None:
@@ -155,6 +158,7 @@ class MemoryLog:
                 log._content_bytes += len(piece.text)
             log._text += piece.text
             log._ends.frombytes(piece.ends)
+            log._newest = bytes(log._text[log._begin_of(len(log._ends)) :])
         return log
 
     def pieces(self, after: int, most: int) -> list[LogPiece]:
@@ -184,7 +188,7 @@ class MemoryLog:
     def _append_control(self, event: ControlEvent) -> None:
         self._run_starts.append(event.seq)
         self._run_kinds.append(None)
-        self._kind = None
+        self._kind, self._newest = None, b""
         self._ends.append(len(self._text))
         self._control[event.seq] = event
         match event:
@@ -205,7 +209,7 @@ class MemoryLog:
             return None
         if seq == head and (kind := self._kind) is not None:
             # The most frequent case: the reader keeps up, and the newest event is text.
-            text = bytes(self._text[self._ends[-2] if seq > 1 else 0 :])
+            text = self._newest
             return Delta(seq, seq, kind, text) if isinstance(kind, str) else Delta(seq, seq, "arguments", text, kind)
         run = bisect_right(self._run_starts, seq) - 1
         kind = self._run_kinds[run]
