@@ -28,7 +28,8 @@ _PADDING = re.compile(rb', *"obfuscation" *: *"()\w*"\}$')
 _MOST_GUESSES = 8
 #: Longer events have much text each, so this fast path is not needed, in bytes.
 _LONGEST = 4096
-_BACKSLASH = 0x5C
+#: Searching for a byte by its number is several times as fast as for bytes.
+_QUOTE, _BACKSLASH = b'"\\'
 _ENDS = re.compile(rb"\n\n|\r")
 _DECODER = msgspec.json.Decoder(str)
 
@@ -77,7 +78,7 @@ class AlikeEvents(Generic[Subject]):
             return None
         pieces, end = self._pieces_in(whole)
         literal = pieces[0] if len(pieces) == 1 else b"".join(pieces)
-        if not pieces or (b"\\" in literal and any(piece.endswith(b"\\") for piece in pieces)):
+        if not pieces or (_BACKSLASH in literal and any(piece.endswith(b"\\") for piece in pieces)):
             # A quotation mark after a backslash may not be the end of a text.
             return None
         try:
@@ -94,7 +95,7 @@ class AlikeEvents(Generic[Subject]):
     def _sole_text_in(self, whole: bytes) -> str | None:
         """The text of a read with one event, as nearly all have, if it needs no decoding of JSON; else None."""
         literal = whole.removeprefix(self._before).removesuffix(self._after)
-        if len(whole) - len(literal) != self._around or b'"' in literal or b"\\" in literal:
+        if len(whole) - len(literal) != self._around or _QUOTE in literal or _BACKSLASH in literal:
             return None
         try:
             text = literal.decode()

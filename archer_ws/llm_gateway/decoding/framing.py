@@ -20,6 +20,8 @@ _LINE_COSTS = 64
 #: The number of pieces of a line that are kept before they are joined: each costs a short line's memory.
 _MOST_PIECES = 4096
 _BOM = b"\xef\xbb\xbf"
+#: Searching for a byte by its number is several times as fast as for bytes.
+_LF, _CR = b"\n\r"
 
 
 class LineDecoder:
@@ -50,9 +52,9 @@ class LineDecoder:
         if self._skip_lf and data:
             # The last read ended in CR; an LF now belongs to it.
             self._skip_lf = False
-            if data[0] == 0x0A:
+            if data[0] == _LF:
                 data = data[1:]
-        if b"\n" not in data and b"\r" not in data:
+        if _LF not in data and _CR not in data:
             self._keep(data)
             return []
         if self._rest:
@@ -63,7 +65,7 @@ class LineDecoder:
             # The other lines came in this read, whose size is limited.
             refuse_many_values(lines[0])
         if data[-1] in b"\r\n":
-            self._skip_lf = data[-1] == 0x0D
+            self._skip_lf = data[-1] == _CR
         else:
             self._keep(lines.pop())
         return lines
@@ -130,7 +132,7 @@ class EventDecoder:
                 and data.startswith(b"data: ")
                 and data.find(b"\n") == len(data) - 2
                 and data.endswith(b"\n\n")
-                and b"\r" not in data
+                and _CR not in data
             ):
                 # A single event, as in nearly all reads during a stream.
                 self._at_start = False
@@ -163,10 +165,10 @@ class EventDecoder:
         beginning of the next event is kept. None, without effect, if there is anything else.
         """
         end = data.rfind(b"\n\n")
-        if end < 0 or not data.startswith(b"data: ") or b"\r" in data:
+        if end < 0 or not data.startswith(b"data: ") or _CR in data:
             return None
         lines = data[6:end].split(b"\n\ndata: ")
-        if b"\n" in b"".join(lines):
+        if _LF in b"".join(lines):
             # (Counting line ends would cost four times as much.)
             return None
         if len(lines[0]) > LARGE_BYTES:

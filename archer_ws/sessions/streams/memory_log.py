@@ -55,7 +55,8 @@ class MemoryLog:
         self._watchers: dict[object, Watcher] = {}
         #: Set if there is exactly one watcher: most streams have one, which is notified of every token.
         self._sole_watcher: Watcher | None = None
-        self._content_bytes = 0
+        #: The bytes of the text that is not content.
+        self._other_bytes = 0
         #: The bytes of the results, steered messages and further texts in it.
         self._said_bytes = 0
         #: The index of the last step's first run.
@@ -71,7 +72,7 @@ class MemoryLog:
     @property
     def content_bytes(self) -> int:
         """The bytes of text so far, without reasoning and arguments."""
-        return self._content_bytes
+        return len(self._text) - self._other_bytes
 
     @property
     def text_bytes(self) -> int:
@@ -97,17 +98,17 @@ class MemoryLog:
             return
         if self._full:
             raise LogFull
-        size = len(text)
         run = call or kind
+        size = len(text)
         is_short = size <= DELTA_BYTES_MAX and len(self._text) + size <= LOG_BYTES_MAX
         for piece in (text,) if is_short else self._fitting(text):
             if run is not self._kind and run != self._kind:
                 self._begin_run(run)
+            self._newest = piece
             self._text += piece
             self._ends.append(len(self._text))
-            self._newest = piece
-            if kind == "content":
-                self._content_bytes += len(piece)
+            if kind != "content":
+                self._other_bytes += len(piece)
         if self._sole_watcher is not None:
             self._sole_watcher()
         else:
@@ -154,8 +155,8 @@ class MemoryLog:
             kind = kind_named(piece.kind)
             if log._kind != kind:
                 log._begin_run(kind)
-            if kind == "content":
-                log._content_bytes += len(piece.text)
+            if kind != "content":
+                log._other_bytes += len(piece.text)
             log._text += piece.text
             log._ends.frombytes(piece.ends)
             log._newest = bytes(log._text[log._begin_of(len(log._ends)) :])
