@@ -37,6 +37,8 @@ class MemoryLog:
     """A log in memory (see StreamLog)."""
 
     def __init__(self) -> None:
+        #: The newest event's number; 0 if there is none. Not a property: it is read for every token.
+        self.head_seq = 0
         self._text = bytearray()
         #: _ends[seq - 1]: the offset in the buffer where event seq's text ends; LOG_BYTES_MAX fits 32 bits.
         self._ends = array("I")
@@ -63,11 +65,6 @@ class MemoryLog:
         self._step_run = 0
         self._full = False
         self.ended: StreamEnded | None = None
-
-    @property
-    def head_seq(self) -> int:
-        """The newest event's number; 0 if there is none."""
-        return len(self._ends)
 
     @property
     def content_bytes(self) -> int:
@@ -107,6 +104,7 @@ class MemoryLog:
             self._newest = piece
             self._text += piece
             self._ends.append(len(self._text))
+            self.head_seq += 1
             if kind != "content":
                 self._other_bytes += len(piece)
         if self._sole_watcher is not None:
@@ -140,7 +138,7 @@ class MemoryLog:
             raise LogFull
         if isinstance(kind, CallName):
             self._call_runs.setdefault(kind.call_id, array("I")).append(len(self._run_kinds))
-        self._run_starts.append(len(self._ends) + 1)
+        self._run_starts.append(self.head_seq + 1)
         self._run_kinds.append(kind)
         self._kind = kind
 
@@ -159,14 +157,15 @@ class MemoryLog:
                 log._other_bytes += len(piece.text)
             log._text += piece.text
             log._ends.frombytes(piece.ends)
-            log._newest = bytes(log._text[log._begin_of(len(log._ends)) :])
+            log.head_seq = len(log._ends)
+            log._newest = bytes(log._text[log._begin_of(log.head_seq) :])
         return log
 
     def pieces(self, after: int, most: int) -> list[LogPiece]:
         """The events after `after` in the form in which a journal stores them, without the end; at most `most`
         pieces."""
         found: list[LogPiece] = []
-        seq, head = after + 1, len(self._ends)
+        seq, head = after + 1, self.head_seq
         run = bisect_right(self._run_starts, seq) - 1
         while seq <= head and len(found) < most:
             last = self._run_starts[run + 1] - 1 if run + 1 < len(self._run_starts) else head
@@ -183,7 +182,7 @@ class MemoryLog:
         """Append the event that `make` builds for its seq; a `StreamToolCall` without its arguments."""
         if self.ended is not None:
             return
-        self._append_control(make(len(self._ends) + 1))
+        self._append_control(make(self.head_seq + 1))
         self._notify()
 
     def _append_control(self, event: ControlEvent) -> None:
@@ -191,6 +190,7 @@ class MemoryLog:
         self._run_kinds.append(None)
         self._kind, self._newest = None, b""
         self._ends.append(len(self._text))
+        self.head_seq += 1
         self._control[event.seq] = event
         match event:
             case StreamEnded():
@@ -205,7 +205,7 @@ class MemoryLog:
     def read(self, after: int, max_bytes: int = DELTA_BYTES_MAX) -> Event | None:
         """The next event after `after`; None if there is none. Adjacent text of one kind and call is merged into one
         delta of up to `max_bytes`."""
-        seq, head = after + 1, len(self._ends)
+        seq, head = after + 1, self.head_seq
         if seq > head:
             return None
         if seq == head and (kind := self._kind) is not None:
@@ -264,7 +264,7 @@ class MemoryLog:
 
     def _last_of(self, run: int) -> int:
         """The number of a run's last event."""
-        return self._run_starts[run + 1] - 1 if run + 1 < len(self._run_starts) else len(self._ends)
+        return self._run_starts[run + 1] - 1 if run + 1 < len(self._run_starts) else self.head_seq
 
     def _whole(self, event: SomeEvent) -> SomeEvent:
         """The event; a call with its arguments, which the log has as text."""
