@@ -210,11 +210,12 @@ class ChatStreamDecoder:
         subject = self._alike.subject
         if subject is None or not self._is_plain:
             return None
+        if subject == "content":
+            return False
         if isinstance(subject, int):
             return self._calls.going_on(subject)
-        is_reasoning = subject == "reasoning"
         # Native reasoning is kept by the server's own field name, which this path does not see.
-        return None if is_reasoning and self._kept is not None else is_reasoning
+        return True if self._kept is None else None
 
     def _read(self, data: bytes, event: str, gathered: Gathered) -> None:
         if event or not self._read_plain(data, gathered):
