@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import socket
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -21,6 +20,7 @@ from archer_ws.core.limits import Limits
 from archer_ws.main import create_app
 from archer_ws.server.http_protocol import BoundedHeadProtocol
 from tests.fakes.ollama_api import Answer, ollama_server, ollama_show, ollama_tags
+from tests.fakes.prompt_server import PromptServer, served
 from tests.fakes.recorded import Recorder, recording
 from tests.fakes.scripted_server import ScriptedServer, scripted_server
 
@@ -109,23 +109,14 @@ def make_settings() -> MakeSettings:
     return lambda **values: load_settings(env_file=None, **values)
 
 
-@asynccontextmanager
-async def serving(app: ASGIApp, http: type[asyncio.Protocol] | Literal["auto"] = "auto") -> AsyncIterator[str]:
-    listener = socket.create_server(("127.0.0.1", 0))
-    server = uvicorn.Server(uvicorn.Config(app, log_config=None, http=http))
-    running = asyncio.create_task(server.serve(sockets=[listener]))
-    try:
-        # The socket listens already: a client that comes before the server is ready waits in its queue.
-        yield f"127.0.0.1:{listener.getsockname()[1]}"
-    finally:
-        server.should_exit = True
-        async with asyncio.timeout(10):
-            await running
+def serving(app: ASGIApp, http: type[asyncio.Protocol] | Literal["auto"] = "auto") -> AbstractAsyncContextManager[str]:
+    """`async with serving(app) as address`: the app under uvicorn on loopback, at `host:port`."""
+    return served(PromptServer(uvicorn.Config(app, log_config=None, http=http)))
 
 
 @pytest.fixture
 def serve() -> Serve:
-    """`async with serve(app) as address`: the app under uvicorn on loopback, at `host:port`."""
+    """A real server for an application."""
     return serving
 
 
@@ -174,7 +165,8 @@ def start_archer(make_settings: MakeSettings) -> StartArcher:
             app = create_app(settings, limits=limits)
             async with (
                 serving(app, BoundedHeadProtocol) as address,
-                httpx.AsyncClient(base_url=f"http://{address}", timeout=30, trust_env=False) as http,
+                # It reads no authorities, which takes 20 ms: its server has no TLS.
+                httpx.AsyncClient(base_url=f"http://{address}", timeout=30, trust_env=False, verify=False) as http,
             ):
                 await http.get("/health/live")  # from here on the application has started
                 yield Archer(http, app, ollama, address)

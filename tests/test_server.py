@@ -24,6 +24,7 @@ from archer_ws.server.http_protocol import BoundedHeadProtocol
 from archer_ws.server.listening import AddressUnavailable, bind, client_url, raise_file_limit
 from archer_ws.server.server import _stop_signals
 from tests.fakes.ollama_api import ollama_end, ollama_line, ollama_server, ollama_stream, ollama_tags
+from tests.fakes.prompt_server import PromptServer, served
 from tests.fakes.scripted_server import Wait, forever, scripted_server
 from tests.processes import ROOT, START_LIMIT_S, WAIT_LIMIT_S, Server, program, server
 
@@ -351,18 +352,14 @@ async def bounded_server(bounds: Limits = Limits()) -> AsyncIterator[tuple[async
     class Protocol(BoundedHeadProtocol):
         limits = bounds
 
-    listener = socket.create_server(("127.0.0.1", 0))
-    running = uvicorn.Server(uvicorn.Config(nothing, log_config=None, lifespan="off", http=Protocol))
-    serving = asyncio.create_task(running.serve([listener]))
-    reader, writer = await asyncio.open_connection(*listener.getsockname())
-    try:
-        async with asyncio.timeout(WAIT_LIMIT_S):
-            yield reader, writer
-    finally:
-        writer.close()
-        running.should_exit = True
-        await serving
-        listener.close()
+    server = PromptServer(uvicorn.Config(nothing, log_config=None, lifespan="off", http=Protocol))
+    async with served(server) as address:
+        reader, writer = await asyncio.open_connection(*address.split(":"))
+        try:
+            async with asyncio.timeout(WAIT_LIMIT_S):
+                yield reader, writer
+        finally:
+            writer.close()
 
 
 async def test_endless_header_fields_are_refused() -> None:

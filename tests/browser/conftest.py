@@ -8,10 +8,10 @@ import pytest
 from tests.browser.console import Console
 from tests.browser.scripted_model import ScriptedModel
 from tests.interop.browser import Browser
-from tests.interop.fixtures import browser, js, proxy
+from tests.interop.fixtures import browser, js, proxy, shared_chromium
 from tests.processes import Server, server
 
-__all__ = ["browser", "js", "proxy"]
+__all__ = ["browser", "js", "proxy", "shared_chromium"]
 
 
 @pytest.fixture

@@ -4,14 +4,15 @@ import json
 import os
 import shutil
 import subprocess
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
+from subprocess import PIPE
 from typing import Any
 
 from archer_ws.api.routes.console import DIRECTORY
 from tests.fakes.scripted_server import Exchange, Reply, ScriptedServer, scripted_server
-from tests.interop.javascript import NODE_PROJECT, Javascript
+from tests.interop.javascript import LIMIT_S, NODE_PROJECT, Javascript, node
 
 #: No sandbox, as CI runs as root; no services of Google's. Names that need no DNS stand for this machine's pages.
 FLAGS = [
@@ -72,19 +73,39 @@ class Browser:
         return await self._js.run(f"const page = kept.pages[name], {{ context }} = kept;\n{code}", name=page, **args)
 
 
-@asynccontextmanager
-async def chromium(js: Javascript) -> AsyncIterator[Browser]:
-    """A running Chromium: the one of the variable CHROMIUM, or the machine's."""
+def _executable() -> str:
+    """Chromium: the one of the variable CHROMIUM, or the machine's."""
     found = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
     assert found, "these tests need Chromium: install it, or say where it is in the variable CHROMIUM"
+    return found
+
+
+@contextmanager
+def chromium_for_many() -> Iterator[str]:
+    """A running Chromium for many tests, which takes half a second to start: where to connect to it."""
+    command = [node(), "client/browser.mjs", _executable(), *FLAGS]
+    with subprocess.Popen(command, cwd=NODE_PROJECT, stdin=PIPE, stdout=PIPE, text=True) as running:
+        assert running.stdin is not None
+        assert running.stdout is not None
+        yield running.stdout.readline().strip()
+        running.stdin.close()
+        assert running.wait(LIMIT_S) == 0
+
+
+@asynccontextmanager
+async def chromium(js: Javascript, at: str | None = None) -> AsyncIterator[Browser]:
+    """A Chromium with a fresh context: one of its own, or the one `at` this address, which goes on afterwards."""
+    started = "chromium.connect(at)" if at else "chromium.launch({ executablePath, args: flags })"
     await js.run(
-        """
-        kept.browser = await chromium.launch({ executablePath, args: flags });
+        f"""
+        const {{ chromium }} = await playwright();
+        kept.browser = await {started};
         kept.context = await kept.browser.newContext();
-        kept.pages = {};
+        kept.pages = {{}};
         """,
-        executablePath=found,
+        executablePath=_executable(),
         flags=FLAGS,
+        at=at,
     )
     try:
         yield Browser(js)

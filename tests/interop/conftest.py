@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.interop.fixtures import browser, js, proxy
+from tests.interop.fixtures import browser, js, proxy, shared_chromium
 from tests.interop.scripted_chat import Answers
 from tests.interop.test_rust_core import program
 from tests.processes import Server, server
 
-__all__ = ["browser", "js", "proxy"]
+__all__ = ["browser", "js", "proxy", "shared_chromium"]
 
 
 @pytest.fixture

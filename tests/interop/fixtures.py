@@ -3,17 +3,17 @@
 A `conftest.py` imports them, and has a fixture `sidecar`: its own server.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
 from tests.fakes.cutting_proxy import CuttingProxy, cutting_proxy
-from tests.interop.browser import Browser, chromium
+from tests.interop.browser import Browser, chromium, chromium_for_many
 from tests.interop.javascript import Javascript, javascript
 from tests.interop.scripted_chat import address_of
 from tests.processes import Server
 
-__all__ = ["browser", "js", "proxy"]
+__all__ = ["browser", "js", "proxy", "shared_chromium"]
 
 
 @pytest.fixture
@@ -23,10 +23,17 @@ async def js() -> AsyncIterator[Javascript]:
         yield running
 
 
+@pytest.fixture(scope="session")
+def shared_chromium() -> Iterator[str]:
+    """Where a headless Chromium for all tests of a worker is."""
+    with chromium_for_many() as at:
+        yield at
+
+
 @pytest.fixture
-async def browser(js: Javascript) -> AsyncIterator[Browser]:
-    """A headless Chromium."""
-    async with chromium(js) as running:
+async def browser(js: Javascript, shared_chromium: str) -> AsyncIterator[Browser]:
+    """A context of its own in the headless Chromium."""
+    async with chromium(js, shared_chromium) as running:
         yield running
 
 

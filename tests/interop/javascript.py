@@ -25,7 +25,7 @@ class JavascriptError(Exception):
 
 
 class Javascript:
-    """A Node process with `connect`, `ArcherError`, ws's `WebSocket` and playwright's `chromium` in scope."""
+    """A Node process with `connect`, `ArcherError`, ws's `WebSocket` and `playwright`, which loads that, in scope."""
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self._process = process
@@ -94,14 +94,19 @@ async def _bounded(answer: asyncio.Future[Any], limit_s: float) -> Any:
         return await answer
 
 
+def node() -> str:
+    """The machine's Node, with what the tests need of npm."""
+    found = shutil.which("node")
+    assert found is not None, "these tests need Node 20 or newer"
+    assert (NODE_PROJECT / "node_modules").is_dir(), f"run npm ci in {NODE_PROJECT}"
+    return found
+
+
 @asynccontextmanager
 async def javascript() -> AsyncIterator[Javascript]:
     """A running Node process; it must end in order."""
-    node = shutil.which("node")
-    assert node is not None, "these tests need Node 20 or newer"
-    assert (NODE_PROJECT / "node_modules").is_dir(), f"run npm ci in {NODE_PROJECT}"
     process = await asyncio.create_subprocess_exec(
-        node, "client/evaluate.mjs", cwd=NODE_PROJECT, stdin=PIPE, stdout=PIPE, stderr=PIPE, limit=_LINE_BYTES_MAX
+        node(), "client/evaluate.mjs", cwd=NODE_PROJECT, stdin=PIPE, stdout=PIPE, stderr=PIPE, limit=_LINE_BYTES_MAX
     )
     running = Javascript(process)
     try:

@@ -4,6 +4,7 @@ import asyncio
 import sqlite3
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from tests.fakes.scripted_gateway import ScriptedGateway
 from tests.test_sessions.looping import (
     DONE,
     ID,
+    SOON,
     STEPS,
     Model,
     Reader,
@@ -141,13 +143,17 @@ async def test_a_claimed_call_is_lost_an_idempotent_one_open_and_an_answered_one
         assert life.model.steps == [2, 3]
 
 
+#: Of a process whose stream ignores that it ends.
+SOON_GIVEN_UP = replace(SOON, settle_limit_s=0.1)
+
+
 def never_steps(stream: Stream) -> None:
     """It gets no further than before its next step: there the test kills it."""
     stream.exchange._begin_step = asyncio.Event().wait  # type: ignore[method-assign, assignment]
 
 
 async def test_the_next_step_starts_once_where_all_results_were_there(life: Life) -> None:
-    async with life.process() as manager:
+    async with life.process(bounds=SOON_GIVEN_UP) as manager:
         never_steps(await life.begin(manager))
         assert await approve(manager, "d1") == "accepted"
         for call_id in ("i1", "d1", "w1"):
@@ -207,7 +213,7 @@ async def test_a_deadline_that_passed_while_no_server_ran_ends_it_at_once(
 
 
 async def test_results_that_were_all_there_outlive_their_deadline(life: Life, monkeypatch: pytest.MonkeyPatch) -> None:
-    async with life.process() as manager:
+    async with life.process(bounds=SOON_GIVEN_UP) as manager:
         never_steps(await life.begin(manager, tool_timeout_s=3600))
         await approve(manager, "d1")
         for call_id in ("i1", "d1", "w1"):

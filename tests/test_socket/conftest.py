@@ -25,6 +25,7 @@ from archer_ws.server.server import ArcherServer, websocket_protocol
 from archer_ws.server.ws_protocol import WatchedWebSocketProtocol
 from tests.conftest import MakeSettings
 from tests.fakes.ollama_api import Answer, ollama_server, ollama_show, ollama_tags
+from tests.fakes.prompt_server import PromptServer, served
 from tests.fakes.rpc_peer import RpcPeer, SocketTransport
 from tests.fakes.scripted_server import ScriptedServer, scripted_server
 
@@ -76,9 +77,8 @@ def start_echo() -> StartEcho:
                     return
                 await send({"type": "websocket.send", "text": message["text"]})
 
-        listener = socket.create_server(("127.0.0.1", 0))
         settings = {"ws_max_size": 1024 * 1024, "ws_per_message_deflate": False, **config}
-        server = uvicorn.Server(
+        server = PromptServer(
             uvicorn.Config(
                 app,
                 log_config=None,
@@ -88,18 +88,17 @@ def start_echo() -> StartEcho:
                 **settings,
             )
         )
-        echo = Echo("127.0.0.1:{1}".format(*listener.getsockname()), server)
-        echo.may_receive.set()
-        echo.may_accept.set()
-        running = asyncio.create_task(server.serve(sockets=[listener]))
-        try:
+        async with served(server) as address:
+            echo = Echo(address, server)
+            echo.may_receive.set()
+            echo.may_accept.set()
             yield echo
-        finally:
-            server.should_exit = True
-            async with asyncio.timeout(10):
-                await running
 
     return start
+
+
+class PromptArcherServer(ArcherServer, PromptServer):
+    """Our server, which ends as soon as it has drained."""
 
 
 @dataclass
@@ -158,7 +157,7 @@ def start_socketed(make_settings: MakeSettings) -> StartSocketed:
         async with scripted_server() as ollama:
             app = create_app(make_settings(**{"ollama_host": ollama.url, "max_retries": 0, **values}), limits=limits)
             listener = socket.create_server(("127.0.0.1", 0))
-            server = ArcherServer(app, drain_s=drain_s, on_ready=lambda _: None, limits=limits)
+            server = PromptArcherServer(app, drain_s=drain_s, on_ready=lambda _: None, limits=limits)
             address = "127.0.0.1:{1}".format(*listener.getsockname())
             running = asyncio.create_task(server.serve([listener]))
             archer = Socketed(address, server, ollama, running, app)

@@ -13,16 +13,15 @@ which is off.
 
 import asyncio
 import json
-import socket
 import sys
 from pathlib import Path
 
 import kosoku
-import uvicorn
 from fastapi import FastAPI, WebSocket, WebSocketDisconnect
 
 from archer_ws.core.limits import Limits
 from archer_ws.server.server import _config
+from tests.fakes.prompt_server import PromptServer, served
 
 RESULTS = Path(__file__).with_name("results.json")
 RUN_LIMIT_S = 90.0
@@ -47,18 +46,12 @@ async def echo(websocket: WebSocket) -> None:
 
 async def run_cases() -> dict[str, str]:
     """The cases' results in their order: the exchange's verdict, the close's, and the close code that we sent."""
-    listener = socket.create_server(("127.0.0.1", 0))
-    server = uvicorn.Server(_config(app, Limits()))
-    serving = asyncio.create_task(server.serve(sockets=[listener]))
-    url = f"ws://127.0.0.1:{listener.getsockname()[1]}/"
-    try:
-        async with asyncio.timeout(RUN_LIMIT_S):
-            results = await kosoku.run_fuzzingclient(url, None, EXCLUDED, concurrency=8)
-    except kosoku.FailureError as failure:
-        results = failure.results
-    finally:
-        server.should_exit = True
-        await serving
+    async with served(PromptServer(_config(app, Limits()))) as address:
+        try:
+            async with asyncio.timeout(RUN_LIMIT_S):
+                results = await kosoku.run_fuzzingclient(f"ws://{address}/", None, EXCLUDED, concurrency=8)
+        except kosoku.FailureError as failure:
+            results = failure.results
     return {
         result.case_id: ", ".join(
             (

@@ -2,12 +2,13 @@
 // returns, or throws, is answered by a line of the same id; several may run at once. `kept` stays from one to the next.
 
 import { createInterface } from "node:readline";
-import { chromium } from "playwright-core";
 import { WebSocket } from "ws";
 import { ArcherError, connect } from "../../../../archer_ws/console/archer-client.js";
 
 const AsyncFunction = (async () => {}).constructor;
-const scope = { ArcherError, WebSocket, chromium, connect, kept: {} };
+// Only who drives a browser waits for playwright, which takes half a second to load.
+const playwright = () => import("playwright-core");
+const scope = { ArcherError, WebSocket, connect, kept: {}, playwright };
 
 async function evaluate({ id, code, args }) {
   const names = { ...scope, ...args };
