@@ -58,8 +58,8 @@ class AlikeEvents(Generic[Subject]):
         #: The bytes from an event's start to its text's first quotation mark, and from the last one to the event's end;
         #: or to its padding, and from there to the end.
         self._before = self._after = self._end = b""
-        #: The number of bytes around an event's text; None if the events have padding.
-        self._around: int | None = None
+        #: The number of bytes before the text, and after it or the padding.
+        self._around = 0
 
     def take(self, data: bytes) -> tuple[str, bytes] | None:
         """The joined text of the events in this form at the beginning of a read, and the bytes after them.
@@ -94,8 +94,14 @@ class AlikeEvents(Generic[Subject]):
 
     def _sole_text_in(self, whole: bytes) -> str | None:
         """The text of a read with one event, as nearly all have, if it needs no decoding of JSON; else None."""
-        literal = whole.removeprefix(self._before).removesuffix(self._after)
-        if len(whole) - len(literal) != self._around or _QUOTE in literal or _BACKSLASH in literal:
+        literal = whole.removeprefix(self._before).removesuffix(self._end or self._after)
+        if len(whole) - len(literal) != self._around:
+            return None
+        if self._end:
+            literal, _, padding = literal.partition(self._after)
+            if _QUOTE in padding:
+                return None
+        if _QUOTE in literal or _BACKSLASH in literal:
             return None
         try:
             text = literal.decode()
@@ -151,7 +157,6 @@ class AlikeEvents(Generic[Subject]):
         padding = _PADDING.search(after)
         if padding is None:
             self._after, self._end = after + b"\n\n", b""
-            self._around = len(self._before) + len(self._after)
         else:
             self._after, self._end = after[: padding.start(1)], b'"}\n\n'
-            self._around = None
+        self._around = len(self._before) + len(self._end or self._after)
