@@ -28,18 +28,23 @@ from archer_ws.rpc.messages import SUBPROTOCOL
 
 log = structlog.get_logger(__name__)
 
-DIRECT_SENDER = "archer.direct_sender"
+DIRECT_SOCKET = "archer.direct_socket"
 TICKET_PREFIX = "archer.ticket."
 _SENT_BEHIND_CLOSE = "after sending 'websocket.close'"
 #: RFC 6455, section 7.4.1: a type of data that the endpoint cannot accept.
 UNSUPPORTED_DATA = 1003
 
 
-class DirectSender(Protocol):
-    """What our server's WebSocket protocol offers as the ASGI extension `DIRECT_SENDER`."""
+class DirectSocket(Protocol):
+    """What our server's WebSocket protocol offers as the ASGI extension `DIRECT_SOCKET`. Messages bypass the layers of
+    ASGI, which cost as much as everything else in sending a token."""
 
     def try_send_text(self, text: str) -> bool:
         """Send a message now; False if that would wait, or is impossible."""
+
+    def push_text_to(self, take: Callable[[str], bool] | None) -> None:
+        """Pass each further text message to `take` as it arrives, if all before it have been received; if `take`
+        returns False, the message is received as by ASGI. None ends this."""
 
 
 class SocketChannel:
@@ -47,10 +52,15 @@ class SocketChannel:
 
     def __init__(self, websocket: WebSocket) -> None:
         self._websocket = websocket
-        direct: DirectSender | None = websocket.scope.get("extensions", {}).get(DIRECT_SENDER)
-        #: Hands a message to the transport; False if that has to wait, or under another server than ours. Under our
-        #: own, messages bypass the layers of ASGI, which cost as much as everything else in sending a token.
+        direct: DirectSocket | None = websocket.scope.get("extensions", {}).get(DIRECT_SOCKET)
+        self._direct = direct
+        #: Hands a message to the transport; False if that has to wait, or under another server than ours.
         self.try_send: Callable[[str], bool] = direct.try_send_text if direct else _never
+
+    def push_to(self, take: Callable[[str], bool] | None) -> None:
+        """See Channel; under another server than ours, all messages are left to `receive`."""
+        if self._direct is not None:
+            self._direct.push_text_to(take)
 
     async def receive(self) -> str:
         """The next text message; a binary one closes the socket.

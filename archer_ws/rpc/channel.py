@@ -1,6 +1,7 @@
 """The seam between the protocol and its transport: a channel of text messages."""
 
 import asyncio
+from collections.abc import Callable
 from typing import Protocol
 
 
@@ -17,6 +18,10 @@ class Channel(Protocol):
         Raises:
             ChannelClosed: there will be no more.
         """
+
+    def push_to(self, take: Callable[[str], bool] | None) -> None:
+        """Pass further messages to `take` as they arrive; `receive` returns those for which it returned False, and all
+        later ones until then. None ends this. A channel may also leave all messages to `receive`."""
 
     def try_send(self, text: str) -> bool:
         """Hand a message to the transport if that needs no waiting; False if it does, and `send` must be used."""
@@ -61,6 +66,9 @@ class MemoryChannel:
         finally:
             getting.cancel()
             closing.cancel()
+
+    def push_to(self, take: Callable[[str], bool] | None) -> None:
+        """Do nothing: `receive` returns all messages."""
 
     def try_send(self, text: str) -> bool:
         """False: `send` is always used."""

@@ -6,11 +6,12 @@ was sent); the requests' tasks are cancelled; deliveries stop; the holds are rel
 connection through context.py.
 """
 
+import asyncio
 import time
 from collections import deque
-from contextlib import suppress
+from contextvars import copy_context
+from typing import NoReturn
 
-import anyio
 import structlog
 
 from archer_ws.core.limits import BAD_MESSAGES_MAX, BAD_MESSAGES_WINDOW_S
@@ -58,11 +59,13 @@ class Connection:
         """Serve until the peer leaves or the connection is closed."""
         structlog.contextvars.bind_contextvars(connection_id=self.context.connection_id)
         try:
-            async with anyio.create_task_group() as tasks:
-                tasks.start_soon(self._write, tasks.cancel_scope)
-                tasks.start_soon(self._await_credential)
+            # The reader or the writer ends first, with ChannelClosed, and so cancels the others.
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._write(), name=f"writer {self.context.connection_id}")
+                tasks.create_task(self._await_credential(), name=f"credential {self.context.connection_id}")
                 await self._read(tasks)
-                tasks.cancel_scope.cancel()
+        except* ChannelClosed:
+            pass
         finally:
             self.context.release_all()
 
@@ -74,23 +77,42 @@ class Connection:
         """Close after all responses have been sent and, with `after_streams`, all events that exist by then."""
         self.context.close(reason, after_streams=after_streams)
 
-    async def _write(self, scope: anyio.CancelScope) -> None:
-        with suppress(ChannelClosed):
+    async def _write(self) -> NoReturn:
+        try:
             await self.context.writer.run()
-        scope.cancel()
+        finally:
+            self.context.is_closing = True  # No response could be sent.
+        raise ChannelClosed
 
-    async def _read(self, tasks: anyio.abc.TaskGroup) -> None:
+    async def _read(self, tasks: asyncio.TaskGroup) -> NoReturn:
         """Read, parse, register, dispatch; waits only while the lane is full (protocol section 3)."""
-        while True:
-            await self.context.writer.room()
-            try:
-                text = await self._channel.receive()
-            except ChannelClosed:
-                return
-            if not self.context.is_closing:
-                self._take(text, tasks)
+        context = copy_context()
 
-    def _take(self, text: str, tasks: anyio.abc.TaskGroup) -> None:
+        def take(text: str) -> None:
+            if not self.context.is_closing:
+                # In a copy, since each request binds its name for the log.
+                context.copy().run(self._take, text, tasks)
+
+        def take_at_once(text: str) -> bool:
+            if not self.context.writer.has_room:
+                return False
+            take(text)
+            return True
+
+        # Most messages are taken as they arrive: waking this task would cost more than reading them.
+        self._channel.push_to(take_at_once)
+        try:
+            while True:
+                await self.context.writer.room()
+                take(await self._channel.receive())
+        except ChannelClosed:
+            # The requests that were read last begin: what clients do to a tool loop then goes on without them.
+            await asyncio.sleep(0)
+            raise
+        finally:
+            self._channel.push_to(None)
+
+    def _take(self, text: str, tasks: asyncio.TaskGroup) -> None:
         """Dispatch a frame's request, or respond with an error. No frame ends the connection by itself."""
         try:
             call = decode_call(text)
@@ -148,6 +170,6 @@ class Connection:
     async def _await_credential(self) -> None:
         if self.context.is_authenticated:
             return
-        await anyio.sleep(self._init_timeout_s)
+        await asyncio.sleep(self._init_timeout_s)
         if not self.context.is_authenticated:
             self.close("init_timeout")

@@ -1,9 +1,9 @@
 """From a decoded call to its response: checks whether it is allowed now and well-formed, runs its method, and
 responds."""
 
+import asyncio
 from collections.abc import Awaitable
 
-import anyio.abc
 import structlog
 from pydantic import ValidationError
 
@@ -33,17 +33,14 @@ class Dispatcher:
     def __init__(self, registry: Registry) -> None:
         self._registry = registry
 
-    def dispatch(self, context: Context, call: Call, tasks: anyio.abc.TaskGroup) -> None:
-        """Begin the call synchronously; respond now, or from a task if it has to wait."""
-        request_id = context.requests.next_name()
-        # Bound for all log lines about the call, also those of a stream that it begins: tasks inherit what is bound.
-        bound = structlog.contextvars.bind_contextvars(request_id=request_id)
-        try:
-            self._dispatch(context, call, request_id, tasks)
-        finally:
-            structlog.contextvars.reset_contextvars(**bound)
+    def dispatch(self, context: Context, call: Call, tasks: asyncio.TaskGroup) -> None:
+        """Begin the call synchronously; respond now, or from a task if it has to wait.
 
-    def _dispatch(self, context: Context, call: Call, request_id: str, tasks: anyio.abc.TaskGroup) -> None:
+        Call it in a logging context for this call alone: the `request_id` is bound there, for all log lines about the
+        call, also those of a stream that it begins, since tasks inherit what is bound.
+        """
+        request_id = context.requests.next_name()
+        structlog.contextvars.bind_contextvars(request_id=request_id)
         try:
             begun = self._begin(context, call)
         except ArcherError as error:
@@ -56,7 +53,7 @@ class Dispatcher:
                 self._respond(context, call, begun)
                 return
             context.requests.begin(call.id)
-            tasks.start_soon(self._finish, context, call, begun, request_id)
+            tasks.create_task(self._finish(context, call, begun, request_id), name=f"request {request_id}")
 
     def _begin(self, context: Context, call: Call) -> Reply | Awaitable[Reply]:
         method = self._registry.get(call.method)
@@ -66,7 +63,8 @@ class Dispatcher:
             )
         self._check_state(context, method)
         try:
-            params = method.params.model_validate(call.params)
+            # Without model_validate, which costs a tenth more.
+            params = method.params.__pydantic_validator__.validate_python(call.params)
         except ValidationError as error:
             raise params_error(error) from None
         return method.handler(context, params)

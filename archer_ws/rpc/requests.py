@@ -19,6 +19,8 @@ class Requests:
         self._connection_id = connection_id
         self._most = most
         self._named = 0
+        #: The `request_id` of the request that is being begun.
+        self.name = ""
         self._running = 0
         self._ids: set[RequestId] = set()
 
@@ -35,12 +37,8 @@ class Requests:
     def next_name(self) -> str:
         """The next request's `request_id`, which its errors, its log lines and its stream contain."""
         self._named += 1
+        self.name = f"{self._connection_id}.{self._named}"
         return self.name
-
-    @property
-    def name(self) -> str:
-        """The `request_id` of the request that is being begun."""
-        return f"{self._connection_id}.{self._named}"
 
     def is_in_use(self, identity: RequestId | None) -> bool:
         """Whether a request with this id is still being served, so that the only response under it belongs to that

@@ -18,7 +18,7 @@ from archer_ws.core.limits import HEARTBEAT_S, LANE_BYTES_MAX
 from archer_ws.rpc.channel import Channel
 from archer_ws.rpc.codec import delta_prefix, encode_delta, encode_event, encode_notification
 from archer_ws.rpc.messages import Heartbeat
-from archer_ws.sessions.streams.events import ControlEvent, Delta, StreamEnded, StreamStarted
+from archer_ws.sessions.streams.events import ControlEvent, Delta, StreamEnded
 from archer_ws.sessions.streams.log import DELTA_BYTES_MAX
 from archer_ws.sessions.streams.stream import Stream
 
@@ -27,8 +27,6 @@ FRAMES_PER_TURN = 16
 #: Likewise after this many skipped deltas, each some microseconds: a whole completion may have 64 thousand.
 SKIPS_PER_TURN = 512
 
-#: What may be sent at once: what every stream has, except its end, with which the stream is released.
-_SENT_NOW = (Delta, StreamStarted)
 _HEARTBEAT = encode_notification("$/heartbeat", Heartbeat())
 
 
@@ -80,7 +78,8 @@ class Writer:
 
     Args:
         channel: where to send.
-        on_ended: called when a stream's end is about to be sent: nothing else of it is needed here.
+        on_ended: called when the end of a stream that has ended before is about to be sent: nothing else of it is
+            needed here.
         heartbeat_s: after this much silence a heartbeat is sent, in seconds.
     """
 
@@ -158,6 +157,11 @@ class Writer:
         """Close the channel after everything in the lane is sent and, with `after_streams`, every event that exists."""
         self._lane.append(Close(code, reason, after_streams))
         self._wake_up()
+
+    @property
+    def has_room(self) -> bool:
+        """Whether the lane is not full: `room` would return at once."""
+        return self._has_room.is_set()
 
     async def room(self) -> None:
         """Wait while the lane is full."""
@@ -282,8 +286,11 @@ class Writer:
         if self._is_idle and not self.coalesce_s and not subscription.is_whole:
             log = subscription.stream.log
             event = log.read(subscription.cursor)
-            if isinstance(event, _SENT_NOW) and self._sends_now(subscription.frame(event)):
+            if event is not None and self._sends_now(subscription.frame(event)):
                 subscription.cursor = event.seq
+                if isinstance(event, StreamEnded):
+                    # The stream is released by its reader's `stream_ended`, which follows.
+                    self.unsubscribe(event.stream_id)
                 if event.seq == log.head_seq:
                     return
         self._mark(subscription)

@@ -14,12 +14,16 @@ from typing import Any
 from uvicorn._types import ASGIReceiveEvent
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.frames import CloseCode, Frame
+from websockets.protocol import State
 
 from archer_ws.api.security.seats import SEAT, Seat
 from archer_ws.core.limits import IDLE_FRAMES_WINDOW_S, WS_LINGER_S, WS_SLICE_BYTES, Limits
 from archer_ws.core.rare_line import RareLine
 from archer_ws.rpc.close_reasons import CLOSE_CODES
+from archer_ws.server.ws_frames import FrameReader, whole_text
 from archer_ws.server.ws_inbox import Inbox
+
+OPEN = State.OPEN  # looking it up there costs as much as comparing with it
 
 #: The loggers of uvicorn and websockets: at INFO they log every socket with its query string, which may hold secrets.
 _wire_log = logging.getLogger(f"{__name__}.wire")
@@ -52,6 +56,9 @@ class BoundedWebSocketProtocol(WebSocketsSansIOProtocol):
         self.logger = self.conn.logger = _wire_log
         self.conn.debug = False
         self.queue = Inbox()  # type: ignore[assignment]  # all that uvicorn uses of a queue
+        self._reader = self.conn.reader = FrameReader()
+        self.conn.parser = self.conn.parse()  # it has begun to read from the reader before
+        next(self.conn.parser)
         self.conn.fail = partial(_fail, self.conn.fail)  # type: ignore[method-assign]
         self._late_pong: bytes | None = None
         self._unparsed = bytearray()
@@ -60,6 +67,7 @@ class BoundedWebSocketProtocol(WebSocketsSansIOProtocol):
         self._idle_frames = 0
         self._idle_window_ends = 0.0
         self._seat: Seat | None = None
+        self._take_text: Callable[[str], bool] | None = None
 
     def take_seat(self, seat: Seat) -> None:
         """Take over the HTTP connection's seat, and put it into the scope for the application."""
@@ -93,7 +101,11 @@ class BoundedWebSocketProtocol(WebSocketsSansIOProtocol):
             if not self.handshake_initiated:
                 self._refuse_handshake()
         elif len(data) <= WS_SLICE_BYTES and not self._unparsed and self._may_parse():
-            super().data_received(data)
+            text = whole_text(data) if self._is_between_messages() else None
+            if text is None:
+                super().data_received(data)
+            else:
+                self._pass_on(text)
         else:
             self._unparsed += data
             self._pause_reading()
@@ -106,6 +118,10 @@ class BoundedWebSocketProtocol(WebSocketsSansIOProtocol):
 
     def _may_parse(self) -> bool:
         return self.handshake_complete and (self.close_sent or self.queue.empty())
+
+    def _is_between_messages(self) -> bool:
+        conn = self.conn
+        return self._reader.is_between_frames and conn.current_size is None and conn.state is OPEN
 
     def _parse_slice(self) -> None:
         self._parsing = None
@@ -181,9 +197,17 @@ class BoundedWebSocketProtocol(WebSocketsSansIOProtocol):
                 self.conn.fail(1007, "not UTF-8")
                 self.handle_parser_exception()
                 return
-            self.queue.put_nowait({"type": "websocket.receive", "text": text})
+            self._pass_on(text)
         else:
             self.queue.put_nowait({"type": "websocket.receive", "bytes": bytes(data)})
+
+    def push_text_to(self, take: Callable[[str], bool] | None) -> None:
+        """See DirectSocket."""
+        self._take_text = take
+
+    def _pass_on(self, text: str) -> None:
+        if self._take_text is None or not self.queue.empty() or not self._take_text(text):
+            self.queue.put_nowait({"type": "websocket.receive", "text": text})
 
     def handle_ping(self) -> None:
         """Answer the ping; for a peer that does not read, only the last one (RFC 6455, section 5.5.3)."""

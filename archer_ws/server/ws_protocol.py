@@ -12,14 +12,14 @@ from uvicorn._types import ASGISendEvent
 from uvicorn.protocols.utils import ClientDisconnected
 from websockets.frames import Frame
 from websockets.http11 import Request
-from websockets.protocol import State
 
-from archer_ws.api.socket import DIRECT_SENDER
+from archer_ws.api.socket import DIRECT_SOCKET
 from archer_ws.core.limits import SEND_BUFFER_BYTES
 from archer_ws.core.rare_line import RareLine
 from archer_ws.server.corked_transport import CorkedTransport
 from archer_ws.server.peer_progress import PeerProgress, Progress, bound_send_buffer, cut
-from archer_ws.server.ws_inbound import BoundedWebSocketProtocol
+from archer_ws.server.ws_frames import text_frame
+from archer_ws.server.ws_inbound import OPEN, BoundedWebSocketProtocol
 
 #: A ping is sent between messages at least every so many bytes; its pong shows that the peer has read up to there. TCP
 #: alone does not show it: a system that has buffered 100 KB for a program that reads 1 KB/s may acknowledge nothing for
@@ -27,20 +27,8 @@ from archer_ws.server.ws_inbound import BoundedWebSocketProtocol
 MARK_EVERY_BYTES = 16 * 1024
 #: The length of such a ping's payload, which is its number; uvicorn's own pings have 4 bytes.
 MARK_BYTES = 6
-_OPEN = State.OPEN  # looking it up there costs as much as comparing with it
 _stalled = RareLine("websocket_stalled")
 _silent = RareLine("websocket_silent")
-
-
-def text_frame(text: str) -> bytes:
-    """A whole text message from a server: final, not masked (RFC 6455, section 5.2)."""
-    payload = text.encode()
-    size = len(payload)
-    if size < 126:
-        return b"\x81%c%b" % (size, payload)
-    if size < 65536:
-        return b"\x81\x7e%b%b" % (size.to_bytes(2), payload)
-    return b"\x81\x7f%b%b" % (size.to_bytes(8), payload)
 
 
 class WatchedWebSocketProtocol(BoundedWebSocketProtocol):
@@ -116,16 +104,16 @@ class WatchedWebSocketProtocol(BoundedWebSocketProtocol):
             self._parse_soon()
 
     def handle_connect(self, event: Request) -> None:
-        """The handshake: the application starts, and may send past ASGI (try_send_text)."""
+        """The handshake: the application starts, and may send and receive past ASGI (DirectSocket)."""
         super().handle_connect(event)
         if not self.handshake_complete:
             extensions: dict[str, Any] | None = self.scope["extensions"]
             assert extensions is not None
-            extensions[DIRECT_SENDER] = self
+            extensions[DIRECT_SOCKET] = self
 
     def try_send_text(self, text: str) -> bool:
         """Send a message as `send` would, but at once; False where `send` would wait or raise."""
-        if not self.writable.is_set() or self.conn.state is not _OPEN or self.close_sent or self.disconnected:
+        if not self.writable.is_set() or self.conn.state is not OPEN or self.close_sent or self.disconnected:
             return False
         frame = text_frame(text)
         self._mark(len(frame))
@@ -136,7 +124,7 @@ class WatchedWebSocketProtocol(BoundedWebSocketProtocol):
         """Send a ping before a message of about this many bytes, if it completes a stretch of `MARK_EVERY_BYTES`."""
         before = self._unmarked_bytes
         self._unmarked_bytes = before + size
-        if before and before + size > MARK_EVERY_BYTES and self.conn.state is State.OPEN and not self.close_sent:
+        if before and before + size > MARK_EVERY_BYTES and self.conn.state is OPEN and not self.close_sent:
             self._unmarked_bytes = size
             self._marks_sent += 1
             self.conn.send_ping(self._marks_sent.to_bytes(MARK_BYTES))

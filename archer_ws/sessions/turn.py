@@ -1,15 +1,16 @@
 """The work of a stream for one chat request: stores its turn, waits for its provider's slot, assembles the messages,
 and stores the completion."""
 
-import json
 from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property, partial
 from hashlib import blake2b
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import msgspec
 import structlog
+from pydantic import BaseModel
 
 from archer_ws.agents.base import AgentTurn, Gateway
 from archer_ws.agents.orchestrator import Orchestrator
@@ -57,7 +58,6 @@ log = structlog.get_logger(__name__)
 #: The fingerprint of a request whose stream's id the server mints: no request repeats it.
 NEVER_REPEATED = b""
 _NOT_ASKED = {"stream", "stream_id"}
-_SORTED = json.JSONEncoder(sort_keys=True, ensure_ascii=False, separators=(",", ":"))
 
 
 def check_turn(request: ChatRequest, max_content_bytes: int) -> bool:
@@ -103,13 +103,19 @@ def fingerprint_of(request: ChatRequest) -> bytes:
     It covers the fields that were sent, in any order. So a field that is added to the protocol later does not change
     the hash of a request that lacks it (protocol section 21).
     """
-    asked = request.model_dump(exclude=_NOT_ASKED, exclude_unset=True, exclude_none=True)
-    for place, message in enumerate(request.messages):
-        for number, part in enumerate(message.parts or ()):
-            if isinstance(part, MediaPart) and part.url is not None:
-                # In place of megabytes.
-                asked["messages"][place]["parts"][number]["url"] = part.fingerprint
-    return blake2b(_SORTED.encode(asked).encode(), digest_size=16).digest()
+    asked = {name: value for name, value in _sent_fields(request).items() if name not in _NOT_ASKED}
+    return blake2b(_AS_SORTED_JSON.encode(asked), digest_size=16).digest()
+
+
+def _sent_fields(model: BaseModel) -> dict[str, Any]:
+    values = model.__dict__
+    sent = {name: value for name in model.model_fields_set if (value := values[name]) is not None}
+    if "url" in sent and isinstance(model, MediaPart):
+        sent["url"] = model.fingerprint  # In place of megabytes.
+    return sent
+
+
+_AS_SORTED_JSON = msgspec.json.Encoder(enc_hook=_sent_fields, order="sorted")
 
 
 @lean_dataclass(frozen=True, slots=True, kw_only=True)

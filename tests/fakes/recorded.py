@@ -7,7 +7,7 @@ client: `RecordedSocket`.
 
 import json
 from collections import Counter
-from collections.abc import Awaitable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -132,11 +132,24 @@ class RecordedChannel:
     def __init__(self, channel: Channel, recorder: Recorder) -> None:
         self._channel = channel
         self._conversation = Conversation(recorder)
+        self._was_refused = False
 
     async def receive(self) -> str:
         text = await self._channel.receive()
-        self._conversation.received(text)
+        if not self._was_refused:
+            self._conversation.received(text)
+        self._was_refused = False
         return text
+
+    def push_to(self, take: Callable[[str], bool] | None) -> None:
+        def heard(text: str) -> bool:
+            assert take is not None
+            # Before it is taken, which may send its response. One that is refused is received next.
+            self._conversation.received(text)
+            self._was_refused = not take(text)
+            return not self._was_refused
+
+        self._channel.push_to(take and heard)
 
     def try_send(self, text: str) -> bool:
         sent = self._channel.try_send(text)

@@ -5,13 +5,8 @@ import socket
 from typing import cast
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from websockets.frames import Frame, Opcode
-from websockets.streams import StreamReader
 
 from archer_ws.server.corked_transport import CORK_BYTES_MAX, CorkedTransport
-from archer_ws.server.ws_protocol import text_frame
 
 
 class Recording:
@@ -118,18 +113,6 @@ async def test_all_else_is_the_transport_s_own(under: Recording, corked: CorkedT
     under.waiting_bytes = 7
     assert corked.get_write_buffer_size() == 7
     assert not corked.is_closing()
-
-
-@given(text=st.text(max_size=50) | st.sampled_from(["x" * size for size in (125, 126, 65_535, 65_536)]))
-def test_a_frame_is_what_rfc_6455_says(text: str) -> None:
-    reader = StreamReader()
-    reader.feed_data(text_frame(text))
-    parsing = Frame.parse(reader.read_exact, mask=False)
-    with pytest.raises(StopIteration) as parsed:
-        next(parsing)
-    frame: Frame = parsed.value.value
-    assert (frame.opcode, frame.fin, bytes(frame.data).decode()) == (Opcode.TEXT, True, text)
-    assert reader.buffer == bytearray()
 
 
 async def test_an_end_for_a_peer_that_has_gone_unnoticed_raises_nothing() -> None:

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from itertools import pairwise
 from typing import Any
@@ -29,6 +29,9 @@ class GatedChannel:
 
     async def receive(self) -> str:
         raise ChannelClosed
+
+    def push_to(self, take: Callable[[str], bool] | None) -> None:
+        pass
 
     def try_send(self, text: str) -> bool:
         if not self.is_shut:

@@ -243,6 +243,23 @@ def test_a_field_that_comes_to_the_protocol_changes_no_hash_of_requests_without_
     assert fingerprint_of(Later.model_validate(given)) == fingerprint_of(ChatRequest.model_validate(given))
 
 
+def test_the_hash_of_a_request_stays_for_the_streams_that_an_earlier_version_stored() -> None:
+    tools = [{"name": "t", "description": None, "parameters": {"properties": {"b": {"maximum": 1.5}, "a": {}}}}]
+    call = {"role": "assistant", "tool_calls": [{"call_id": "c", "name": "t", "arguments": '{"a": "é"}'}]}
+    result = {"role": "tool", "call_id": "c", "content": "\n\x07 \\ 😀", "status": "error"}
+    schema = {"type": "object", "properties": {"n": {"type": "integer", "maximum": 10**30, "default": None}}}
+    request = ask(
+        QUESTION,
+        call,
+        result,
+        tools=tools,
+        tool_choice={"name": "t"},
+        temperature=0.7,
+        response_format={"type": "json_schema", "json_schema": {"name": "n", "schema": schema}},
+    )
+    assert fingerprint_of(request).hex() == "8755cc15506dcd8bbadde657f12b606f"
+
+
 async def test_arguments_are_text_for_who_waits_for_the_first(
     manager: SessionManager, gateway: ScriptedGateway
 ) -> None:

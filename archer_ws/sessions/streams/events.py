@@ -298,7 +298,8 @@ MakeEvent = Callable[[int], ControlEvent]
 
 def as_json(event: ControlEvent | StreamDelta) -> bytes:
     """The event as JSON, as the socket sends it: without fields that are None."""
-    return _ADAPTERS[type(event)].dump_json(event, by_alias=True, exclude_none=True)
+    # Without the adapter's own methods, which cost as much.
+    return _ADAPTERS[type(event)].serializer.to_json(event, by_alias=True, exclude_none=True)
 
 
 def as_fields(event: ControlEvent | StreamDelta) -> dict[str, Any]:
