@@ -67,10 +67,10 @@ class DirectCycle:
         """Whether a chunk can be written now: chunked, between the head and the end, and the peer keeps up."""
         cycle = self._cycle
         return (
-            bool(cycle.chunked_encoding)
+            cycle.chunked_encoding is True
             and not self._flow.write_paused
-            and not cycle.disconnected
             and not cycle.response_complete
+            # A lost connection is closing, too.
             and not self._transport.is_closing()
         )
 

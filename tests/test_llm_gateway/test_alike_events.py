@@ -285,6 +285,18 @@ def test_a_piece_that_ends_in_a_half_character_is_joined_with_the_next_one() -> 
         assert calls[0][1].removeprefix("a") == "😀"
 
 
+@pytest.mark.parametrize("more", [{}, {"obfuscation": "xY9"}])
+def test_events_that_come_in_one_read_behind_one_that_came_alone_are_all_read(more: dict[str, Any]) -> None:
+    reads = [content("a", **more), content("b", **more), content("c", **more) + content("d", **more)]
+    assert [text for text, _, _ in both_ways(chat_decoder, reads)] == ["a", "ab", "abcd", "abcd"]
+
+
+@pytest.mark.parametrize("more", [{}, {"obfuscation": "xY9"}])
+def test_an_end_marker_that_comes_before_its_line_end_is_no_text(more: dict[str, Any]) -> None:
+    reads = [content("a", **more), content("b", **more), b"data: [DONE]", b"\n\n"]
+    assert [text for text, _, _ in both_ways(chat_decoder, reads)] == ["a", *["ab"] * 4]
+
+
 def test_a_text_whose_last_quotation_mark_is_escaped_ends_no_event() -> None:
     """Joined with the next one it would be JSON."""
     broken = content("x").replace(b'"x"', b'"x\\"')

@@ -148,12 +148,13 @@ class EventStreamResponse(Response):
     def _told_of_more(self) -> None:
         """The log has grown: write the event at once, if the task only waits for one and the connection takes it.
 
-        Else wake the task, which waits for the connection and then reads the log from the cursor on.
+        Else wake the task, which waits for the connection and then reads the log from the cursor on; it also sends the
+        end.
         """
         direct, stream_log = self._direct, self._log
-        if self._is_idle and direct is not None and stream_log is not None:
+        if self._is_idle and direct is not None and stream_log is not None and stream_log.ended is None:
             event = stream_log.read(self._cursor)
-            if event is not None and not isinstance(event, StreamEnded) and direct.is_ready():
+            if event is not None and direct.is_ready():
                 try:
                     block = self._encode(event)
                 except Exception:  # noqa: BLE001 - the task meets it again, and raises it where it belongs

@@ -20,6 +20,8 @@ _LINE_COSTS = 64
 #: The number of pieces of a line that are kept before they are joined: each costs a short line's memory.
 _MOST_PIECES = 4096
 _BOM = b"\xef\xbb\xbf"
+#: Searching for a byte by its number is several times as fast as for bytes.
+_LF, _CR = b"\n\r"
 
 
 class LineDecoder:
@@ -37,9 +39,9 @@ class LineDecoder:
         self._skip_lf = False
 
     @property
-    def is_within(self) -> bool:
-        """Whether the last bytes belong to a line, or a terminator, that may continue."""
-        return bool(self._rest) or self._skip_lf
+    def awaits_lf(self) -> bool:
+        """Whether the last byte was a CR, which an LF may follow."""
+        return self._skip_lf
 
     def feed(self, data: bytes) -> list[bytes]:
         """The lines completed by `data`, without their terminators.
@@ -50,9 +52,9 @@ class LineDecoder:
         if self._skip_lf and data:
             # The last read ended in CR; an LF now belongs to it.
             self._skip_lf = False
-            if data[0] == 0x0A:
+            if data[0] == _LF:
                 data = data[1:]
-        if b"\n" not in data and b"\r" not in data:
+        if _LF not in data and _CR not in data:
             self._keep(data)
             return []
         if self._rest:
@@ -63,7 +65,7 @@ class LineDecoder:
             # The other lines came in this read, whose size is limited.
             refuse_many_values(lines[0])
         if data[-1] in b"\r\n":
-            self._skip_lf = data[-1] == 0x0D
+            self._skip_lf = data[-1] == _CR
         else:
             self._keep(lines.pop())
         return lines
@@ -112,9 +114,10 @@ class EventDecoder:
         self._has_no_blank_lines = False
         #: Whether comments came: a body of only comments is an event stream, too.
         self.has_comments = False
-        #: Whether all bytes so far belong to complete events, except `_begun`: the beginning of one.
-        self._is_between = True
-        self._begun = b""
+        #: The beginning of an event, if all bytes before it belong to complete events; empty at the end of an event.
+        #: None where a line may end an event, and while the rest of one is kept in pieces. A caller that reads events
+        #: without `feed` sets it.
+        self.begun: bytes | None = b""
 
     def feed(self, data: bytes) -> Iterable[ServerEvent]:
         """The events that `data` completes, to be iterated once; comments yield none.
@@ -122,38 +125,39 @@ class EventDecoder:
         Raises:
             LineTooLong: a line, or an event, is too long.
         """
-        if self._is_between:
+        begun = self.begun
+        if begun is not None:
             if (
-                not self._begun
+                not begun
                 and data.startswith(b"data: ")
                 and data.find(b"\n") == len(data) - 2
                 and data.endswith(b"\n\n")
-                and b"\r" not in data
+                and _CR not in data
             ):
                 # A single event, as in nearly all reads during a stream.
                 self._at_start = False
                 return [("", data[6:-2])]
-            if data.startswith(b"\n") and not self._begun and not data.strip(b"\r\n"):
+            if data.startswith(b"\n") and not begun and not data.strip(b"\r\n"):
                 return []  # blank lines alone, perhaps a great many
-            if self._begun:
-                data, self._begun = self._begun + data, b""
+            if begun:
+                data, self.begun = begun + data, b""
             if (plain := self._plain_events(data)) is not None:
                 return plain
         events: list[ServerEvent] = []
         lines = self._lines.feed(data)
         if not lines:
-            self._is_between = self._is_between and not data
+            if data:
+                self.begun = None
             return events
         self._take(lines, events)
         if self._data and (self._has_no_blank_lines or self._data[-1].startswith(b"[DONE]")):
             self._end_line_event(events)
-        if not (self._data or self._event or self._bare):
+        if self._data or self._event or self._bare or self._has_no_blank_lines or self._lines.awaits_lf:
             # An event that continues without a line end stays there in pieces: joining it with each read would cost its
             # length squared.
-            self._begun = self._lines.flush()
-            self._is_between = not self._lines.is_within
+            self.begun = None
         else:
-            self._is_between = False
+            self.begun = self._lines.flush()
         return events
 
     def _plain_events(self, data: bytes) -> Iterable[ServerEvent] | None:
@@ -161,37 +165,23 @@ class EventDecoder:
         beginning of the next event is kept. None, without effect, if there is anything else.
         """
         end = data.rfind(b"\n\n")
-        if end < 0 or not data.startswith(b"data: ") or b"\r" in data:
+        if end < 0 or not data.startswith(b"data: ") or _CR in data:
             return None
         lines = data[6:end].split(b"\n\ndata: ")
-        if b"\n" in b"".join(lines):
+        if _LF in b"".join(lines):
             # (Counting line ends would cost four times as much.)
             return None
         if len(lines[0]) > LARGE_BYTES:
             refuse_many_values(lines[0])
-        self._begun = data[end + 2 :]
+        self.begun = data[end + 2 :]
         self._at_start = False
         # One pair object is reused: the garbage collector would have to check thousands of live ones.
         return zip(repeat(""), lines, strict=False)
 
-    def with_begun(self, data: bytes) -> bytes | None:
-        """`data` after the kept beginning of an event; None if it continues an event that is kept in pieces, or may end
-        one with a line alone.
-
-        For callers that read events without `feed`, and then call `begin_with`.
-        """
-        if not self._is_between or self._has_no_blank_lines:
-            return None
-        return self._begun + data if self._begun else data
-
-    def begin_with(self, rest: bytes) -> None:
-        """All earlier bytes were read; keep `rest`, the beginning of an event, or nothing."""
-        self._begun = rest
-
     def finish(self) -> list[ServerEvent]:
         """The events at the end of the body without an end of their own; they may be incomplete."""
         events: list[ServerEvent] = []
-        rest, self._begun = self._begun + self._lines.flush(), b""
+        rest, self.begun = (self.begun or b"") + self._lines.flush(), b""
         self._take([*rest.splitlines(), b""], events)
         if self._bare:
             events.append((BARE_JSON, b"\n".join(self._bare)))

@@ -129,8 +129,10 @@ class ChatStreamDecoder:
         if self.done or self.fault:
             return []
         begun: tuple[Kind, str] | None = None
-        if self._alike.subject is not None and (taken := self._take_alike(data)) is not None:
-            kind, text, data = taken
+        kind = self._kind_of_alike()
+        if kind is not None and (taken := self._alike.take(data)) is not None:
+            text, data = taken
+            self._last = self._alike.body
             if not data:
                 # Nearly all reads end here.
                 chunks = [chunk_of(kind, text)]
@@ -202,20 +204,18 @@ class ChatStreamDecoder:
             if chunk.arguments is not None and chunk.call_id is not None:
                 kept.tell(chunk.call_id, chunk.arguments)
 
-    def _take_alike(self, data: bytes) -> tuple[Kind, str, bytes] | None:
-        """Decode the events at the beginning of a read that have the form of the last event: their kind, their text,
-        and the data after them.
-        """
+    def _kind_of_alike(self) -> Kind | None:
+        """The kind of the text in events that have the form of the last event; None if such events must be read
+        normally."""
         subject = self._alike.subject
-        kind = self._calls.going_on(subject) if isinstance(subject, int) else subject == "reasoning"
-        if kind is True and self._kept is not None:
-            # Native reasoning is kept by the server's own field name, which this path does not see.
+        if subject is None or not self._is_plain:
             return None
-        if kind is None or not self._is_plain or (taken := self._alike.take(data)) is None:
-            return None
-        self._last = self._alike.body
-        text, rest = taken
-        return kind, text, rest
+        if subject == "content":
+            return False
+        if isinstance(subject, int):
+            return self._calls.going_on(subject)
+        # Native reasoning is kept by the server's own field name, which this path does not see.
+        return True if self._kept is None else None
 
     def _read(self, data: bytes, event: str, gathered: Gathered) -> None:
         if event or not self._read_plain(data, gathered):

@@ -139,7 +139,8 @@ class HttpResponse(StreamedResponse):
 
     def push_to(self, take: TakeBytes) -> None:
         """See `StreamedResponse`; `take` runs in the caller's context, so that its log lines name the request."""
-        self._take, self._context = take, copy_context()
+        if self._coding is None:
+            self._take, self._context = take, copy_context()
 
     def _more(self) -> asyncio.Future[bool]:
         """Done when there is something to read, or nothing more to expect."""
@@ -179,9 +180,10 @@ class HttpResponse(StreamedResponse):
             self._fail(raised if isinstance(raised, DecodingError | NotHttp) else NotHttp(str(error)))
         if self._pieces:
             self._bodyless_bytes = 0
-            waiter = self._waiter
-            # Who waits has read everything before.
-            if self._take is not None and waiter is not None and not waiter.done() and self._push(self._take, waiter):
+            take, waiter = self._take, self._waiter
+            # A task that waits has read everything before.
+            if take is not None and waiter is not None and len(data) <= PROVIDER_SLICE_BYTES and not waiter.done():
+                self._push(take, waiter)
                 return
             self._unread_bytes += len(data)
             if self._unread_bytes > PROVIDER_UNREAD_BYTES and not self._is_paused:
@@ -199,13 +201,10 @@ class HttpResponse(StreamedResponse):
             self._is_paused = True
             self._transport.pause_reading()
 
-    def _push(self, take: TakeBytes, waiter: asyncio.Future[bool]) -> bool:
-        """Hand on what came; wake the task that waits only for what it must do itself. Returns False, without effect,
-        if the bytes must be read in slices."""
+    def _push(self, take: TakeBytes, waiter: asyncio.Future[bool]) -> None:
+        """Hand on what came; wake the task that waits only for what it must do itself."""
         pieces = self._pieces
         data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
-        if self._is_sliced or len(data) > PROVIDER_SLICE_BYTES:
-            return False
         pieces.clear()
         try:
             wants_no_more = self._context.run(take, data)
@@ -213,14 +212,13 @@ class HttpResponse(StreamedResponse):
             self._take = self._waiter = None
             if not waiter.done():
                 waiter.set_exception(error)
-            return True
+            return
         if wants_no_more:
             self._take = self._waiter = None
             if not waiter.done():
                 waiter.set_result(True)
         elif self._is_whole or self._error is not None:
             self._wake()
-        return True
 
     def end(self, error: Exception | None = None) -> None:
         """Handle the end of the connection (called by the connection)."""

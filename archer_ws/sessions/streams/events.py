@@ -17,6 +17,7 @@ from functools import lru_cache
 from json.encoder import encode_basestring
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple, get_args
 
+import msgspec
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, create_model
 from pydantic.config import JsonDict
 
@@ -277,7 +278,7 @@ def call_fields(call: CallName) -> str:
     return f'"call_id":{encode_basestring(call.call_id)},"name":{encode_basestring(call.name)}'
 
 
-class Delta(NamedTuple):
+class Delta(msgspec.Struct, frozen=True, gc=False):
     """The UTF-8 text of the events `from_seq` to `seq`, of one kind and one call, from which a StreamDelta is made."""
 
     from_seq: int

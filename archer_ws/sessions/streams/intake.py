@@ -151,9 +151,8 @@ class Intake:
     def _take_text(self, kind: TextKind, text: str) -> None:
         if self.first_text_ms is None:
             self._note_first_text()
-        encoder = self._encoders.get(kind)
         try:
-            encoded = text.encode() if encoder is None else encoder.encode(text)
+            encoded = self._encoders[kind].encode(text) if kind in self._encoders else text.encode()
         except UnicodeEncodeError:
             encoder = self._encoders[kind] = ScalarEncoder()
             encoded = encoder.encode(text)

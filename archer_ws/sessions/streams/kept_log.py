@@ -8,6 +8,8 @@ section 26).
 
 from collections.abc import Callable, Iterator
 
+from msgspec.structs import replace
+
 from archer_ws.core.limits import CONTROL_EVENT_BYTES
 from archer_ws.sessions.storage.journal import LogPiece
 from archer_ws.sessions.streams.events import CallName, Delta, Event, MakeEvent, StreamEnded, StreamToolCall, TextKind
@@ -81,7 +83,7 @@ class KeptLog:
         if after == kept:
             return Delta(kept + 1, last, "content", b"")
         event = text.read(after, max_bytes)
-        return event._replace(seq=last) if isinstance(event, Delta) and event.seq == kept else event
+        return replace(event, seq=last) if isinstance(event, Delta) and event.seq == kept else event
 
     def _reset(self, max_bytes: int) -> Delta:
         """The beginning of the text, with `reset`, for a reader that has seen more than was stored."""
@@ -89,7 +91,7 @@ class KeptLog:
         while (event := text.read(after, max_bytes)) is not None:
             if isinstance(event, Delta):
                 seq = self._ended.seq - 1 if event.seq == text.head_seq else event.seq
-                return event._replace(from_seq=1, seq=seq, reset=True)
+                return replace(event, from_seq=1, seq=seq, reset=True)
             after = event.seq
         return Delta(1, self._ended.seq - 1, "content", b"", reset=True)
 

@@ -37,6 +37,8 @@ class MemoryLog:
     """A log in memory (see StreamLog)."""
 
     def __init__(self) -> None:
+        #: The newest event's number; 0 if there is none. Not a property: it is read for every token.
+        self.head_seq = 0
         self._text = bytearray()
         #: _ends[seq - 1]: the offset in the buffer where event seq's text ends; LOG_BYTES_MAX fits 32 bits.
         self._ends = array("I")
@@ -47,13 +49,16 @@ class MemoryLog:
         self._run_kinds: list[TextKind | CallName | None] = []
         #: The kind of the last run; None if there is none.
         self._kind: TextKind | CallName | None = None
+        #: The newest event's text, for the readers that keep up; empty if that is a control event.
+        self._newest = b""
         #: The runs with a call's arguments, by its id: a call may have thousands of runs if calls are interleaved.
         self._call_runs: dict[str, array[int]] = {}
         # By registration: the same callable may watch twice.
         self._watchers: dict[object, Watcher] = {}
         #: Set if there is exactly one watcher: most streams have one, which is notified of every token.
         self._sole_watcher: Watcher | None = None
-        self._content_bytes = 0
+        #: The bytes of the text that is not content.
+        self._other_bytes = 0
         #: The bytes of the results, steered messages and further texts in it.
         self._said_bytes = 0
         #: The index of the last step's first run.
@@ -62,14 +67,9 @@ class MemoryLog:
         self.ended: StreamEnded | None = None
 
     @property
-    def head_seq(self) -> int:
-        """The newest event's number; 0 if there is none."""
-        return len(self._ends)
-
-    @property
     def content_bytes(self) -> int:
         """The bytes of text so far, without reasoning and arguments."""
-        return self._content_bytes
+        return len(self._text) - self._other_bytes
 
     @property
     def text_bytes(self) -> int:
@@ -95,16 +95,18 @@ class MemoryLog:
             return
         if self._full:
             raise LogFull
-        size = len(text)
         run = call or kind
+        size = len(text)
         is_short = size <= DELTA_BYTES_MAX and len(self._text) + size <= LOG_BYTES_MAX
         for piece in (text,) if is_short else self._fitting(text):
             if run is not self._kind and run != self._kind:
                 self._begin_run(run)
+            self._newest = piece
             self._text += piece
             self._ends.append(len(self._text))
-            if kind == "content":
-                self._content_bytes += len(piece)
+            self.head_seq += 1
+            if kind != "content":
+                self._other_bytes += len(piece)
         if self._sole_watcher is not None:
             self._sole_watcher()
         else:
@@ -136,7 +138,7 @@ class MemoryLog:
             raise LogFull
         if isinstance(kind, CallName):
             self._call_runs.setdefault(kind.call_id, array("I")).append(len(self._run_kinds))
-        self._run_starts.append(len(self._ends) + 1)
+        self._run_starts.append(self.head_seq + 1)
         self._run_kinds.append(kind)
         self._kind = kind
 
@@ -151,17 +153,19 @@ class MemoryLog:
             kind = kind_named(piece.kind)
             if log._kind != kind:
                 log._begin_run(kind)
-            if kind == "content":
-                log._content_bytes += len(piece.text)
+            if kind != "content":
+                log._other_bytes += len(piece.text)
             log._text += piece.text
             log._ends.frombytes(piece.ends)
+            log.head_seq = len(log._ends)
+            log._newest = bytes(log._text[log._begin_of(log.head_seq) :])
         return log
 
     def pieces(self, after: int, most: int) -> list[LogPiece]:
         """The events after `after` in the form in which a journal stores them, without the end; at most `most`
         pieces."""
         found: list[LogPiece] = []
-        seq, head = after + 1, len(self._ends)
+        seq, head = after + 1, self.head_seq
         run = bisect_right(self._run_starts, seq) - 1
         while seq <= head and len(found) < most:
             last = self._run_starts[run + 1] - 1 if run + 1 < len(self._run_starts) else head
@@ -178,14 +182,15 @@ class MemoryLog:
         """Append the event that `make` builds for its seq; a `StreamToolCall` without its arguments."""
         if self.ended is not None:
             return
-        self._append_control(make(len(self._ends) + 1))
+        self._append_control(make(self.head_seq + 1))
         self._notify()
 
     def _append_control(self, event: ControlEvent) -> None:
         self._run_starts.append(event.seq)
         self._run_kinds.append(None)
-        self._kind = None
+        self._kind, self._newest = None, b""
         self._ends.append(len(self._text))
+        self.head_seq += 1
         self._control[event.seq] = event
         match event:
             case StreamEnded():
@@ -200,12 +205,12 @@ class MemoryLog:
     def read(self, after: int, max_bytes: int = DELTA_BYTES_MAX) -> Event | None:
         """The next event after `after`; None if there is none. Adjacent text of one kind and call is merged into one
         delta of up to `max_bytes`."""
-        seq, head = after + 1, len(self._ends)
+        seq, head = after + 1, self.head_seq
         if seq > head:
             return None
         if seq == head and (kind := self._kind) is not None:
             # The most frequent case: the reader keeps up, and the newest event is text.
-            text = bytes(self._text[self._ends[-2] if seq > 1 else 0 :])
+            text = self._newest
             return Delta(seq, seq, kind, text) if isinstance(kind, str) else Delta(seq, seq, "arguments", text, kind)
         run = bisect_right(self._run_starts, seq) - 1
         kind = self._run_kinds[run]
@@ -259,7 +264,7 @@ class MemoryLog:
 
     def _last_of(self, run: int) -> int:
         """The number of a run's last event."""
-        return self._run_starts[run + 1] - 1 if run + 1 < len(self._run_starts) else len(self._ends)
+        return self._run_starts[run + 1] - 1 if run + 1 < len(self._run_starts) else self.head_seq
 
     def _whole(self, event: SomeEvent) -> SomeEvent:
         """The event; a call with its arguments, which the log has as text."""
