@@ -14,7 +14,7 @@ import websockets
 from tests.conftest import Archer, StartArcher
 from tests.fakes.ollama_api import ollama_error, ollama_line, ollama_stream
 from tests.fakes.rpc_peer import RpcPeer, SocketTransport
-from tests.fakes.scripted_server import Exchange, Reply, forever
+from tests.fakes.scripted_server import Exchange, Reply, ScriptedServer, forever
 
 pytestmark = pytest.mark.usefixtures("every_reader_stops_when_told")
 
@@ -113,6 +113,12 @@ async def test_while_the_client_s_socket_is_blocked(archer: Archer) -> None:
         blocked.transport.abort()
 
 
+def chats_of(ollama: ScriptedServer) -> dict[str, Exchange]:
+    """The chats that it was asked, by their questions."""
+    asked = [exchange for exchange in ollama.exchanges if exchange.path == "/api/chat"]
+    return {exchange.json()["messages"][0]["content"]: exchange for exchange in asked}
+
+
 async def test_a_hundred_streams_and_a_slow_reader_do_not_delay_a_cancel(start_archer: StartArcher) -> None:
     async with start_archer(provider_concurrency={"ollama": 200}) as archer:
         archer.answer(ollama_stream(*["word "] * 200, forever()))
@@ -123,9 +129,9 @@ async def test_a_hundred_streams_and_a_slow_reader_do_not_delay_a_cancel(start_a
             peers.append(peer)
             for number in range(25):
                 await send(peer, f"s{socket}.{number}")
-        await archer.ollama.exchange(99)
+        while len(asked := chats_of(archer.ollama)) < 100:
+            await archer.ollama.exchange(len(archer.ollama.exchanges))
         await cancelled(peers[3], "s3.24")
-        asked = {exchange.json()["messages"][0]["content"]: exchange for exchange in archer.ollama.exchanges}
         await closed(asked.pop("s3.24"))
         assert not any(exchange.client_left.is_set() for exchange in asked.values())
         for peer in peers:
