@@ -11,7 +11,7 @@ HELPERS = """
     const field = () => shown.getByLabel("Your message");
     const ask = async (text) => { await field().fill(text); await field().press("Enter"); };
     const answer = (index = -1) => shown.locator(".answer").nth(index);
-    const ended = (index = -1) => shown.locator('.answer[aria-busy="false"]').nth(index).waitFor();
+    const ended = (index = -1) => answer(index).and(page.locator('[aria-busy="false"]')).waitFor();
     const has = (text) => page.waitForFunction((text) => document.body.innerText.includes(text), text);
     const connected = (is = "open") => page.locator(`.connection[data-state="${is}"]`).waitFor();
     const texts = async (locator) => (await locator.allInnerTexts()).map((text) => text.replace(/\\s+/g, " ").trim());
