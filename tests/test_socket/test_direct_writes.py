@@ -32,3 +32,12 @@ async def test_nothing_is_written_to_a_connection_that_is_being_closed(
             connection.transport.close()
             archer.stream("s").log.append_text("content", b"three ")
             assert b"three" not in b"".join(written)
+
+
+async def test_a_socket_that_stays_open_holds_no_stream_that_has_ended(start_socketed: StartSocketed) -> None:
+    async with start_socketed() as archer, archer.peer() as peer:
+        archer.answer(ollama_stream("one"))
+        for number in range(5):
+            await peer.call("chat/send", messages=HELLO, stream_id=f"s{number}")
+            await peer.ended(f"s{number}")
+            assert not archer.stream(f"s{number}")._holds
