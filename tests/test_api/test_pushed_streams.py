@@ -1,9 +1,14 @@
 """A stream whose text is pushed, from the provider's socket to a client's: what may happen in that one call."""
 
 import asyncio
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
+import pytest
+
+from archer_ws.api.routes import chat
+from archer_ws.server.http_direct import DirectCycle
 from tests.conftest import Archer
 from tests.fakes.ollama_api import ollama_stream
 from tests.fakes.raw_http import soon
@@ -59,3 +64,38 @@ async def test_a_reader_that_attaches_between_two_tokens_misses_none_and_doubles
                 gates.pop(0).set()
     assert text_of(events) == "0 1 2 3 4 end"
     assert [await soon(other) for other in others] == ["0 1 2 3 4 end"] * 5
+
+
+async def test_a_whole_completion_is_written_in_the_call_that_ends_its_stream(
+    archer: Archer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    respond = DirectCycle.respond
+    writers: list[str] = []
+
+    def noting(cycle: DirectCycle, status: int, fields: Sequence[tuple[bytes, bytes]], body: bytes) -> bool:
+        task = asyncio.current_task()
+        writers.append(task.get_name() if task is not None else "")
+        return respond(cycle, status, fields, body)
+
+    monkeypatch.setattr(DirectCycle, "respond", noting)
+    archer.answer(ollama_stream("one ", "two"))
+    answer = await archer.http.post("/api/v1/chat/completions", json=HELLO)
+    assert (answer.status_code, answer.json()["content"]) == (200, "one two")
+    assert writers == ["stream s"]
+
+
+async def test_a_response_that_cannot_be_made_is_a_500_and_leaves_the_stream_as_it_ended(
+    archer: Archer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(_: object) -> None:
+        raise RuntimeError("a defect")
+
+    archer.answer(ollama_stream("one ", "two"))
+    with monkeypatch.context() as patch:
+        patch.setattr(chat, "whole_completion", broken)
+        answer = await archer.http.post("/api/v1/chat/completions", json=HELLO)
+    assert (answer.status_code, answer.json()["error"]["kind"]) == (500, "internal_error")
+    assert stream_of(archer).status == "completed"
+    archer.answer(ollama_stream("three"))
+    after = await archer.http.post("/api/v1/chat/completions", json={**HELLO, "stream_id": "t"})
+    assert after.json()["content"] == "three"

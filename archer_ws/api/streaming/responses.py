@@ -220,33 +220,40 @@ class WholeCompletionResponse(Response):
         self._hold.reader = self
         self._respond = respond
         self._ended_or_left = LeanEvent()
+        self._exchange: HotExchange | None = None
+        self._has_responded = False
         if held.stream.log.ended is not None:
             self._ended_or_left.set()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Wait, then send."""
+        self._exchange = hot_exchange(scope)
         try:
             departure = Departure(scope, receive, self._ended_or_left.set)
             try:
                 await self._ended_or_left.wait()
                 # Send before the watch for a disconnect is ended, which takes several loop iterations.
-                response, exchange = self._take_response(), hot_exchange(scope)
-                if exchange is None or not exchange.respond(response):
-                    await response(scope, receive, send)
+                if not self._has_responded:
+                    await self._send(scope, receive, send)
             finally:
                 await departure.end()
         finally:
             self._hold.release()
 
-    def _take_response(self) -> Response:
-        """The response; the stream is released: a client that does not read holds only its response."""
+    async def _send(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send the response; the stream is released: a client that does not read holds only its response."""
         stream, self._stream = self._stream, None
         assert stream is not None
         self._hold.release()
-        return self._respond(stream)
+        response = self._respond(stream)
+        if self._exchange is None or not self._exchange.respond(response):
+            await response(scope, receive, send)
 
     def stream_ended(self) -> None:
-        """Respond."""
+        """Respond at once, if the connection takes the response; else wake the task, which waits for the connection."""
+        if self._exchange is not None and self._stream is not None:
+            with suppress(Exception):  # The task meets it again, and raises it where it belongs.
+                self._has_responded = self._exchange.respond(self._respond(self._stream))
         self._ended_or_left.set()
 
     def stream_parked(self) -> None:
