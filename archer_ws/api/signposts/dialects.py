@@ -6,7 +6,7 @@ tables at the head of this file have all of that.
 """
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from enum import Enum
 from functools import lru_cache
 from urllib.parse import quote
@@ -78,6 +78,13 @@ def dialect_of_fields(fields: Collection[tuple[bytes, bytes]]) -> Dialect:
     """The API whose client sent these header fields, as far as they show it."""
     own, agent = _by_fields(fields)
     return own or agent or Dialect.ARCHER
+
+
+def dialect_of_sole_fields(fields: Mapping[bytes, bytes]) -> Dialect:
+    """The same, of a request that has no header field twice."""
+    agent = fields.get(b"user-agent")
+    by_agent = None if agent is None else _dialect_of_agent(agent)
+    return _dialect_of_names(tuple(fields)) or by_agent or Dialect.ARCHER
 
 
 def note_dialect(scope: Scope, dialect: Dialect) -> None:

@@ -10,7 +10,13 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from archer_ws.api.http.error_handlers import refuse
 from archer_ws.api.http.scope import header_values, is_health, path_of
-from archer_ws.api.signposts.dialects import Dialect, dialect_of_fields, is_below_v1, is_responses
+from archer_ws.api.signposts.dialects import (
+    Dialect,
+    dialect_of_fields,
+    dialect_of_sole_fields,
+    is_below_v1,
+    is_responses,
+)
 from archer_ws.api.signposts.no_such_path import no_such_path, no_such_socket
 
 _UPGRADE_REQUIRED = 426
@@ -41,7 +47,7 @@ class MisdirectedClients:
 
     def passes(self, scope: Scope, fields: Mapping[bytes, bytes]) -> bool:
         """Whether the request has nothing of a client of OpenAI's API, or may have it; a POST asks for no socket."""
-        return is_below_v1(scope["path"]) or dialect_of_fields(fields.items()) is not Dialect.OPENAI
+        return is_below_v1(scope["path"]) or dialect_of_sole_fields(fields) is not Dialect.OPENAI
 
 
 def _is_misdirected(scope: Scope) -> bool:
