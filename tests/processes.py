@@ -9,13 +9,14 @@ import sys
 import tempfile
 from asyncio.subprocess import DEVNULL, PIPE
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import httpx
 
+from tests import forking
 from tests.fakes.ollama_api import ollama_server, ollama_show, ollama_tags
 from tests.fakes.scripted_server import Exchange, Reply, ScriptedServer, scripted_server
 
@@ -31,10 +32,37 @@ def free_port() -> int:
         return port
 
 
+class Process(Protocol):
+    """A started process, as asyncio has it."""
+
+    @property
+    def pid(self) -> int: ...
+
+    @property
+    def returncode(self) -> int | None: ...
+
+    @property
+    def stdin(self) -> asyncio.StreamWriter | None: ...
+
+    @property
+    def stdout(self) -> asyncio.StreamReader | None: ...
+
+    @property
+    def stderr(self) -> asyncio.StreamReader | None: ...
+
+    async def wait(self) -> int: ...
+
+    def send_signal(self, signal: int, /) -> None: ...
+
+    def terminate(self) -> None: ...
+
+    def kill(self) -> None: ...
+
+
 class Program:
     """A started `python -m archer_ws`. What it writes to standard error is kept for `errors`."""
 
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
+    def __init__(self, process: Process) -> None:
         self.process = process
         self._errors = asyncio.create_task(process.stderr.read()) if process.stderr else None
 
@@ -87,32 +115,43 @@ async def program(
     stdout: int = PIPE,
     stderr: int = PIPE,
     module: str = "archer_ws",
+    is_forked: bool = False,
 ) -> AsyncIterator[Program]:
-    """`archer-ws` with these arguments, or another module that is it; killed at the end where it still runs."""
+    """`archer-ws` with these arguments, or another module that is it; killed at the end where it still runs. It starts
+    sooner if it is forked, where that is possible."""
     with tempfile.TemporaryDirectory(prefix="archer-data-", ignore_cleanup_errors=True) as data:
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", module, *arguments),
-            cwd=cwd,
-            stdin=stdin,
-            stdout=stdout,
-            stderr=stderr,
-            env={
-                **os.environ,
-                "PYTHONPATH": str(ROOT),
-                "PYTHONUTF8": "1",
-                # Never the person's own, and another's for each.
-                "ARCHER_DATA_DIR": data,
-                **environment,
-            },
-        )
-        running = Program(process)
-        try:
-            yield running
-        finally:
-            if process.returncode is None:
-                process.kill()
-            await process.wait()
-            await running.errors()
+        variables = {
+            **os.environ,
+            "PYTHONPATH": str(ROOT),
+            "PYTHONUTF8": "1",
+            # Never the person's own, and another's for each.
+            "ARCHER_DATA_DIR": data,
+            **environment,
+        }
+        process: Process
+        async with AsyncExitStack() as closing:
+            if is_forked and forking.IS_POSSIBLE:
+                process = forked = await forking.forked(
+                    arguments, cwd=cwd, environment=variables, stdin=stdin, stdout=stdout, stderr=stderr
+                )
+                closing.callback(forked.close)
+            else:
+                process = await asyncio.create_subprocess_exec(
+                    *(sys.executable, "-m", module, *arguments),
+                    cwd=cwd,
+                    stdin=stdin,
+                    stdout=stdout,
+                    stderr=stderr,
+                    env=variables,
+                )
+            running = Program(process)
+            try:
+                yield running
+            finally:
+                if process.returncode is None:
+                    process.kill()
+                await process.wait()
+                await running.errors()
 
 
 @dataclass
@@ -168,6 +207,8 @@ async def server(
             cwd=cwd,
             stdin=stdin,
             module=module,
+            # Its own start is tested by `program`.
+            is_forked=module == "archer_ws",
             environment={"ARCHER_OLLAMA_HOST": ollama.url, **environment},
         ) as running,
     ):
