@@ -34,7 +34,7 @@ async def serving_sdks(cwd: Path, playing: Responder, **more: str) -> AsyncItera
         settings = {**settings_for(providers.url), "openai_api_key": "sk-test", "anthropic_api_key": "sk-test", **more}
         environment = {f"ARCHER_{name.upper()}": value for name, value in settings.items()}
         arguments = ("serve", "--host", "127.0.0.1", "--port", "0", "--ready-json")
-        async with program(*arguments, cwd=cwd, environment=environment) as running:
+        async with program(*arguments, cwd=cwd, environment=environment, is_forked=True) as running:
             yield f"{json.loads(await running.line())['url']}/v1", providers
 
 
