@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from tests.browser.scripted_model import ScriptedModel
-from tests.interop.browser import chromium
-from tests.interop.javascript import Javascript, javascript
+from tests.interop.browser import Browser, chromium
+from tests.interop.javascript import javascript
 from tests.processes import server
 
 TIMES = 5
@@ -59,9 +59,9 @@ _VISIT = """
 """
 
 
-async def visited(js: Javascript, url: str) -> dict[str, Any]:
+async def visited(browser: Browser, url: str) -> dict[str, Any]:
     """A first visit: `drawnMs`, `readyMs`; of the scripts `requests`, and the bytes `transferred` and `decoded`."""
-    told = await js.run(_VISIT, url=url)
+    told = await browser.js.run(_VISIT, url=url)
     assert isinstance(told, dict)
     return told
 
@@ -69,8 +69,8 @@ async def visited(js: Javascript, url: str) -> dict[str, Any]:
 async def measured() -> None:
     """Print what a first visit costs."""
     with tempfile.TemporaryDirectory() as folder:
-        async with javascript() as js, chromium(js), server(ScriptedModel(), cwd=Path(folder)) as sidecar:
-            visits = [await visited(js, sidecar.url) for _ in range(TIMES)]
+        async with javascript() as js, chromium(js) as browser, server(ScriptedModel(), cwd=Path(folder)) as sidecar:
+            visits = [await visited(browser, sidecar.url) for _ in range(TIMES)]
     for key in visits[0]:
         print(f"{key:12} {statistics.median(visit[key] for visit in visits):10,.0f}")
 

@@ -4,7 +4,6 @@ import pytest
 
 from tests.browser.first_paint import visited
 from tests.interop.browser import Browser
-from tests.interop.javascript import Javascript
 from tests.processes import Server
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(120)]
@@ -13,8 +12,6 @@ pytestmark = [pytest.mark.browser, pytest.mark.timeout(120)]
 BUDGET_BYTES = 150_000
 
 
-async def test_the_first_screen_takes_less_than_150_kb_of_script(
-    js: Javascript, browser: Browser, sidecar: Server
-) -> None:
-    told = await visited(js, sidecar.url)
+async def test_the_first_screen_takes_less_than_150_kb_of_script(browser: Browser, sidecar: Server) -> None:
+    told = await visited(browser, sidecar.url)
     assert 50_000 < told["transferred"] < BUDGET_BYTES, told

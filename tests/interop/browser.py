@@ -12,7 +12,7 @@ from typing import Any
 
 from archer_ws.api.routes.console import DIRECTORY
 from tests.fakes.scripted_server import Exchange, Reply, ScriptedServer, scripted_server
-from tests.interop.javascript import LIMIT_S, NODE_PROJECT, Javascript, node
+from tests.interop.javascript import LIMIT_S, NODE_PROJECT, Javascript, javascript_at, node
 
 #: No sandbox, as CI runs as root; no services of Google's. Names that need no DNS stand for this machine's pages.
 FLAGS = [
@@ -45,11 +45,12 @@ class Browser:
     """A running Chromium with one context; its pages have names."""
 
     def __init__(self, js: Javascript) -> None:
-        self._js = js
+        #: The process that drives it.
+        self.js = js
 
     async def open(self, page: str, url: str) -> None:
         """A new tab at this address; what it logs is shown with a failing test."""
-        await self._js.run(
+        await self.js.run(
             """
             kept.pages[page] = await kept.context.newPage();
             kept.pages[page].on("console", (message) => console.error(`${page}: ${message.text()}`));
@@ -66,11 +67,11 @@ class Browser:
         Raises:
             JavascriptError: it threw.
         """
-        return await self._js.run(_RUN_IN_PAGE, page=page, body=code, args=args)
+        return await self.js.run(_RUN_IN_PAGE, page=page, body=code, args=args)
 
     async def control(self, page: str, code: str, **args: Any) -> Any:
         """What an async function with this body returns outside, where `page` and `context` are playwright's."""
-        return await self._js.run(f"const page = kept.pages[name], {{ context }} = kept;\n{code}", name=page, **args)
+        return await self.js.run(f"const page = kept.pages[name], {{ context }} = kept;\n{code}", name=page, **args)
 
 
 def _executable() -> str:
@@ -81,31 +82,36 @@ def _executable() -> str:
 
 
 @contextmanager
-def chromium_for_many() -> Iterator[str]:
-    """A running Chromium for many tests, which takes half a second to start: where to connect to it."""
+def chromium_for_many() -> Iterator[int]:
+    """A running Chromium and what drives it, for many tests, as both together take a second to start: the port."""
     command = [node(), "client/browser.mjs", _executable(), *FLAGS]
     with subprocess.Popen(command, cwd=NODE_PROJECT, stdin=PIPE, stdout=PIPE, text=True) as running:
         assert running.stdin is not None
         assert running.stdout is not None
-        yield running.stdout.readline().strip()
+        yield int(running.stdout.readline())
         running.stdin.close()
         assert running.wait(LIMIT_S) == 0
 
 
 @asynccontextmanager
-async def chromium(js: Javascript, at: str | None = None) -> AsyncIterator[Browser]:
-    """A Chromium with a fresh context: one of its own, or the one `at` this address, which goes on afterwards."""
-    started = "chromium.connect(at)" if at else "chromium.launch({ executablePath, args: flags })"
+async def chromium_at(port: int) -> AsyncIterator[Browser]:
+    """The Chromium that is there, with a fresh context; it goes on afterwards."""
+    async with javascript_at(port) as js:
+        yield Browser(js)
+
+
+@asynccontextmanager
+async def chromium(js: Javascript) -> AsyncIterator[Browser]:
+    """A Chromium of one's own, driven by this process."""
     await js.run(
-        f"""
-        const {{ chromium }} = await playwright();
-        kept.browser = await {started};
+        """
+        const { chromium } = await playwright();
+        kept.browser = await chromium.launch({ executablePath, args: flags });
         kept.context = await kept.browser.newContext();
-        kept.pages = {{}};
+        kept.pages = {};
         """,
         executablePath=_executable(),
         flags=FLAGS,
-        at=at,
     )
     try:
         yield Browser(js)

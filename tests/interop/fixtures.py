@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 
 from tests.fakes.cutting_proxy import CuttingProxy, cutting_proxy
-from tests.interop.browser import Browser, chromium, chromium_for_many
+from tests.interop.browser import Browser, chromium_at, chromium_for_many
 from tests.interop.javascript import Javascript, javascript
 from tests.interop.scripted_chat import address_of
 from tests.processes import Server
@@ -18,22 +18,22 @@ __all__ = ["browser", "js", "proxy", "shared_chromium"]
 
 @pytest.fixture
 async def js() -> AsyncIterator[Javascript]:
-    """A Node process; it also drives the browser."""
+    """A Node process."""
     async with javascript() as running:
         yield running
 
 
 @pytest.fixture(scope="session")
-def shared_chromium() -> Iterator[str]:
-    """Where a headless Chromium for all tests of a worker is."""
-    with chromium_for_many() as at:
-        yield at
+def shared_chromium() -> Iterator[int]:
+    """The port of a headless Chromium for all tests of a worker."""
+    with chromium_for_many() as port:
+        yield port
 
 
 @pytest.fixture
-async def browser(js: Javascript, shared_chromium: str) -> AsyncIterator[Browser]:
+async def browser(shared_chromium: int) -> AsyncIterator[Browser]:
     """A context of its own in the headless Chromium."""
-    async with chromium(js, shared_chromium) as running:
+    async with chromium_at(shared_chromium) as running:
         yield running
 
 

@@ -13,7 +13,8 @@ from typing import Any
 NODE_PROJECT = Path(__file__).parent / "node"
 #: How long a piece of code may take; a browser starts in it, too.
 LIMIT_S = 60.0
-_LINE_BYTES_MAX = 16 * 1024 * 1024
+#: A page's trace is one line.
+LINE_BYTES_MAX = 16 * 1024 * 1024
 
 
 class JavascriptError(Exception):
@@ -25,15 +26,14 @@ class JavascriptError(Exception):
 
 
 class Javascript:
-    """A Node process with `connect`, `ArcherError`, ws's `WebSocket` and `playwright`, which loads that, in scope."""
+    """A Node process that runs code (node/client/evaluating.mjs): what it is given, and what it answers."""
 
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
-        self._process = process
+    def __init__(self, answers: asyncio.StreamReader, asking: asyncio.StreamWriter) -> None:
+        self._answers = answers
+        self._asking = asking
         self._ids = itertools.count()
         self._waiting: dict[int, asyncio.Future[Any]] = {}
         self._reader = asyncio.create_task(self._read())
-        assert process.stderr is not None
-        self._errors = asyncio.create_task(process.stderr.read())
 
     async def run(self, code: str, limit_s: float = LIMIT_S, **args: Any) -> Any:
         """What an async function with this body returns; it sees the arguments by their names.
@@ -48,35 +48,24 @@ class Javascript:
         number = next(self._ids)
         answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self._waiting[number] = answer
-        assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps({"id": number, "code": code, "args": args}).encode() + b"\n")
+        self._asking.write(json.dumps({"id": number, "code": code, "args": args}).encode() + b"\n")
         if self._reader.done():
             answer.set_exception(JavascriptError("Node has ended"))
         return asyncio.create_task(_bounded(answer, limit_s))
 
-    async def errors(self) -> str:
-        """All that was written to standard error, once the process has ended."""
-        return (await self._errors).decode()
-
     async def aclose(self) -> None:
-        """End it; what it printed on standard error is shown with a failing test."""
-        assert self._process.stdin is not None
-        self._process.stdin.close()
-        try:
-            async with asyncio.timeout(LIMIT_S):
-                await self._process.wait()
-        except TimeoutError:
-            self._process.kill()
-            await self._process.wait()
-        await self._reader
-        if errors := await self.errors():
-            print(errors)
-        assert self._process.returncode == 0
+        """Ask nothing more, and wait until all is over there."""
+        self._asking.write_eof()
+        async with asyncio.timeout(LIMIT_S):
+            await self._reader
+        self._asking.close()
 
     async def _read(self) -> None:
-        assert self._process.stdout is not None
-        async for line in self._process.stdout:
+        async for line in self._answers:
             message = json.loads(line)
+            if "told" in message:
+                print(message["told"])
+                continue
             answer = self._waiting.pop(message["id"])
             if answer.done():
                 continue
@@ -104,11 +93,33 @@ def node() -> str:
 
 @asynccontextmanager
 async def javascript() -> AsyncIterator[Javascript]:
-    """A running Node process; it must end in order."""
+    """A running Node process with `connect`, `ArcherError`, ws's `WebSocket` and `playwright`, which loads that, in
+    scope. It must end in order; what it printed on standard error is shown with a failing test."""
     process = await asyncio.create_subprocess_exec(
-        node(), "client/evaluate.mjs", cwd=NODE_PROJECT, stdin=PIPE, stdout=PIPE, stderr=PIPE, limit=_LINE_BYTES_MAX
+        node(), "client/evaluate.mjs", cwd=NODE_PROJECT, stdin=PIPE, stdout=PIPE, stderr=PIPE, limit=LINE_BYTES_MAX
     )
-    running = Javascript(process)
+    assert process.stdin is not None
+    assert process.stdout is not None
+    assert process.stderr is not None
+    errors = asyncio.create_task(process.stderr.read())
+    running = Javascript(process.stdout, process.stdin)
+    try:
+        yield running
+    finally:
+        try:
+            await running.aclose()
+        except TimeoutError:
+            process.kill()
+        await process.wait()
+        if told := (await errors).decode():
+            print(told)
+        assert process.returncode == 0
+
+
+@asynccontextmanager
+async def javascript_at(port: int) -> AsyncIterator[Javascript]:
+    """A connection to a running Node process."""
+    running = Javascript(*await asyncio.open_connection("127.0.0.1", port, limit=LINE_BYTES_MAX))
     try:
         yield running
     finally:
