@@ -28,6 +28,8 @@ class MessageRole(StrEnum):
 
 #: The roles whose messages may have more than text.
 _SAY_PARTS = frozenset({MessageRole.USER, MessageRole.TOOL})
+#: Each access to a member of an enumeration by its name is a call.
+_TOOL = MessageRole.TOOL
 
 
 class ChatMessage(WireModel):
@@ -108,7 +110,7 @@ class ChatMessage(WireModel):
             ids = [call.call_id for call in self.tool_calls]
             if len(set(ids)) < len(ids):
                 raise wrong("two calls have one call_id", "tool_calls")
-        if self.role is MessageRole.TOOL:
+        if self.role is _TOOL:
             if self.call_id is None:
                 raise wrong("a tool result names its call", "call_id", "Send the call_id of its call.")
         elif self.call_id is not None or self.status is not None:

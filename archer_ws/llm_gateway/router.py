@@ -147,10 +147,10 @@ class LLMRouter:
         ):
             temperature = default("llm_temperature", facts.default_temperature)
         return Route(
-            provider=provider,
-            model=chosen,
-            temperature=temperature,
-            max_tokens=request.max_tokens or default("llm_max_tokens", facts.default_max_tokens),
+            provider,
+            chosen,
+            temperature,
+            request.max_tokens or default("llm_max_tokens", facts.default_max_tokens),
             model_was_named=model is not None,
             defaulted=_LEFT_OPEN[request.temperature is None, request.max_tokens is None],
             model_max_tokens=facts.max_output_tokens,
