@@ -45,7 +45,6 @@ async def test_instructions_tools_and_their_choice_reach_the_adapter(make_settin
         ("stop", ["."], (".",)),
         ("top_p", 0.5, 0.5),
         ("seed", 7, 7),
-        ("tool_choice", "none", "none"),
         ("parallel_tool_calls", False, False),
         ("response_format", ResponseFormat(type="json_object"), ResponseFormat(type="json_object")),
         ("response_format", {"type": "text"}, None),
@@ -53,15 +52,21 @@ async def test_instructions_tools_and_their_choice_reach_the_adapter(make_settin
 )
 def test_an_option_reaches_the_model_without_any_other(field: str, value: object, option: object) -> None:
     route = Route("openai", "m", None, None, defaulted=frozenset({"temperature"}), reasoning_effort="low")
-    request = ask(**{field: value}, **({"tools": TOOLS} if "tool" in field else {}))
 
-    options = options_of(request, route, principal="ann")
+    options = options_of(ask(**{field: value}), route, principal="ann")
 
     assert getattr(options, field) == option
     assert (options.principal, options.defaulted, options.reasoning_effort) == ("ann", {"temperature"}, "low")
-    assert len(options.tools) == len(request.tools or ())
-    if not request.tools:
-        assert replace(options, **{field: getattr(ChatOptions(), field)}) == options_of(ask(), route, principal="ann")
+    assert replace(options, **{field: getattr(ChatOptions(), field)}) == options_of(ask(), route, principal="ann")
+
+
+def test_tools_reach_the_model_without_a_choice_and_with_one() -> None:
+    route = Route("openai", "m", None, None)
+
+    alone, forced = (options_of(ask(tools=TOOLS, **more), route) for more in ({}, {"tool_choice": "required"}))
+
+    assert [tool.name for tool in alone.tools] == [tool.name for tool in forced.tools] == ["get_weather", "delete_file"]
+    assert (alone.tool_choice, forced.tool_choice) == (None, "required")
 
 
 def test_instructions_stand_before_the_history_too() -> None:
