@@ -10,9 +10,9 @@ from itertools import pairwise
 from typing import Any
 
 from archer_ws.llm_gateway.content import Part, TextPart
-from archer_ws.llm_gateway.types import ChatMessage, MessageRole
+from archer_ws.llm_gateway.types import ASSISTANT, USER, ChatMessage
 
-_TAKE_TURNS = frozenset({MessageRole.USER, MessageRole.ASSISTANT})
+_TAKE_TURNS = frozenset({USER, ASSISTANT})
 
 
 def alternating(messages: Sequence[ChatMessage], *, keeps_names: bool) -> Sequence[ChatMessage]:

@@ -56,7 +56,7 @@ def test_an_option_reaches_the_model_without_any_other(field: str, value: object
     options = options_of(ask(**{field: value}), route, principal="ann")
 
     assert getattr(options, field) == option
-    assert (options.principal, options.defaulted, options.reasoning_effort) == ("ann", {"temperature"}, "low")
+    assert (options.principal, options.defaulted, options.reasoning_effort) == ("ann", route.defaulted, "low")
     assert replace(options, **{field: getattr(ChatOptions(), field)}) == options_of(ask(), route, principal="ann")
 
 

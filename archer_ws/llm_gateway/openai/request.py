@@ -15,12 +15,10 @@ from archer_ws.llm_gateway.media import Media
 from archer_ws.llm_gateway.openai.native import Replayed
 from archer_ws.llm_gateway.parts import Document, Picture, as_data_url, resolved
 from archer_ws.llm_gateway.tools import NamedTool, Tool, ToolCall, ToolChoice
-from archer_ws.llm_gateway.types import ChatMessage, ChatOptions, MessageRole
+from archer_ws.llm_gateway.types import TOOL, USER, ChatMessage, ChatOptions
 
 #: The longest call id that OpenAI accepts, and therefore most other servers, in characters.
 _ID_CHARS = 40
-#: Each access to a member of an enumeration by its name is a call.
-_TOOL = MessageRole.TOOL
 _NINE = re.compile(r"[A-Za-z0-9]{9}")
 #: The API requires a name.
 UNNAMED = "document.pdf"
@@ -61,7 +59,7 @@ def with_shown_results(messages: Sequence[ChatMessage]) -> Sequence[ChatMessage]
 
     The message comes after all results of a step, since no other message may come between them.
     """
-    if not any(message.parts for message in messages if message.role is _TOOL):
+    if not any(message.parts for message in messages if message.role is TOOL):
         return messages
     told: list[ChatMessage] = []
     shown: list[Part] = []
@@ -69,10 +67,10 @@ def with_shown_results(messages: Sequence[ChatMessage]) -> Sequence[ChatMessage]
     names: dict[str, str] = {}
     for message in messages:
         names.update((call.call_id, call.name) for call in message.tool_calls or ())
-        if shown and message.role is not _TOOL:
+        if shown and message.role is not TOOL:
             told.append(_showing(shown))
             shown = []
-        if message.role is _TOOL and message.parts is not None:
+        if message.role is TOOL and message.parts is not None:
             shown += [TextPart(type="text", text=f"What {names[message.call_id or '']} gave:")]
             shown += [part for part in message.parts if not isinstance(part, TextPart)]
             text = f"{message.content}\n\n{SEE_NEXT}" if message.content else SEE_NEXT
@@ -83,7 +81,7 @@ def with_shown_results(messages: Sequence[ChatMessage]) -> Sequence[ChatMessage]
 
 
 def _showing(parts: Sequence[Part]) -> ChatMessage:
-    return ChatMessage.model_construct(role=MessageRole.USER, content=text_of(parts), parts=list(parts))
+    return ChatMessage.model_construct(role=USER, content=text_of(parts), parts=list(parts))
 
 
 def tool_fields(options: ChatOptions) -> dict[str, Any]:
@@ -160,7 +158,7 @@ def _choice(choice: ToolChoice) -> str | dict[str, Any]:
 
 
 def _message(message: ChatMessage, replayed: Replayed | None, media: Mapping[str, Media]) -> dict[str, Any]:
-    if message.role is _TOOL:
+    if message.role is TOOL:
         call_id = message.call_id or ""
         own_id = replayed.own_ids.get(call_id, call_id) if replayed else call_id
         return {"role": "tool", "tool_call_id": own_id, "content": result_text(message)}
