@@ -10,9 +10,9 @@ from itertools import pairwise
 from typing import Any
 
 from archer_ws.llm_gateway.content import Part, TextPart
-from archer_ws.llm_gateway.types import ChatMessage, MessageRole
+from archer_ws.llm_gateway.types import ASSISTANT, USER, ChatMessage
 
-_TAKE_TURNS = frozenset({MessageRole.USER, MessageRole.ASSISTANT})
+_TAKE_TURNS = frozenset({USER, ASSISTANT})
 
 
 def alternating(messages: Sequence[ChatMessage], *, keeps_names: bool) -> Sequence[ChatMessage]:
@@ -21,7 +21,10 @@ def alternating(messages: Sequence[ChatMessage], *, keeps_names: bool) -> Sequen
     If `keeps_names` says that the provider gets the speakers' names, messages of different names stay apart. System
     messages, calls and tool results stay unchanged.
     """
-    if not any(_belong_together(*pair, keeps_names) for pair in pairwise(messages)):
+    for one, next_ in pairwise(messages):
+        if _belong_together(one, next_, keeps_names):
+            break
+    else:
         return messages
     neighbours: list[list[ChatMessage]] = []
     for message in messages:

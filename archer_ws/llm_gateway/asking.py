@@ -9,6 +9,9 @@ from archer_ws.core.exceptions import FieldError, Unsupported
 from archer_ws.llm_gateway.tools import NamedTool
 from archer_ws.llm_gateway.types import ChatMessage, ChatOptions, ChatRequest, MessageRole, Route
 
+#: The fields of a request that are options, and have no default.
+_OPTIONS = frozenset({"stop", "top_p", "seed", "tools", "tool_choice", "parallel_tool_calls", "response_format"})
+
 
 def conversation(request: ChatRequest, history: Sequence[ChatMessage] = ()) -> Sequence[ChatMessage]:
     """The instructions, the session's history and the request's messages, in this order."""
@@ -21,18 +24,18 @@ def conversation(request: ChatRequest, history: Sequence[ChatMessage] = ()) -> S
 def options_of(request: ChatRequest, route: Route, **told: Any) -> ChatOptions:
     """The request's options, with the names of the values that the route filled in; `told` are further fields of
     ChatOptions."""
+    if not _OPTIONS.isdisjoint(request.model_fields_set):
+        told |= {
+            "stop": tuple(request.stop or ()),
+            "top_p": request.top_p,
+            "seed": request.seed,
+            "tools": tuple(request.tools or ()),
+            "tool_choice": request.tool_choice,
+            "parallel_tool_calls": request.parallel_tool_calls,
+            "response_format": request.asked_format,
+        }
     return ChatOptions(
-        stop=tuple(request.stop or ()),
-        top_p=request.top_p,
-        seed=request.seed,
-        tools=tuple(request.tools or ()),
-        tool_choice=request.tool_choice,
-        parallel_tool_calls=request.parallel_tool_calls,
-        response_format=request.asked_format,
-        reasoning_effort=route.reasoning_effort,
-        extras=request.extras,
-        defaulted=route.defaulted,
-        **told,
+        reasoning_effort=route.reasoning_effort, extras=request.extras, defaulted=route.defaulted, **told
     )
 
 

@@ -26,8 +26,11 @@ class MessageRole(StrEnum):
     TOOL = "tool"
 
 
+#: The same members. Before Python 3.12, reading one from its enumeration is a call, and each message of a conversation
+#: is compared several times.
+SYSTEM, USER, ASSISTANT, TOOL = MessageRole
 #: The roles whose messages may have more than text.
-_SAY_PARTS = frozenset({MessageRole.USER, MessageRole.TOOL})
+_SAY_PARTS = frozenset({USER, TOOL})
 
 
 class ChatMessage(WireModel):
@@ -103,12 +106,12 @@ class ChatMessage(WireModel):
                 self.part_path(place),
             )
         if self.tool_calls is not None:
-            if self.role is not MessageRole.ASSISTANT:
+            if self.role is not ASSISTANT:
                 raise wrong("only the assistant makes calls", "tool_calls")
             ids = [call.call_id for call in self.tool_calls]
             if len(set(ids)) < len(ids):
                 raise wrong("two calls have one call_id", "tool_calls")
-        if self.role is MessageRole.TOOL:
+        if self.role is TOOL:
             if self.call_id is None:
                 raise wrong("a tool result names its call", "call_id", "Send the call_id of its call.")
         elif self.call_id is not None or self.status is not None:

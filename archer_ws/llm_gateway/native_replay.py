@@ -13,7 +13,7 @@ from typing import Protocol
 
 from archer_ws.llm_gateway.native_turns import ENCODER, NativeBlocks, NativeTurn, call_hash, json_value
 from archer_ws.llm_gateway.tool_history import repaired
-from archer_ws.llm_gateway.types import ChatMessage, ChatOptions, MessageRole
+from archer_ws.llm_gateway.types import ASSISTANT, SYSTEM, USER, ChatMessage, ChatOptions
 
 
 class PrefixHash:
@@ -25,12 +25,12 @@ class PrefixHash:
 
     def __init__(self, messages: Sequence[ChatMessage], options: ChatOptions) -> None:
         tools = [[tool.name, tool.description, tool.parameters, tool.strict] for tool in options.tools]
-        said = [message.content for message in messages if message.role is MessageRole.SYSTEM]
+        said = [message.content for message in messages if message.role is SYSTEM]
         self._hash = blake2b(ENCODER.encode([tools, said]), digest_size=16)
 
     def add(self, message: ChatMessage) -> None:
         """Add a message that is sent normally; system messages are in the hash already."""
-        if message.role is MessageRole.SYSTEM:
+        if message.role is SYSTEM:
             return
         calls = [[call.call_id, call.name, json_value(call.arguments)] for call in message.tool_calls or ()]
         status = None if message.status == "ok" else message.status
@@ -59,10 +59,10 @@ def loop_length(newest_first: Iterable[ChatMessage]) -> int:
     count = 0
     opened: int | None = None
     for message in newest_first:
-        if message.role is MessageRole.USER:
+        if message.role is USER:
             opened = count if opened is None else opened
-        elif message.role is not MessageRole.SYSTEM and opened is not None:
-            if message.role is MessageRole.ASSISTANT and not message.tool_calls:
+        elif message.role is not SYSTEM and opened is not None:
+            if message.role is ASSISTANT and not message.tool_calls:
                 return opened
             opened = None
         count += 1

@@ -36,6 +36,7 @@ from archer_ws.llm_gateway.openai.request import (
     extra_fields,
     fitting_ids,
     format_fields,
+    text_messages,
     tool_fields,
     with_shown_results,
 )
@@ -166,7 +167,7 @@ class OpenAIAdapter(SdkAdapter):
         if not self._is_hosted:
             # OpenAI's own models accept any order of roles.
             messages = alternating(messages, keeps_names=True)
-        told = chat_messages(messages, replayed, options.media)
+        told = text_messages(messages) if is_text else chat_messages(messages, replayed, options.media)
         if options.tools or (not is_text and has_calls(messages)):
             told = self._demanded.added(told, model)
         body = {

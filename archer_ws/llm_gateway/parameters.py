@@ -37,13 +37,15 @@ def accepted_parameters(
             "parameter_lowered", provider=provider, model=model, parameter="temperature", to=facts.max_temperature
         )
         temperature = facts.max_temperature
-    possible = {
-        "temperature": temperature,
-        "top_p": options.top_p,
-        "stop": list(options.stop) or None,
-        "seed": options.seed,
-    }
-    named = {name: value for name, value in possible.items() if value is not None}
+    named: dict[str, Any] = {}
+    if temperature is not None:
+        named["temperature"] = temperature
+    if options.top_p is not None:
+        named["top_p"] = options.top_p
+    if options.stop:
+        named["stop"] = list(options.stop)
+    if options.seed is not None:
+        named["seed"] = options.seed
     refused = left_out(facts, named)
     if not refused:
         return named

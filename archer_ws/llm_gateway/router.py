@@ -87,6 +87,7 @@ class LLMRouter:
             "anthropic": self._make_anthropic,
             "local": self._make_local,
         }
+        self._configured_models = {name: settings.default_model_for(name) for name in self._factories}
 
     @property
     def providers(self) -> tuple[str, ...]:
@@ -131,7 +132,7 @@ class LLMRouter:
                 provider = self._infer_provider(model)
         provider = provider or self.default_provider
         adapter = self.get_adapter(provider)
-        chosen = model or self.settings.default_model_for(provider) or adapter.default_model
+        chosen = model or self._configured_models.get(provider) or adapter.default_model
         facts = self._facts(provider, chosen)
         effort = request.reasoning_effort
         if effort is not None:
@@ -147,10 +148,10 @@ class LLMRouter:
         ):
             temperature = default("llm_temperature", facts.default_temperature)
         return Route(
-            provider=provider,
-            model=chosen,
-            temperature=temperature,
-            max_tokens=request.max_tokens or default("llm_max_tokens", facts.default_max_tokens),
+            provider,
+            chosen,
+            temperature,
+            request.max_tokens or default("llm_max_tokens", facts.default_max_tokens),
             model_was_named=model is not None,
             defaulted=_LEFT_OPEN[request.temperature is None, request.max_tokens is None],
             model_max_tokens=facts.max_output_tokens,
@@ -283,7 +284,7 @@ class LLMRouter:
     def default_route(self) -> tuple[str, str]:
         """The provider and model of a request that names nothing."""
         provider = self.default_provider
-        return provider, self.settings.default_model_for(provider) or self.get_adapter(provider).default_model
+        return provider, self._configured_models.get(provider) or self.get_adapter(provider).default_model
 
     async def listing(self, provider: str | None) -> tuple[list[ModelInfo], list[ProviderStatus]]:
         """The models of one provider or of all, and the states of providers that could not be reached.

@@ -12,7 +12,7 @@ from hashlib import blake2b
 from archer_ws.core.exceptions import FieldError, InvalidParams
 from archer_ws.llm_gateway.content import TextPart
 from archer_ws.llm_gateway.tools import ResultStatus, ToolCall, is_json_object
-from archer_ws.llm_gateway.types import ChatMessage, MessageRole
+from archer_ws.llm_gateway.types import TOOL, ChatMessage
 
 NO_RESULT = "There is no result: the call was not answered, and may or may not have taken effect."
 #: The text for the model about a call without a runner's result, by the status that the server gave it.
@@ -29,13 +29,13 @@ _ALPHABET = string.digits + string.ascii_letters
 
 def has_calls(messages: Sequence[ChatMessage]) -> bool:
     """Whether any message has a call or a result."""
-    return any(message.tool_calls or message.role is MessageRole.TOOL for message in messages)
+    return any(message.tool_calls or message.role is TOOL for message in messages)
 
 
 def is_text_alone(messages: Sequence[ChatMessage]) -> bool:
     """Whether all messages are only text: nothing must be checked, repaired or replayed before they are sent."""
     for message in messages:  # noqa: SIM110 - `all` takes twice as long, and conversations are long
-        if message.parts or message.tool_calls or message.role is MessageRole.TOOL:
+        if message.parts or message.tool_calls or message.role is TOOL:
             return False
     return True
 
@@ -53,7 +53,7 @@ def check_arguments(messages: Sequence[ChatMessage]) -> None:
     Raises:
         InvalidParams: with the path of the arguments.
     """
-    answered = {message.call_id for message in messages if message.role is MessageRole.TOOL}
+    answered = {message.call_id for message in messages if message.role is TOOL}
     for place, message in enumerate(messages):
         for number, call in enumerate(message.tool_calls or ()):
             if call.call_id not in answered and not is_json_object(call.arguments):
@@ -78,7 +78,7 @@ def repaired(messages: Sequence[ChatMessage]) -> Sequence[ChatMessage]:
     results = _results_by_call(messages)
     whole: list[ChatMessage] = []
     for place, message in enumerate(messages):
-        if message.role is MessageRole.TOOL:
+        if message.role is TOOL:
             continue
         if not message.tool_calls:
             whole.append(message)
@@ -122,7 +122,7 @@ def _results_by_call(messages: Sequence[ChatMessage]) -> dict[tuple[int, str], C
     for place, message in enumerate(messages):
         for call in message.tool_calls or ():
             called_at[call.call_id] = place
-        if message.role is MessageRole.TOOL and message.call_id in called_at:
+        if message.role is TOOL and message.call_id in called_at:
             key = called_at[message.call_id], message.call_id
             if key not in results or is_runners_own(message) or not is_runners_own(results[key]):
                 results[key] = message
@@ -141,7 +141,7 @@ def _result(call: ToolCall, found: ChatMessage | None, *, is_broken: bool) -> Ch
         content = f"{said}\n\n{content}" if content else said
         parts = parts and [TextPart(type="text", text=said), *parts]
     return ChatMessage.model_construct(
-        role=MessageRole.TOOL,
+        role=TOOL,
         content=content,
         parts=parts,
         call_id=call.call_id,

@@ -5,7 +5,7 @@ of the wire, the specification's fields come first and are always sent; the fiel
 and absent where they have no value.
 """
 
-from archer_ws.llm_gateway.chat_message import ChatMessage, MessageRole
+from archer_ws.llm_gateway.chat_message import ASSISTANT, SYSTEM, TOOL, USER, ChatMessage, MessageRole
 from archer_ws.llm_gateway.chat_options import ChatOptions, Route
 from archer_ws.llm_gateway.chat_request import EMPTY_ONLY_TO_ASK_AGAIN, ChatRequest
 from archer_ws.llm_gateway.chat_response import (
@@ -37,6 +37,7 @@ from archer_ws.llm_gateway.enumerations import (
 from archer_ws.llm_gateway.model_info import ModelInfo, ModelLimits, ProviderStatus
 
 __all__ = [
+    "ASSISTANT",
     "EMPTY_ONLY_TO_ASK_AGAIN",
     "FORMAT_ERRORS",
     "FORMAT_VALID",
@@ -45,6 +46,9 @@ __all__ = [
     "REFUSED",
     "RESET",
     "STEPS",
+    "SYSTEM",
+    "TOOL",
+    "USER",
     "CancelReason",
     "Capability",
     "ChatMessage",

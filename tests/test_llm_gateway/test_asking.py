@@ -3,10 +3,12 @@
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
-from archer_ws.llm_gateway.asking import conversation
+from archer_ws.llm_gateway.asking import conversation, options_of
+from archer_ws.llm_gateway.formats import ResponseFormat
 from archer_ws.llm_gateway.router import LLMRouter
-from archer_ws.llm_gateway.types import ChatMessage, ChatRequest, MessageRole
+from archer_ws.llm_gateway.types import ChatMessage, ChatOptions, ChatRequest, MessageRole, Route
 from tests.conftest import MakeSettings
 from tests.fakes.calls import TOOLS
 from tests.fakes.scripted_adapter import ScriptedAdapter
@@ -35,6 +37,36 @@ async def test_instructions_tools_and_their_choice_reach_the_adapter(make_settin
     options = asked["options"]
     assert [tool.name for tool in options.tools] == ["get_weather", "delete_file"]
     assert (options.tool_choice, options.parallel_tool_calls, options.seed) == ("required", False, 7)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "option"),
+    [
+        ("stop", ["."], (".",)),
+        ("top_p", 0.5, 0.5),
+        ("seed", 7, 7),
+        ("parallel_tool_calls", False, False),
+        ("response_format", ResponseFormat(type="json_object"), ResponseFormat(type="json_object")),
+        ("response_format", {"type": "text"}, None),
+    ],
+)
+def test_an_option_reaches_the_model_without_any_other(field: str, value: object, option: object) -> None:
+    route = Route("openai", "m", None, None, defaulted=frozenset({"temperature"}), reasoning_effort="low")
+
+    options = options_of(ask(**{field: value}), route, principal="ann")
+
+    assert getattr(options, field) == option
+    assert (options.principal, options.defaulted, options.reasoning_effort) == ("ann", route.defaulted, "low")
+    assert replace(options, **{field: getattr(ChatOptions(), field)}) == options_of(ask(), route, principal="ann")
+
+
+def test_tools_reach_the_model_without_a_choice_and_with_one() -> None:
+    route = Route("openai", "m", None, None)
+
+    alone, forced = (options_of(ask(tools=TOOLS, **more), route) for more in ({}, {"tool_choice": "required"}))
+
+    assert [tool.name for tool in alone.tools] == [tool.name for tool in forced.tools] == ["get_weather", "delete_file"]
+    assert (alone.tool_choice, forced.tool_choice) == (None, "required")
 
 
 def test_instructions_stand_before_the_history_too() -> None:

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from archer_ws.llm_gateway.decoding.token_counts import MAX_COUNT, count_of, usage_of
+from archer_ws.llm_gateway.types import TokenUsage
 from archer_ws.sessions.streams.outcome import final_usage
 from tests.fakes import openai_api as api
 from tests.fakes.dialects import (
@@ -223,6 +224,20 @@ def test_counts_stay_what_the_wire_can_carry() -> None:
     assert usage is not None
     assert usage.total_tokens == MAX_COUNT
     assert [count_of(value) for value in (MAX_COUNT + 1, 1.5, float("inf"), "9" * 30, "1e400")] == [None] * 5
+
+
+@pytest.mark.parametrize("details", [{}, None, {"audio_tokens": 0}, {"cached_tokens": None, "reasoning_tokens": -1}])
+def test_counts_in_openais_own_form_and_in_any_other_are_the_same(details: dict[str, Any] | None) -> None:
+    counts = {"prompt_tokens": 7, "completion_tokens": 5, "total_tokens": 12}
+    own = {"prompt_tokens_details": {"cached_tokens": 3}, "completion_tokens_details": {"reasoning_tokens": 2}}
+    less = {"prompt_tokens_details": details, "completion_tokens_details": details}
+    other = {"promptTokens": "7", "output_tokens": 5.0, "cached_tokens": 3, "thinkingTokens": 2}
+    told = TokenUsage(prompt_tokens=7, completion_tokens=5, total_tokens=12, cached_tokens=3, reasoning_tokens=2)
+
+    assert usage_of({**counts, **own}) == usage_of(other) == told
+    assert usage_of({**counts, **own, "total_tokens": 0}) == told
+    assert usage_of({**counts, **less}) == told.model_copy(update={"cached_tokens": None, "reasoning_tokens": None})
+    assert usage_of({**counts, "cached_tokens": 3, "reasoning_tokens": 2}) == told
 
 
 async def test_anthropics_first_figure_of_the_answers_length_is_not_told_as_its_last() -> None:

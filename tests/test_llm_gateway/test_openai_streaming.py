@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 
 from archer_ws.core.exceptions import ProviderError, UpstreamTruncated
+from archer_ws.llm_gateway.decoding.completion import ErrorReported
 from archer_ws.llm_gateway.openai.client import OpenAIClient
+from archer_ws.llm_gateway.openai.decoder import ChatStreamDecoder
 from archer_ws.llm_gateway.openai_adapter import OpenAIAdapter
 from archer_ws.llm_gateway.transport.response import StreamedResponse
 from archer_ws.llm_gateway.types import ChatMessage, ChatOptions, MessageRole, StreamChunk, TokenUsage
@@ -37,6 +39,10 @@ async def received(adapter: OpenAIAdapter) -> tuple[list[StreamChunk], BaseExcep
 
 def text(chunks: list[StreamChunk]) -> str:
     return "".join(piece.content for piece in chunks)
+
+
+def said(choice: dict[str, Any]) -> bytes:
+    return event({"id": "c", "choices": [choice]})
 
 
 async def until(holds: Callable[[], bool]) -> None:
@@ -124,6 +130,28 @@ async def test_both_names_of_reasoning_in_one_piece_count_once() -> None:
     async with serving(stream(chunk({"reasoning_content": "hm", "reasoning": "hm"}), *ending())) as (_, adapter):
         chunks, _error = await received(adapter)
     assert "".join(piece.reasoning or "" for piece in chunks) == "hm"
+
+
+@pytest.mark.parametrize("text", ["Hi", "", None])
+@pytest.mark.parametrize("name", ["text", "thinking", "thoughts", "reasoning_text", "reasoning_details"])
+def test_text_under_another_name_is_read(name: str, text: str | None) -> None:
+    chunks = ChatStreamDecoder().feed(said({"index": 0, "delta": {"content": "", name: text}}))
+
+    assert "".join(chunk.content + (chunk.reasoning or "") for chunk in chunks) == (text or "")
+
+
+@pytest.mark.parametrize("other", [{"text": "Hi"}, {"message": {"content": "Hi"}}, {"message": "Hi"}], ids=str)
+def test_text_beside_an_empty_delta_is_read(other: dict[str, Any]) -> None:
+    chunks = ChatStreamDecoder().feed(said({"index": 0, "delta": {}, **other}))
+
+    assert [chunk.content for chunk in chunks] == ["Hi"]
+
+
+def test_an_error_beside_an_empty_delta_is_an_error() -> None:
+    decoder = ChatStreamDecoder()
+    decoder.feed(said({"index": 0, "delta": {}, "error": {"message": "overloaded"}}))
+
+    assert isinstance(decoder.fault, ErrorReported)
 
 
 async def test_a_refusal_is_text() -> None:

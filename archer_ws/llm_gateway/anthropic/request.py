@@ -22,7 +22,7 @@ from archer_ws.llm_gateway.native_replay import replayable, with_unique_ids
 from archer_ws.llm_gateway.native_turns import NativeBlocks
 from archer_ws.llm_gateway.parameters import accepted_parameters
 from archer_ws.llm_gateway.tool_history import repaired
-from archer_ws.llm_gateway.types import ChatMessage, ChatOptions, MessageRole
+from archer_ws.llm_gateway.types import SYSTEM, ChatMessage, ChatOptions
 
 log = structlog.get_logger(__name__)
 
@@ -59,9 +59,7 @@ def request_body(
     """
     messages = repaired(messages)
     replayed = with_unique_ids(replayable(messages, options, "anthropic", model), messages)
-    system = "\n\n".join(
-        message.content for message in messages if message.role is MessageRole.SYSTEM and message.content.strip()
-    )
+    system = "\n\n".join(message.content for message in messages if message.role is SYSTEM and message.content.strip())
     own_bound = _own_bound(messages, options, facts)
     bound = max_tokens or own_bound
     lacks_thoughts = goes_on_without_thinking(messages, replayed)

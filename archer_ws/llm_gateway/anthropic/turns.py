@@ -14,7 +14,7 @@ from archer_ws.llm_gateway.anthropic.blocks import blocks_of
 from archer_ws.llm_gateway.media import Media
 from archer_ws.llm_gateway.native_turns import NativeBlocks
 from archer_ws.llm_gateway.tool_history import with_fitting_ids
-from archer_ws.llm_gateway.types import ChatMessage, MessageRole
+from archer_ws.llm_gateway.types import SYSTEM, TOOL, USER, ChatMessage
 
 _FITTING_ID = re.compile(r"[a-zA-Z0-9_-]+")
 
@@ -44,11 +44,11 @@ def turns_of(
             turns.append({"role": "assistant", "content": msgspec.Raw(replayed[place].blocks)})
         elif message.tool_calls:
             turns.append({"role": "assistant", "content": _calling(message, ids)})
-        elif message.role is MessageRole.TOOL:
+        elif message.role is TOOL:
             _add_to_results(turns, [_result(message, ids, media)])
-        elif message.role is not MessageRole.SYSTEM and (message.content.strip() or message.parts):
+        elif message.role is not SYSTEM and (message.content.strip() or message.parts):
             said = blocks_of(message, media)
-            if message.role is MessageRole.USER and turns and _is_results(turns[-1]):
+            if message.role is USER and turns and _is_results(turns[-1]):
                 # After results: their message contains everything up to the assistant's next message.
                 _add_to_results(turns, said)
             else:

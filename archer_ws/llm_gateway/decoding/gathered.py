@@ -12,6 +12,7 @@ from archer_ws.llm_gateway.types import FinishReason, Refusal, TokenUsage
 CallIdentity = tuple[str, str]
 #: The kind of a run of text: True for reasoning, False for content, or the call whose arguments it is.
 Kind = bool | CallIdentity
+CONTENT, REASONING = False, True
 
 
 class Gathered:

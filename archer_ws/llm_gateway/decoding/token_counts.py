@@ -2,8 +2,9 @@
 
 import re
 from collections.abc import Callable
-from typing import Any
+from typing import Annotated, Any
 
+import msgspec
 from pydantic import TypeAdapter
 
 from archer_ws.llm_gateway.types import TokenUsage
@@ -34,6 +35,27 @@ _FURTHER = frozenset({*_PROMPT_DETAILS, *_COMPLETION_DETAILS, *_CACHED, *_REASON
 #: Equivalent to `TokenUsage(**counts)`, in two thirds of the time.
 _new_usage: Callable[[dict[str, int | None]], TokenUsage] = TypeAdapter(TokenUsage).validator.validate_python
 
+_Count = Annotated[int, msgspec.Meta(ge=0, le=MAX_COUNT)]
+
+
+class _PromptDetails(msgspec.Struct, gc=False):
+    cached_tokens: _Count
+
+
+class _CompletionDetails(msgspec.Struct, gc=False):
+    reasoning_tokens: _Count
+
+
+class _OpenAIUsage(msgspec.Struct, gc=False):
+    """A usage object of OpenAI's chat API. Other servers have only the first three fields, or other names for them."""
+
+    prompt_tokens: _Count
+    completion_tokens: _Count
+    total_tokens: _Count
+    prompt_tokens_details: _PromptDetails | None = None
+    completion_tokens_details: _CompletionDetails | None = None
+
+
 #: No real usage object has a tenth as many fields.
 _MOST_NAMES = 200
 _CAMEL_HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
@@ -63,7 +85,10 @@ def usage_of(usage: object) -> TokenUsage | None:
     """
     if not isinstance(usage, dict) or len(usage) > _MOST_NAMES:
         return None
-    if "prompt_tokens" not in usage or "completion_tokens" not in usage:
+    if "prompt_tokens" in usage and "completion_tokens" in usage:
+        if (counts := _in_openais_form(usage)) is not None:
+            return counts
+    else:
         usage = _in_snake_case(usage)
     prompt, completion, total = _first(usage, _PROMPT), _first(usage, _COMPLETION), _first(usage, _TOTAL)
     if prompt is None and completion is None:
@@ -81,6 +106,24 @@ def usage_of(usage: object) -> TokenUsage | None:
         total,
         cached=_detail(usage, _PROMPT_DETAILS, _CACHED),
         reasoning=_detail(usage, _COMPLETION_DETAILS, _REASONING),
+    )
+
+
+def _in_openais_form(usage: dict[str, Any]) -> TokenUsage | None:
+    """The counts in a usage object with all of OpenAI's fields; None if it is another."""
+    try:
+        told = msgspec.convert(usage, _OpenAIUsage)
+    except msgspec.ValidationError:
+        return None
+    of_prompt, of_completion = told.prompt_tokens_details, told.completion_tokens_details
+    if of_prompt is None or of_completion is None:
+        return None
+    return usage_from(
+        told.prompt_tokens,
+        told.completion_tokens,
+        told.total_tokens,
+        cached=of_prompt.cached_tokens,
+        reasoning=of_completion.reasoning_tokens,
     )
 
 

@@ -100,7 +100,7 @@ class ToolCallAssembler:
     @property
     def has_calls(self) -> bool:
         """Whether a call has a name, and so can be reported."""
-        return any(call.name for call in self._calls)
+        return bool(self._calls) and any(call.name for call in self._calls)
 
     @property
     def told(self) -> list[AssembledCall]:

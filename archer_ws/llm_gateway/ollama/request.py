@@ -18,7 +18,7 @@ from archer_ws.llm_gateway.parts import Document, Picture, as_base64, resolved
 from archer_ws.llm_gateway.tool_history import repaired
 from archer_ws.llm_gateway.tools import Tool
 from archer_ws.llm_gateway.transport.json_body import LongText
-from archer_ws.llm_gateway.types import ChatMessage, ChatOptions, MessageRole, ReasoningEffort
+from archer_ws.llm_gateway.types import TOOL, ChatMessage, ChatOptions, ReasoningEffort
 
 
 def chat_payload(
@@ -146,7 +146,7 @@ def _messages(messages: Sequence[ChatMessage], model: str, options: ChatOptions)
                 }
                 for index, call in enumerate(message.tool_calls)
             ]
-        elif message.role is MessageRole.TOOL and message.call_id is not None:
+        elif message.role is TOOL and message.call_id is not None:
             entry["content"] = _result(message, text)
             entry |= {"tool_name": names[message.call_id], "tool_call_id": message.call_id}
         told.append(entry)

@@ -19,7 +19,7 @@ from archer_ws.llm_gateway.decoding.completion import BrokenOff, ErrorReported, 
 from archer_ws.llm_gateway.decoding.error_bodies import is_error
 from archer_ws.llm_gateway.decoding.finish_reasons import finish_reason_of, reason_with_calls
 from archer_ws.llm_gateway.decoding.framing import BARE_JSON, EventDecoder
-from archer_ws.llm_gateway.decoding.gathered import Gathered, Kind, chunk_of
+from archer_ws.llm_gateway.decoding.gathered import CONTENT, REASONING, Gathered, Kind, chunk_of
 from archer_ws.llm_gateway.decoding.json_documents import LineTooLong, decode_json, is_sign_of_life, is_web_page
 from archer_ws.llm_gateway.decoding.refusals import RefusalText, reason_of_refusal
 from archer_ws.llm_gateway.decoding.token_counts import usage_of
@@ -28,7 +28,7 @@ from archer_ws.llm_gateway.native_turns import NativeBlocks
 from archer_ws.llm_gateway.openai.choice_filter import ChoiceFilter
 from archer_ws.llm_gateway.openai.documents import Choice, choices_of, counts_within, reason_within
 from archer_ws.llm_gateway.openai.native import KeptFields
-from archer_ws.llm_gateway.openai.plain_chunk import PLAIN_CHUNK, CallPiece, piece_in
+from archer_ws.llm_gateway.openai.plain_chunk import PLAIN_CHUNK, CallPiece, piece_in, says_nothing
 from archer_ws.llm_gateway.types import FinishReason
 
 log = structlog.get_logger(__name__)
@@ -38,9 +38,6 @@ _CHUNK_EVENTS = frozenset(
     {"", "message", "data", "chunk", "delta", "completion", "chat.completion.chunk", "error", BARE_JSON}
 )
 
-
-#: Other fields that may contain a chunk's text (openai/documents.py).
-_OTHER_NAMES = re.compile(rb'"(?:t(?:ext|hinking|houghts)"|message"|reasoning_(?:text|details)"|index" *: *")')
 _MOST_MUTE = 4
 _BRACE = ord("{")
 #: Other fields that may contain a chunk's token counts.
@@ -80,7 +77,7 @@ class ChatStreamDecoder:
         self._calls = ToolCallAssembler()
         self._kept = KeptFields() if keeps_native else None
         self._has_format = has_format
-        self._refusal = RefusalText()
+        self._refusal: RefusalText | None = None
         self._size = 0
         self._unknown: set[str] = set()
         #: The first chunks without content: if no chunk has any, they are read again.
@@ -102,7 +99,7 @@ class ChatStreamDecoder:
     @property
     def _has_said(self) -> bool:
         """Whether there is something besides text: calls, or a refusal."""
-        return self._calls.has_calls or bool(self._refusal)
+        return self._refusal is not None or self._calls.has_calls
 
     @property
     def names(self) -> object:
@@ -238,13 +235,13 @@ class ChatStreamDecoder:
             return False
         content, reasoning, calls = delta.content, delta.reasoning_content or delta.reasoning, delta.tool_calls
         if type(content) is str and content and not (reasoning or calls or delta.function_call):
-            gathered.add(content, reasoning=False)
+            gathered.go_on(CONTENT, content)
         elif calls and not (content or reasoning):
             if not self._take_piece(calls, gathered):
                 return False
         elif type(reasoning) is str and reasoning and not (content or calls):
-            gathered.add(reasoning, reasoning=True)
-        elif content or reasoning or delta.function_call or _OTHER_NAMES.search(data):
+            gathered.go_on(REASONING, reasoning)
+        elif not says_nothing(choice, delta):
             return False
         elif len(self._mute) < _MOST_MUTE:
             self._mute.append(data)
@@ -350,7 +347,7 @@ class ChatStreamDecoder:
     def _drop_repeated(self, choice: Choice, gathered: Gathered) -> None:
         """Drop from a whole message what its pieces contained before, unless messages are this server's pieces."""
         has_text = bool(choice.parts.pieces) and (self._has_text or gathered.has_text())
-        has_refusal = bool(choice.parts.refusals and self._refusal)
+        has_refusal = bool(choice.parts.refusals) and self._refusal is not None
         has_calls = bool(choice.calls) and self._calls.has_calls
         if self._has_messages or not (has_text or has_refusal or has_calls):
             self._has_messages = True
@@ -367,6 +364,7 @@ class ChatStreamDecoder:
             for is_reasoning, text in choice.parts.pieces:
                 gathered.add(text, reasoning=is_reasoning)
             for text in choice.parts.refusals:
+                self._refusal = self._refusal or RefusalText()
                 self._refusal.add(text)
                 if not self._has_format:
                     gathered.add(text, reasoning=False)
@@ -402,38 +400,41 @@ class ChatStreamDecoder:
         """Search the last document for counts and a reason in unusual fields, and set the finish reason."""
         seeks_counts = not self._has_usage and _COUNTS.search(self._last) is not None
         seeks_reason = self.finish_reason is None and self._is_plain
-        for document in _documents_in(self._last) if seeks_counts or seeks_reason else []:
-            if seeks_counts:
-                self._note_counts(document, gathered)
-            if seeks_reason:
-                self._stop(reason_within(document))
+        if seeks_counts or seeks_reason:
+            for document in _documents_in(self._last):
+                if seeks_counts:
+                    self._note_counts(document, gathered)
+                if seeks_reason:
+                    self._stop(reason_within(document))
         if self.finish_reason is None:
             self._gather(self._choices.rest(), gathered)
             self._stop(self._choices.reason)
         self._conclude_calls(gathered)
         is_silent = not (self._has_text or self._has_reasoning or gathered.has_text() or self._has_said)
-        for document in (document for data in self._mute if is_silent for document in _documents_in(data)):
-            for choice in choices_of(document):
-                self._unknown |= choice.parts.unknown
-        if self.done and not is_silent and self.finish_reason is None:
+        if is_silent:
+            for document in (document for data in self._mute for document in _documents_in(data)):
+                for choice in choices_of(document):
+                    self._unknown |= choice.parts.unknown
+        elif self.done and self.finish_reason is None:
             self.finish_reason = "stop"
-        if self._refusal:
+        if self._refusal is not None:
             self.finish_reason = reason_of_refusal(self.finish_reason)
             gathered.refusal = self._refusal.told() if self.finish_reason is not None else None
         gathered.finish_reason = self.finish_reason
-        if self._unknown and not is_silent:
-            log.warning("answer_parts_left_out", kinds=sorted(self._unknown)[:3])
-        elif self._unknown:
-            kinds = ", ".join(sorted(self._unknown)[:3])
-            raise Unreadable(f"a completion whose parts are neither text nor calls ({kinds})")
+        if self._unknown:
+            kinds = sorted(self._unknown)[:3]
+            if is_silent:
+                raise Unreadable(f"a completion whose parts are neither text nor calls ({', '.join(kinds)})")
+            log.warning("answer_parts_left_out", kinds=kinds)
 
     def _conclude_calls(self, gathered: Gathered) -> None:
         """Complete the calls of a step that ended well; the reason `tool_calls` without any call is a normal end."""
         ends_well = self.done or self._is_whole_answer
-        reason = self.finish_reason or ("stop" if ends_well and self._calls.has_calls else None)
+        has_calls = self._calls.has_calls
+        reason = self.finish_reason or ("stop" if ends_well and has_calls else None)
         if reason in ("stop", "tool_calls"):
             gathered.add_arguments(self._calls.finish())
-        self.finish_reason = reason_with_calls(reason, has_calls=self._calls.has_calls)
+        self.finish_reason = reason_with_calls(reason, has_calls=has_calls)
 
     def _closed(self, gathered: Gathered) -> list[LeanChunk]:
         chunks = gathered.close()

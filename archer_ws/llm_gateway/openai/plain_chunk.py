@@ -6,6 +6,7 @@ Texts are type-checked when they are used. openai/documents.py reads a chunk of 
 from typing import Any, Literal
 
 import msgspec
+from msgspec import UNSET
 
 #: What a piece of text belongs to; for a call's arguments, the call's index.
 Subject = Literal["content", "reasoning"] | int
@@ -38,12 +39,21 @@ class _Delta(msgspec.Struct, gc=False):
     tool_calls: list[CallPiece] | None = None
     # The older API's field, for a single call.
     function_call: Any = None
+    # Other servers' names for text.
+    text: Any = UNSET
+    thinking: Any = UNSET
+    thoughts: Any = UNSET
+    reasoning_text: Any = UNSET
 
 
 class _Choice(msgspec.Struct, gc=False):
     index: Any = None
     delta: _Delta | None = None
     finish_reason: Any = None
+    # Where other servers have text, and errors.
+    text: Any = UNSET
+    message: Any = UNSET
+    error: Any = UNSET
 
 
 class PlainChunk(msgspec.Struct, gc=False):
@@ -56,6 +66,16 @@ class PlainChunk(msgspec.Struct, gc=False):
 
 #: Raises msgspec.DecodeError, ValueError or RecursionError for anything else.
 PLAIN_CHUNK = msgspec.json.Decoder(PlainChunk)
+
+
+def says_nothing(choice: _Choice, delta: _Delta) -> bool:
+    """Whether a chunk's choice and its delta have no text, in no field that may contain any."""
+    return (
+        not (delta.content or delta.reasoning_content or delta.reasoning or delta.reasoning_details)
+        and not (delta.refusal or delta.tool_calls or delta.function_call)
+        and delta.text is delta.thinking is delta.thoughts is delta.reasoning_text is UNSET
+        and choice.text is choice.message is choice.error is UNSET
+    )
 
 
 def piece_in(data: bytes) -> tuple[Subject, str] | None:

@@ -15,7 +15,7 @@ from archer_ws.llm_gateway.media import Media
 from archer_ws.llm_gateway.openai.native import Replayed
 from archer_ws.llm_gateway.parts import Document, Picture, as_data_url, resolved
 from archer_ws.llm_gateway.tools import NamedTool, Tool, ToolCall, ToolChoice
-from archer_ws.llm_gateway.types import ChatMessage, ChatOptions, MessageRole
+from archer_ws.llm_gateway.types import TOOL, USER, ChatMessage, ChatOptions
 
 #: The longest call id that OpenAI accepts, and therefore most other servers, in characters.
 _ID_CHARS = 40
@@ -49,12 +49,17 @@ def chat_messages(
     return [_message(message, replayed, media or {}) for message in messages]
 
 
+def text_messages(messages: Iterable[ChatMessage]) -> list[dict[str, Any]]:
+    """The same for messages that are only text."""
+    return [_said(message, message.content) for message in messages]
+
+
 def with_shown_results(messages: Sequence[ChatMessage]) -> Sequence[ChatMessage]:
     """The messages, with pictures and files of tool results in a user message after them, since results are text only.
 
     The message comes after all results of a step, since no other message may come between them.
     """
-    if not any(message.parts for message in messages if message.role is MessageRole.TOOL):
+    if not any(message.parts for message in messages if message.role is TOOL):
         return messages
     told: list[ChatMessage] = []
     shown: list[Part] = []
@@ -62,10 +67,10 @@ def with_shown_results(messages: Sequence[ChatMessage]) -> Sequence[ChatMessage]
     names: dict[str, str] = {}
     for message in messages:
         names.update((call.call_id, call.name) for call in message.tool_calls or ())
-        if shown and message.role is not MessageRole.TOOL:
+        if shown and message.role is not TOOL:
             told.append(_showing(shown))
             shown = []
-        if message.role is MessageRole.TOOL and message.parts is not None:
+        if message.role is TOOL and message.parts is not None:
             shown += [TextPart(type="text", text=f"What {names[message.call_id or '']} gave:")]
             shown += [part for part in message.parts if not isinstance(part, TextPart)]
             text = f"{message.content}\n\n{SEE_NEXT}" if message.content else SEE_NEXT
@@ -76,7 +81,7 @@ def with_shown_results(messages: Sequence[ChatMessage]) -> Sequence[ChatMessage]
 
 
 def _showing(parts: Sequence[Part]) -> ChatMessage:
-    return ChatMessage.model_construct(role=MessageRole.USER, content=text_of(parts), parts=list(parts))
+    return ChatMessage.model_construct(role=USER, content=text_of(parts), parts=list(parts))
 
 
 def tool_fields(options: ChatOptions) -> dict[str, Any]:
@@ -153,14 +158,12 @@ def _choice(choice: ToolChoice) -> str | dict[str, Any]:
 
 
 def _message(message: ChatMessage, replayed: Replayed | None, media: Mapping[str, Media]) -> dict[str, Any]:
-    if message.role is MessageRole.TOOL:
+    if message.role is TOOL:
         call_id = message.call_id or ""
         own_id = replayed.own_ids.get(call_id, call_id) if replayed else call_id
         return {"role": "tool", "tool_call_id": own_id, "content": result_text(message)}
     content = message.content if message.parts is None else _content(message, media)
-    said: dict[str, Any] = {"role": str(message.role), "content": content}
-    if message.name is not None:
-        said["name"] = message.name
+    said = _said(message, content)
     if message.tool_calls:
         said["content"] = message.content or None
         said["tool_calls"] = [_call(call) for call in message.tool_calls]
@@ -171,6 +174,13 @@ def _message(message: ChatMessage, replayed: Replayed | None, media: Mapping[str
                 {**call, "id": replayed.own_ids.get(call["id"], call["id"]), **sent.calls.get(call["id"], {})}
                 for call in said["tool_calls"]
             ]
+    return said
+
+
+def _said(message: ChatMessage, content: object) -> dict[str, Any]:
+    said = {"role": str(message.role), "content": content}
+    if message.name is not None:
+        said["name"] = message.name
     return said
 
 

@@ -15,7 +15,7 @@ from archer_ws.llm_gateway.openai.request import UNNAMED, parameters_of, result_
 from archer_ws.llm_gateway.parts import Document, Picture, as_data_url, resolved
 from archer_ws.llm_gateway.resilience.refused_parameters import ErrorText
 from archer_ws.llm_gateway.tools import NamedTool, Tool, ToolCall
-from archer_ws.llm_gateway.types import ChatMessage, ChatOptions, MessageRole
+from archer_ws.llm_gateway.types import ASSISTANT, TOOL, ChatMessage, ChatOptions
 
 #: The longest call id that this API accepts, in characters.
 ID_CHARS = 64
@@ -68,7 +68,7 @@ def input_items(
         if kept is not None:
             items += _items_again(kept.blocks)
             foreign_ids = kept.call_ids
-        elif message.role is MessageRole.TOOL:
+        elif message.role is TOOL:
             items.append(_result(message, foreign_ids, media))
         else:
             items += _message(message, media)
@@ -126,7 +126,7 @@ def _message(message: ChatMessage, media: Mapping[str, Media]) -> list[dict[str,
 
 def _content(message: ChatMessage, media: Mapping[str, Media]) -> str | list[dict[str, Any]]:
     """A message's content: its parts in order."""
-    if message.role is MessageRole.ASSISTANT:
+    if message.role is ASSISTANT:
         # Content of the model in parts would belong to a stored item with an id.
         return message.content
     if message.parts is None:
