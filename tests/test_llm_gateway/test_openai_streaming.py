@@ -6,6 +6,7 @@ from contextlib import aclosing, asynccontextmanager
 from typing import Any
 
 import pytest
+import structlog
 
 from archer_ws.core.exceptions import ProviderError, UpstreamTruncated
 from archer_ws.llm_gateway.decoding.completion import ErrorReported
@@ -145,6 +146,17 @@ def test_text_beside_an_empty_delta_is_read(other: dict[str, Any]) -> None:
     chunks = ChatStreamDecoder().feed(said({"index": 0, "delta": {}, **other}))
 
     assert [chunk.content for chunk in chunks] == ["Hi"]
+
+
+def test_text_in_parts_of_a_foreign_form_is_not_dropped_in_silence() -> None:
+    decoder = ChatStreamDecoder()
+    parts = [{"type": "text", "text": "and more"}]
+    with structlog.testing.capture_logs() as lines:
+        decoder.feed(said({"index": 0, "delta": {"content": "Hi"}}))
+        decoder.feed(said({"index": 0, "delta": {"content": "", "blocks": parts}}))
+        decoder.feed(b"data: [DONE]\n\n")
+
+    assert [(line["event"], line["kinds"]) for line in lines] == [("answer_parts_left_out", ["blocks"])]
 
 
 def test_an_error_beside_an_empty_delta_is_an_error() -> None:

@@ -241,7 +241,8 @@ class ChatStreamDecoder:
                 return False
         elif type(reasoning) is str and reasoning and not (content or calls):
             gathered.go_on(REASONING, reasoning)
-        elif not says_nothing(choice, delta):
+        elif not says_nothing(choice, delta) or b'"text"' in data:
+            # Text may be in parts, under any name.
             return False
         elif len(self._mute) < _MOST_MUTE:
             self._mute.append(data)
