@@ -62,7 +62,7 @@ class HeldStream:
 
     stream: Stream
     hold: Hold
-    duplicate: bool
+    duplicate: bool = False
 
 
 class SessionManager:
@@ -459,7 +459,7 @@ class SessionManager:
             stream.cancel("client")
         turn = Turn(self._services, request, route, stream=stream, predecessors=predecessors, slot=slot, files=held)
         stream.start(turn, at_once=at_once)
-        return HeldStream(stream, hold, duplicate=False)
+        return HeldStream(stream, hold)
 
     def _keeps(self, stream: Stream) -> bool:
         """Whether the stream is stored, and outlives the process."""

@@ -310,7 +310,7 @@ class Stream:
         del self._holds[hold]
         if self._holds:
             return
-        if self._finished.is_set() or not self.is_live:
+        if self.log.ended is not None or self._finished.is_set():
             self._rules.on_unheld(self)
             return
         loop = asyncio.get_running_loop()
@@ -334,7 +334,7 @@ class Stream:
 
     async def _own(self, work: Work) -> None:
         """The stream's task."""
-        _BOUND_ID.set(self.stream_id)
+        _BOUND_ID.set(self.identity.stream_id)
         intake = self._intake
         assert intake is not None
         try:
