@@ -25,9 +25,10 @@ def start_now(
     loop = asyncio.get_running_loop()
     if sys.version_info >= (3, 12):
         return asyncio.Task(work, loop=loop, name=name, context=context, eager_start=True)
-    context = context or copy_context()
+    if context is None:
+        context = copy_context()
     begun = _begun(work)
-    task: asyncio.Task[T] = loop.create_task(begun, name=name, context=context)
+    task = asyncio.Task(begun, loop=loop, name=name, context=context)
     # Documented for other implementations of tasks ("Extending"): within the first step, too, time limits and cancel
     # scopes belong to the new task.
     outer = asyncio.current_task(loop)

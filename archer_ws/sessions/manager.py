@@ -62,7 +62,7 @@ class HeldStream:
 
     stream: Stream
     hold: Hold
-    duplicate: bool
+    duplicate: bool = False
 
 
 class SessionManager:
@@ -239,16 +239,16 @@ class SessionManager:
             check()
         slot = self._reserve(principal, route)
         identity = StreamIdentity(
-            stream_id=request.stream_id or new_id("str"),
-            principal=principal,
-            session_id=request.session_id,
-            provider=route.provider,
-            model=route.model,
-            request_id=request_id,
-            fingerprint=fingerprint,
+            request.stream_id or new_id("str"),
+            principal,
+            request.session_id,
+            route.provider,
+            route.model,
+            request_id,
+            fingerprint,
             # A client whose stream waits for tool results reconnects, so the default is to go on.
-            on_disconnect=request.on_disconnect or ("continue" if request.waits_for_results else on_disconnect),
-            reasoning_effort=route.reasoning_effort,
+            request.on_disconnect or ("continue" if request.waits_for_results else on_disconnect),
+            route.reasoning_effort,
         )
         return self._begin(identity, request, route, predecessors, slot=slot, files=files, at_once=at_once)
 
@@ -459,7 +459,7 @@ class SessionManager:
             stream.cancel("client")
         turn = Turn(self._services, request, route, stream=stream, predecessors=predecessors, slot=slot, files=held)
         stream.start(turn, at_once=at_once)
-        return HeldStream(stream, hold, duplicate=False)
+        return HeldStream(stream, hold)
 
     def _keeps(self, stream: Stream) -> bool:
         """Whether the stream is stored, and outlives the process."""

@@ -48,7 +48,7 @@ class Shares:
     def take(self, principal: str, amount: int) -> None:
         """Count `amount` as used; a negative amount is given back. Does not check whether there is room."""
         self._all += amount
-        taken = self.of(principal) + amount
+        taken = self._taken.get(principal, 0) + amount
         if taken or principal in self._known:
             self._taken[principal] = taken
         else:

@@ -76,9 +76,9 @@ def check_turn(request: ChatRequest, max_content_bytes: int) -> bool:
         has_calls = has_calls or message.tool_calls is not None
         has_parts = has_parts or message.parts is not None
     if request.session_id is None:
-        for name, given in (("replace_from", request.replace_from), ("session_version", request.session_version)):
-            if given is not None:
-                raise InvalidParams(f"{name} needs a session_id", hint=f"Add session_id, or leave {name} out.")
+        if request.replace_from is not None or request.session_version is not None:
+            name = "session_version" if request.replace_from is None else "replace_from"
+            raise InvalidParams(f"{name} needs a session_id", hint=f"Add session_id, or leave {name} out.")
         if has_calls:
             check_arguments(request.messages)
     elif any(message.role is MessageRole.ASSISTANT for message in request.messages):

@@ -15,8 +15,16 @@ from archer_ws.sessions.streams.stream import Stream
 
 #: The limit of a page of messages, in bytes of JSON; a single message may be longer (protocol section 22).
 PAGE_BYTES = 512 * 1024
-#: The fields of a ChatResponse that are null where they have no value; the others are absent.
-_NEVER_ABSENT = frozenset(name for name, field in ChatResponse.model_fields.items() if field.exclude_if is None)
+#: What the JSON of a ChatResponse is made from: fields without a value are absent, except those that are null then.
+_Response = msgspec.defstruct(
+    "_Response",
+    [
+        (name, Any) if field.exclude_if is None else (name, Any, None)
+        for name, field in ChatResponse.model_fields.items()
+    ],
+    kw_only=True,
+    omit_defaults=True,
+)
 #: pydantic's own encoder takes twice as long for values that are in no model.
 _encoded = msgspec.json.Encoder(enc_hook=lambda model: msgspec.Raw(to_json(model))).encode
 
@@ -86,26 +94,29 @@ def chat_response(stream: Stream) -> ChatResponse:
 
 def response_json(fields: Mapping[str, Any]) -> bytes:
     """The JSON of the ChatResponse with these fields, which are valid: without making one and serializing it."""
-    return _encoded({name: value for name, value in fields.items() if value is not None or name in _NEVER_ABSENT})
+    return _encoded(_Response(**fields))
 
 
 def response_fields(stream: Stream) -> dict[str, Any]:
     """The fields of its ChatResponse, in order."""
     identity, log = stream.identity, stream.log
+    # Reasoning is text beside the content, and so are the arguments that each call has.
     ended, is_content_alone = log.ended, log.text_bytes == log.content_bytes
     return {
         "id": identity.stream_id,
         "content": log.text("content"),
         "model": identity.model,
         "provider": identity.provider,
-        "finish_reason": stream.finish_reason,
-        "usage": stream.usage,
+        "finish_reason": ended.finish_reason if ended else None,
+        "usage": ended.usage if ended else stream.usage,
         "created_at": stream.created_at,
         "status": stream.status,
         "reason": stream.cancel_reason,
         "session_id": identity.session_id,
         "reasoning": None if is_content_alone else log.text("reasoning") or None,
-        "tool_calls": [as_tool_call(event, event.arguments) for event in log.tool_calls()] or None,
+        "tool_calls": None
+        if is_content_alone
+        else [as_tool_call(event, event.arguments) for event in log.tool_calls()] or None,
         "refusal": ended.refusal if ended else None,
         "format_valid": ended.format_valid if ended else None,
         "format_errors": ended.format_errors if ended else None,

@@ -6,7 +6,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from archer_ws.sessions.streams import memory_log as log_module
-from archer_ws.sessions.streams.events import CallName, Delta, Event, StreamToolCall, TextKind
+from archer_ws.sessions.streams.events import CallName, Delta, Event, StreamStep, StreamToolCall, TextKind
 from archer_ws.sessions.streams.log import DELTA_BYTES_MAX, LogFull, StreamLog
 from archer_ws.sessions.streams.memory_log import MemoryLog
 from tests.fakes.stream_events import STREAM_ID, ended, queued, started
@@ -280,6 +280,18 @@ def test_nothing_comes_after_the_end() -> None:
     assert log.ended is ended
     assert log.text("content") == "answer"
     assert told == []
+
+
+def test_the_text_of_a_kind_is_that_of_the_last_step_with_or_without_other_kinds() -> None:
+    log = MemoryLog()
+    log.append_text("content", b"first")
+    log.append(lambda seq: StreamStep(stream_id=STREAM_ID, seq=seq, step=2))
+    assert log.text("content") == ""
+    log.append_text("content", b"second")
+    assert log.text("content") == "second"
+    log.append_text("reasoning", b"hm")
+    log.append_text("content", b" and more")
+    assert (log.text("content"), log.text("reasoning")) == ("second and more", "hm")
 
 
 def test_arguments_are_merged_within_their_call_and_interleaved_calls_begin_new_runs() -> None:

@@ -4,7 +4,7 @@ It only reads: the stream (stream.py) stores the completion and appends the even
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from archer_ws.core.exceptions import ErrorInfo
@@ -30,6 +30,7 @@ class EndingStream(Protocol):
     history_dropped: int | None
     stored: bool | None
     message_ids: list[str]
+    judgement: Judgement | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +54,6 @@ class Ending:
         work: its work.
         intake: what the provider reported.
         outcome: how it ended.
-        judged: the check of the response format, if there was one.
         loop: the state of its tool loop.
     """
 
@@ -62,9 +62,7 @@ class Ending:
         stream: EndingStream,
         work: Work,
         intake: Intake,
-        *,
         outcome: Outcome,
-        judged: Judgement | None,
         loop: Loop,
     ) -> None:
         self._stream = stream
@@ -73,7 +71,6 @@ class Ending:
         self._work = work
         self._intake = intake
         self._outcome = outcome
-        self._judged = judged
         self._loop = loop
         is_good = outcome.status == "completed"
         #: The calls that the stream ends with, for the client to run; none unless the stream completed.
@@ -86,9 +83,10 @@ class Ending:
     def last_events(self) -> list[MakeEvent]:
         """The server's results for calls without one, the calls that a stream without a tool loop ends with, and the
         end."""
-        stream_id, needs_approval = self._identity.stream_id, self._work.needs_approval
-        calls = [complete(stream_id, call, needs_approval=needs_approval(call.name)) for call in self._calls]
-        return [*self._loop.server_results, *calls, self._ended]
+        return [*self._loop.server_results, *map(self._complete, self._calls), self._ended]
+
+    def _complete(self, call: CallName) -> MakeEvent:
+        return complete(self._identity.stream_id, call, needs_approval=self._work.needs_approval(call.name))
 
     def numbered(self) -> list[ControlEvent]:
         """The last events with the numbers that they will have in the log."""
@@ -121,8 +119,8 @@ class Ending:
         return earlier_messages(messages, self._identity.provider, self._identity.model)
 
     def _ended(self, seq: int) -> StreamEnded:
-        stream, outcome, judged, loop = self._stream, self._outcome, self._judged, self._loop
-        return StreamEnded(
+        stream, outcome, loop = self._stream, self._outcome, self._loop
+        ended = StreamEnded(
             stream_id=self._identity.stream_id,
             seq=seq,
             status=outcome.status,
@@ -135,11 +133,13 @@ class Ending:
             stored=stream.stored,
             message_ids=[*stream.message_ids] or None,
             refusal=self._refusal,
-            format_valid=judged.valid if judged else None,
-            format_errors=[*judged.errors] or None if judged else None,
             steps=loop.step if loop.step > 1 else None,
             unsteered=told_unsteered(loop.unsteered),
         )
+        judged = stream.judgement
+        if judged is None:
+            return ended
+        return replace(ended, format_valid=judged.valid, format_errors=[*judged.errors] or None)
 
     def _usage(self) -> TokenUsage:
         return final_usage(self._outcome.status, self._intake.usage, self._log.text_bytes, self._work.estimate_prompt)

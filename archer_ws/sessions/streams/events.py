@@ -304,7 +304,7 @@ def as_json(event: ControlEvent | StreamDelta) -> bytes:
 
 def as_fields(event: ControlEvent | StreamDelta) -> dict[str, Any]:
     """The same fields in the same order, as plain JSON values."""
-    fields_told: dict[str, Any] = _ADAPTERS[type(event)].dump_python(
+    fields_told: dict[str, Any] = _ADAPTERS[type(event)].serializer.to_python(
         event, mode="json", by_alias=True, exclude_none=True
     )
     return fields_told

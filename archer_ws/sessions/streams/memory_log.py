@@ -235,6 +235,8 @@ class MemoryLog:
     def text(self, kind: TextKind) -> str:
         """All text of a kind in the last step."""
         since = self._step_run
+        if kind == "content" and not since and not self._other_bytes:
+            return self._text.decode()  # Most streams have nothing else.
         if kind == "arguments":
             return self._text_of(sorted(run for runs in self._call_runs.values() for run in runs if run >= since))
         kinds = self._run_kinds

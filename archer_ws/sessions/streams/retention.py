@@ -19,8 +19,6 @@ from archer_ws.core.limits import SLOW_READER_S
 from archer_ws.sessions.streams.alarm import Alarm
 from archer_ws.sessions.streams.stream import Stream
 
-Key = tuple[str, str]
-
 #: How long the count of the running streams' bytes is cached, in seconds.
 RECOUNT_S = 0.5
 #: How often readers are checked while `bytes_max` is exceeded, in seconds.
@@ -43,7 +41,7 @@ class Owned:
     streams: dict[str, tuple[int, Stream]] = field(default_factory=dict)
     live: dict[str, tuple[int, Stream]] = field(default_factory=dict)
     #: The ended streams in the order of their ends, and their size.
-    ended: OrderedDict[str, EndedStream] = field(default_factory=OrderedDict)
+    ended: OrderedDict[Stream, EndedStream] = field(default_factory=OrderedDict)
     ended_bytes: int = 0
 
 
@@ -69,9 +67,10 @@ class StreamTable:
         self._bytes_max = bytes_max
         self._clock = clock
         self._on_forget = on_forget
-        self._live: dict[Key, Stream] = {}
+        # A dict, since a set takes twice the memory.
+        self._live: dict[Stream, None] = {}
         # In the order of their ends.
-        self._ended: OrderedDict[Key, EndedStream] = OrderedDict()
+        self._ended: OrderedDict[Stream, EndedStream] = OrderedDict()
         # Forgotten, but still being read.
         self._outlived: dict[Stream, EndedStream] = {}
         self._owned: dict[str, Owned] = {}
@@ -85,7 +84,7 @@ class StreamTable:
     @property
     def live(self) -> list[Stream]:
         """The running streams."""
-        return list(self._live.values())
+        return list(self._live)
 
     @property
     def live_count(self) -> int:
@@ -119,24 +118,25 @@ class StreamTable:
 
     def add(self, stream: Stream) -> None:
         """Add a new, running stream."""
-        principal, stream_id = _key(stream)
-        self._live[principal, stream_id] = stream
+        identity = stream.identity
+        stream_id = identity.stream_id
+        self._live[stream] = None
         self._count += 1
-        owned = self._owned.get(principal)
+        owned = self._owned.get(identity.principal)
         if owned is None:
-            owned = self._owned[principal] = Owned()
+            owned = self._owned[identity.principal] = Owned()
         owned.streams[stream_id] = owned.live[stream_id] = (self._count, stream)
 
     def add_ended(self, stream: Stream) -> None:
         """Add a stream of an earlier process as if it ended now, unless its id has been taken since."""
-        if self.get(*_key(stream)) is None:
+        if self.get(stream.identity.principal, stream.stream_id) is None:
             self.add(stream)
             self.end(stream)
 
     def drop(self, stream: Stream) -> None:
         """Forget an ended stream whose log no longer exists."""
-        ended = self._ended.get(_key(stream))
-        if ended is not None and ended.stream is stream:
+        ended = self._ended.get(stream)
+        if ended is not None:
             self._forget(ended)
 
     def drop_session(self, principal: str, session_id: str | None) -> None:
@@ -149,12 +149,11 @@ class StreamTable:
 
     def resized(self, stream: Stream) -> None:
         """Count an ended stream's new size."""
-        key = _key(stream)
-        ended = self._ended.get(key)
-        if ended is None or ended.stream is not stream:
+        ended = self._ended.get(stream)
+        if ended is None:
             ended = self._outlived.get(stream)
         else:
-            self._owned[key[0]].ended_bytes += stream.size_bytes - ended.size
+            self._owned[stream.identity.principal].ended_bytes += stream.size_bytes - ended.size
         if ended is not None:
             self._ended_bytes += stream.size_bytes - ended.size
             ended.size = stream.size_bytes
@@ -162,22 +161,20 @@ class StreamTable:
 
     def refuse(self, stream: Stream) -> None:
         """Forget a stream that was not accepted."""
-        principal, stream_id = key = _key(stream)
-        if self._live.pop(key, None) is not None:
+        if stream in self._live:
+            principal, stream_id = stream.identity.principal, stream.stream_id
             owned = self._owned[principal]
-            del owned.streams[stream_id], owned.live[stream_id]
+            del self._live[stream], owned.streams[stream_id], owned.live[stream_id]
             self._drop_empty(principal)
 
     def end(self, stream: Stream) -> None:
         """Note that the stream has ended, and retain it."""
-        principal, stream_id = key = _key(stream)
-        del self._live[key]
-        owned = self._owned[principal]
-        del owned.live[stream_id]
-        ended = EndedStream(stream, self._clock(), stream.size_bytes)
-        self._ended[key] = owned.ended[stream_id] = ended
-        owned.ended_bytes += ended.size
-        self._ended_bytes += ended.size
+        identity, size = stream.identity, stream.size_bytes
+        owned = self._owned[identity.principal]
+        del self._live[stream], owned.live[identity.stream_id]
+        self._ended[stream] = owned.ended[stream] = EndedStream(stream, self._clock(), size)
+        owned.ended_bytes += size
+        self._ended_bytes += size
         self.expire()
         if not self._due.is_pending:
             self._await_due()
@@ -250,7 +247,7 @@ class StreamTable:
         end would block the event loop."""
         now = self._clock()
         if now >= self._recount_at:
-            self._live_bytes = sum(stream.size_bytes for stream in self._live.values())
+            self._live_bytes = sum(stream.size_bytes for stream in self._live)
             self._recount_at = now + RECOUNT_S
         return self._live_bytes
 
@@ -271,15 +268,16 @@ class StreamTable:
 
     def _forget(self, ended: EndedStream) -> None:
         """Remove it from the table and from the sizes."""
-        principal, stream_id = key = _key(ended.stream)
-        if self._ended.get(key) is ended:
+        stream = ended.stream
+        if stream in self._ended:
+            principal = stream.identity.principal
             owned = self._owned[principal]
-            del self._ended[key], owned.ended[stream_id], owned.streams[stream_id]
+            del self._ended[stream], owned.ended[stream], owned.streams[stream.stream_id]
             owned.ended_bytes -= ended.size
             self._ended_bytes -= ended.size
             self._drop_empty(principal)
-            self._on_forget(ended.stream)
-        elif self._outlived.pop(ended.stream, None) is not None:
+            self._on_forget(stream)
+        elif self._outlived.pop(stream, None) is not None:
             self._ended_bytes -= ended.size
 
     def _drop_empty(self, principal: str) -> None:
@@ -295,8 +293,3 @@ class StreamTable:
     def _on_due(self) -> None:
         self.expire()
         self._await_due()
-
-
-def _key(stream: Stream) -> Key:
-    identity = stream.identity
-    return identity.principal, identity.stream_id

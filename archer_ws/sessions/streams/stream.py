@@ -20,6 +20,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Awaitable
 from contextlib import suppress
 from contextvars import Context, copy_context
+from functools import partial
 from typing import Literal
 
 import structlog
@@ -35,7 +36,7 @@ from archer_ws.llm_gateway.types import CancelReason, ProgressPhase, StreamChunk
 from archer_ws.sessions.admission import admit
 from archer_ws.sessions.format_judge import Judgement
 from archer_ws.sessions.streams.calls import as_tool_call
-from archer_ws.sessions.streams.end_line import EndLine
+from archer_ws.sessions.streams.end_line import write_end_line
 from archer_ws.sessions.streams.ending import Ending, Loop
 from archer_ws.sessions.streams.events import StreamProgress
 from archer_ws.sessions.streams.exchange import Exchange, Parked
@@ -83,6 +84,8 @@ class Stream:
         self.stored: bool | None = None
         #: The ids of the messages that it stored.
         self.message_ids: list[str] = []
+        #: The check of its format, if there was one.
+        self.judgement: Judgement | None = None
         self._rules = rules
         #: None once the end is written.
         self._intake: Intake | None = Intake(identity, self.log)
@@ -98,7 +101,6 @@ class Stream:
         self._cancel_reason: CancelReason | None = None
         self._outcome: Outcome | None = None
         self._judging: asyncio.Task[Judgement | None] | None = None
-        self._judgement: Judgement | None = None
         self._rejection: ArcherError | None = None
         # In the order of creation. A dict, since a set takes twice the memory.
         self._holds: dict[Hold, None] = {}
@@ -308,7 +310,7 @@ class Stream:
         del self._holds[hold]
         if self._holds:
             return
-        if self._finished.is_set() or not self.is_live:
+        if self.log.ended is not None or self._finished.is_set():
             self._rules.on_unheld(self)
             return
         loop = asyncio.get_running_loop()
@@ -332,7 +334,7 @@ class Stream:
 
     async def _own(self, work: Work) -> None:
         """The stream's task."""
-        _BOUND_ID.set(self.stream_id)
+        _BOUND_ID.set(self.identity.stream_id)
         intake = self._intake
         assert intake is not None
         try:
@@ -451,7 +453,7 @@ class Stream:
         try:
             await asyncio.wait((self._judging,))
             if not self._judging.cancelled():
-                self._judgement = self._judging.result()
+                self.judgement = self._judging.result()
         except Exception:
             # The completion is complete anyway; it is only not checked.
             log.exception("judge_defect", stream_id=self.stream_id)
@@ -466,7 +468,7 @@ class Stream:
 
     def _ending(self, work: Work, intake: Intake) -> Ending:
         assert self._outcome is not None
-        return Ending(self, work, intake, outcome=self._outcome, judged=self._judgement, loop=self._close_exchange())
+        return Ending(self, work, intake, self._outcome, self._close_exchange())
 
     def _close_exchange(self) -> Loop:
         """Accept nothing more from clients, and return the final state of the tool loop."""
@@ -559,5 +561,4 @@ class Stream:
             self._outcome = Outcome.plain(outcome.status, outcome.reason)
         usage = self.usage
         assert usage is not None
-        line = EndLine(self.identity, outcome, intake.finish_reason, usage, intake.began, intake.first_text_ms)
-        afterwards(line.write)
+        afterwards(partial(write_end_line, self.identity, outcome, usage, intake))
