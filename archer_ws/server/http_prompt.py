@@ -24,7 +24,7 @@ class PromptRequests(HttpToolsProtocol):
         for cycle, app in read or ():
             # As uvicorn has it, but for the first step.
             context = Context() if self.config.reset_contextvars else copy_context()
-            task = start_now(cycle.run_asgi(app), context=context)
+            task = start_now(cycle.run_asgi(app), name="request", context=context)
             self.tasks.add(task)
             task.add_done_callback(self.tasks.discard)
 

@@ -31,7 +31,7 @@ async def finish(server: Server, stream: Stream, number: int = 0) -> None:
 def forget(server: Server, stream: Stream) -> None:
     """Have its retention end."""
     table = server.manager._table
-    table._forget(table._ended["me", stream.stream_id])
+    table._forget(table._ended[stream])
 
 
 async def until_freed(freed: asyncio.Event) -> None:
