@@ -3,7 +3,7 @@
 import asyncio
 import json
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 import pytest
@@ -20,7 +20,7 @@ from archer_ws.rpc.context import Handshake
 from archer_ws.server.http_direct import DirectCycle
 from archer_ws.sessions.manager import SessionManager
 from archer_ws.sessions.streams.events import ControlEvent, as_fields
-from archer_ws.sessions.views import response_fields
+from archer_ws.sessions.views import response_json
 from tests.conftest import Archer
 from tests.fakes.ollama_api import ollama_stream
 from tests.fakes.recorded import Conversation, RecordedSocket, Recorder, recording
@@ -143,7 +143,10 @@ async def test_a_server_that_sends_one_field_more_is_caught_on_the_socket(
 async def test_a_server_that_sends_one_field_more_is_caught_over_http(
     archer: Archer, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(following, "response_fields", lambda stream: {**response_fields(stream), "mood": "fine"})
+    def drifted(fields: Mapping[str, Any]) -> bytes:
+        return json.dumps({**json.loads(response_json(fields)), "mood": "fine"}).encode()
+
+    monkeypatch.setattr(following, "response_json", drifted)
     archer.answer(ollama_stream("Blue"))
     await archer.http.post("/api/v1/chat/completions", json=HELLO)
     (violation,) = recorder.take()
