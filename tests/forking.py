@@ -54,13 +54,15 @@ class ForkedProcess:
 
     async def attach(self, streams: Sequence[int | None], told: int) -> None:
         """Take the ends of its pipes, of which one tells its id, and later its exit status."""
-        report = await self._reader(told)
-        self.pid = int(await report.readline())
-        self._ended = asyncio.create_task(self._until_ended(report))
         stdin, stdout, stderr = streams
         self.stdin = None if stdin is None else await self._writer(stdin)
         self.stdout = None if stdout is None else await self._reader(stdout)
         self.stderr = None if stderr is None else await self._reader(stderr)
+        report = await self._reader(told)
+        line = await report.readline()
+        assert line, "the forking process has ended: its standard error says why"
+        self.pid = int(line)
+        self._ended = asyncio.create_task(self._until_ended(report))
 
     def close(self) -> None:
         """Close the pipes, when it has ended and nobody reads them any more."""
@@ -128,7 +130,11 @@ async def forked(
     for descriptor in (*theirs, telling):
         os.close(descriptor)
     process = ForkedProcess()
-    await process.attach(ours, told)
+    try:
+        await process.attach(ours, told)
+    except BaseException:
+        process.close()
+        raise
     return process
 
 
@@ -182,7 +188,11 @@ def main(control: socket.socket) -> None:
             _become(start, descriptors[:3])
             return
         reports[pid] = descriptors[3]
-        os.write(descriptors[3], b"%d\n" % pid)
+        try:
+            os.write(descriptors[3], b"%d\n" % pid)
+        except BrokenPipeError:
+            # Nobody waits for it any more.
+            os.kill(pid, signal.SIGKILL)
         for descriptor in descriptors[:3]:
             os.close(descriptor)
     for pid in reports:

@@ -1,8 +1,11 @@
 """A forked program is like one that was started: arguments, folder, environment, streams, exit status."""
 
+import asyncio
+import os
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -41,6 +44,23 @@ async def test_a_signal_ends_it_and_is_its_exit_status(tmp_path: Path) -> None:
         assert await killed.program.ended() == -signal.SIGKILL
         asked.program.send_signal(signal.SIGTERM)
         assert await asked.program.ended() == 0
+
+
+async def test_a_start_that_is_given_up_keeps_no_other_from_starting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def give_up(_: forking.ForkedProcess, streams: Sequence[int | None], told: int) -> None:
+        for descriptor in (*filter(None, streams), told):
+            os.close(descriptor)
+        raise asyncio.CancelledError
+
+    given_up = program("serve", cwd=tmp_path, environment={}, is_forked=True)
+    with monkeypatch.context() as patch:
+        patch.setattr(forking.ForkedProcess, "attach", give_up)
+        with pytest.raises(asyncio.CancelledError):
+            await given_up.__aenter__()
+    async with program("--version", cwd=tmp_path, environment={}, is_forked=True) as told:
+        assert archer_ws.__version__ in await told.line()
 
 
 _ASKING = """
