@@ -99,3 +99,12 @@ async def test_a_response_that_cannot_be_made_is_a_500_and_leaves_the_stream_as_
     archer.answer(ollama_stream("three"))
     after = await archer.http.post("/api/v1/chat/completions", json={**HELLO, "stream_id": "t"})
     assert after.json()["content"] == "three"
+
+
+async def test_a_connection_that_takes_nothing_at_the_end_gets_the_response_from_its_task(
+    archer: Archer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(DirectCycle, "respond", lambda *_: False)
+    archer.answer(ollama_stream("one ", "two"))
+    answer = await archer.http.post("/api/v1/chat/completions", json=HELLO)
+    assert (answer.status_code, answer.json()["content"]) == (200, "one two")

@@ -251,9 +251,10 @@ class WholeCompletionResponse(Response):
 
     def stream_ended(self) -> None:
         """Respond at once, if the connection takes the response; else wake the task, which waits for the connection."""
-        if self._exchange is not None and self._stream is not None:
+        exchange = self._exchange
+        if exchange is not None and exchange.direct is not None and self._stream is not None:
             with suppress(Exception):  # The task meets it again, and raises it where it belongs.
-                self._has_responded = self._exchange.respond(self._respond(self._stream))
+                self._has_responded = exchange.respond(self._respond(self._stream))
         self._ended_or_left.set()
 
     def stream_parked(self) -> None:
