@@ -170,33 +170,37 @@ def main(control: socket.socket) -> None:
     signal.set_wakeup_fd(ending)
     signal.signal(signal.SIGCHLD, lambda *_: None)
     reports: dict[int, int] = {}
-    while True:
-        ready, _, _ = select.select([control.fileno(), ended], [], [])
-        if ended in ready:
-            os.read(ended, 4096)
-            _tell_ended(reports)
-        if control.fileno() not in ready:
-            continue
-        length, descriptors, _, _ = socket.recv_fds(control, _LENGTH_BYTES, 4)
-        if not length:
-            break
-        start = json.loads(_received(control, int.from_bytes(length)))
-        pid = os.fork()
-        if not pid:
-            for descriptor in (control.detach(), ended, ending, *reports.values(), descriptors[3]):
+    try:
+        while True:
+            ready, _, _ = select.select([control.fileno(), ended], [], [])
+            if ended in ready:
+                os.read(ended, 4096)
+                _tell_ended(reports)
+            if control.fileno() not in ready:
+                continue
+            length, descriptors, _, _ = socket.recv_fds(control, _LENGTH_BYTES, 4)
+            if not length:
+                break
+            start = json.loads(_received(control, int.from_bytes(length)))
+            pid = os.fork()
+            if not pid:
+                for descriptor in (control.detach(), ended, ending, *reports.values(), descriptors[3]):
+                    os.close(descriptor)
+                reports.clear()
+                _become(start, descriptors[:3])
+                return
+            reports[pid] = descriptors[3]
+            try:
+                os.write(descriptors[3], b"%d\n" % pid)
+            except BrokenPipeError:
+                # Nobody waits for it any more.
+                os.kill(pid, signal.SIGKILL)
+            for descriptor in descriptors[:3]:
                 os.close(descriptor)
-            _become(start, descriptors[:3])
-            return
-        reports[pid] = descriptors[3]
-        try:
-            os.write(descriptors[3], b"%d\n" % pid)
-        except BrokenPipeError:
-            # Nobody waits for it any more.
+    finally:
+        # Whatever ends this ends them, too. A forked process has none.
+        for pid in reports:
             os.kill(pid, signal.SIGKILL)
-        for descriptor in descriptors[:3]:
-            os.close(descriptor)
-    for pid in reports:
-        os.kill(pid, signal.SIGKILL)
 
 
 def _received(control: socket.socket, length: int) -> bytes:
