@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import socket
 from contextlib import AsyncExitStack
 from typing import Any
 
@@ -241,3 +242,14 @@ async def test_failures_without_end_do_not_flood_the_log(
             while (await raw.frame())[0] != TEXT:
                 pass
     assert len(lines(caplog, "call_failed")) == 100
+
+
+async def test_no_write_waits_until_the_client_has_acknowledged_the_one_before(start_socketed: StartSocketed) -> None:
+    async with start_socketed() as archer, connected(archer) as client, archer.peer() as peer:
+        await client.send(b"GET /health/live HTTP/1.1\r\n" + HOST + b"\r\n")
+        await client.head()
+        await peer.call("ping")
+        (over_http,), (over_socket,) = archer.http_connections, archer.protocols
+        for connection in (over_http, over_socket):
+            ours: socket.socket = connection.transport.get_extra_info("socket")
+            assert ours.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
