@@ -7,7 +7,7 @@ archer_ws.main:app` works, and importing this module needs no settings and takes
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from functools import cache, partial
+from functools import partial
 from sys import maxsize
 from typing import Any
 
@@ -158,30 +158,32 @@ def openapi_document() -> dict[str, Any]:
 
 
 def _include_routes(app: FastAPI) -> None:
-    generations = [chat.router, openai_compat.completions_router]
-    for router in generations:
-        # Added directly, and first: routes are tried one by one, and those of an included router through four layers.
-        app.router.routes.extend(router.routes)
-    others = [
-        module.router
-        for module in (
-            health,
-            streams,
-            tool_calls,
-            session_transfer,
-            sessions,
-            files,
-            models,
-            ws,
-            openai_compat,
-            console,
-            pages,
-        )
+    routers = [
+        chat.router,
+        openai_compat.completions_router,
+        *(
+            module.router
+            for module in (
+                health,
+                streams,
+                tool_calls,
+                session_transfer,
+                sessions,
+                files,
+                models,
+                ws,
+                openai_compat,
+                console,
+                pages,
+            )
+        ),
     ]
-    for router in others:
-        app.include_router(router)
+    for router in routers:
+        # Added directly: routes are tried one by one, and those of an included router through four layers, which build
+        # them anew for each application.
+        app.router.routes.extend(router.routes)
     app.router.routes.append(ws.socket_route)
-    install_openapi(app, [*generations, *others])
+    install_openapi(app, routers)
 
 
 def _hosts(settings: Settings) -> list[str]:
@@ -311,7 +313,7 @@ def _wire(settings: Settings, limits: Limits) -> Services:
             max_frame_bytes=MAX_FRAME_BYTES,
             max_content_bytes=settings.max_content_bytes,
             issue_file_ticket=partial(_file_ticket, file_tickets),
-            describe=cache(partial(describe, methods)),
+            describe=partial(describe, methods),
             limits=limits,
         ),
         dispatcher=Dispatcher(methods),

@@ -40,7 +40,7 @@ class RpcServices:
     """The objects that every endpoint shares, and the values that `initialize` returns.
 
     `issue_file_ticket(principal)` returns a ticket for a file's route and its lifetime in seconds. `describe` returns
-    what `rpc.discover` answers with; it is computed once, which takes a quarter of a second.
+    what `rpc.discover` answers with; its first call takes a quarter of a second.
     """
 
     manager: SessionManager

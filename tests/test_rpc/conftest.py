@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
-from functools import cache, partial
+from functools import partial
 from typing import Any, cast
 
 import pytest
@@ -91,7 +91,7 @@ class Server:
             max_frame_bytes=1024 * 1024,
             max_content_bytes=4 * 1024 * 1024,
             issue_file_ticket=lambda principal: (f"ticket-of-{principal}", 30),
-            describe=cache(partial(describe, METHODS)),
+            describe=partial(describe, METHODS),
         )
 
     def limit(self, **bounds: Any) -> None:

@@ -4,7 +4,8 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from pydantic import Field, create_model
 
 from archer_ws.cli import main
 from archer_ws.rpc.messages import NOTIFICATIONS, ServerDraining
+from archer_ws.rpc.openrpc import describe
 from archer_ws.schema import command
 from archer_ws.schema.catalog import definitions
 from archer_ws.schema.documents import documents
@@ -30,6 +32,14 @@ HOSTILE_SETTINGS = {
 }
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _the_texts_are_made_once() -> Iterator[None]:
+    """The code says the same for all tests but the one that changes it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(command, "documents", cache(documents))
+        yield
+
+
 @pytest.fixture
 def written(tmp_path: Path) -> Path:
     """A directory with all files."""
@@ -39,10 +49,16 @@ def written(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def cleared() -> Iterator[None]:
-    """After a test that changed a model: what is derived from the models is derived anew."""
-    yield
-    definitions.cache_clear()
+def changing(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], None]]:
+    """To be called once a model has changed: what is derived from the models is derived anew, also after the test."""
+
+    def derive_anew() -> None:
+        definitions.cache_clear()
+        describe.cache_clear()
+
+    monkeypatch.setattr(command, "documents", documents)
+    yield derive_anew
+    derive_anew()
 
 
 def everything(directory: Path) -> dict[str, bytes]:
@@ -89,15 +105,14 @@ def test_a_changed_field_is_shown_with_the_command_that_mends_it(
     assert everything(written) == before
 
 
-@pytest.mark.usefixtures("cleared")
 def test_a_field_that_a_model_gains_is_seen_in_every_file_that_shows_it(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], written: Path
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], written: Path, changing: Callable[[], None]
 ) -> None:
     gaining = create_model(
         "ServerDraining", __base__=ServerDraining, why=(str, Field(default="an update", description="For people."))
     )
     monkeypatch.setitem(NOTIFICATIONS, "server/draining", gaining)
-    definitions.cache_clear()
+    changing()
     assert main(["schema", "--check", str(written)]) == 1
     shown = capsys.readouterr().out
     for name in ("archer.rs", "archer.ts", "messages/server_draining.json"):
