@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import signal
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -91,6 +92,15 @@ def _what_is_sent_fits_its_schema(recorder: Recorder) -> Iterator[None]:
     yield
     violations = recorder.take()
     assert not violations, "\n".join(violations)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _a_terminals_end_is_told() -> None:
+    """What tests start learns of a terminal's end also where this run ignores it, as under `nohup`."""
+    hangup = getattr(signal, "SIGHUP", None)
+    if hangup is not None and signal.getsignal(hangup) is signal.SIG_IGN:
+        # Programs that are started have the default again: a function is not handed on to them.
+        signal.signal(hangup, lambda *_: None)
 
 
 @pytest.fixture(autouse=True)

@@ -27,6 +27,9 @@ from functools import cache
 from importlib import import_module
 from pathlib import Path
 
+from archer_ws.rpc.methods import archer_v1
+from archer_ws.rpc.openrpc import describe
+
 #: Windows has no fork; macOS has one that its own libraries do not survive.
 IS_POSSIBLE = sys.platform == "linux"
 #: What a server imports until it has answered its first chat.
@@ -164,6 +167,8 @@ def main(control: socket.socket) -> None:
     """Import everything, then fork for each start, until nobody asks any more."""
     for name in _PRELOADED:
         import_module(name)
+    # Each server needs it soon after its start.
+    describe(archer_v1())
     gc.freeze()
     ended, ending = os.pipe()
     os.set_blocking(ending, False)

@@ -48,7 +48,10 @@ class PromptServer(uvicorn.Server):
 @asynccontextmanager
 async def served(server: uvicorn.Server) -> AsyncIterator[str]:
     """The server while it serves on loopback, at `host:port`."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
+    # Named so that asyncio sees that connections are TCP, and lets each write leave at once.
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP) as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
         running = asyncio.create_task(server.serve(sockets=[listener]))
         try:
             # The socket listens already: a client that comes before the server is ready waits in its queue.
