@@ -8,6 +8,7 @@ from typing import Any
 
 import httpx
 import pytest
+import requests
 import schemathesis
 from hypothesis import HealthCheck, settings
 from schemathesis import Case, CheckContext, Response
@@ -62,11 +63,19 @@ def server() -> Iterator[FuzzedServer]:
         yield running
 
 
+@pytest.fixture(scope="module")
+def session() -> Iterator[requests.Session]:
+    """Keeps its connection for the next request, and asks no file of the user for passwords before each."""
+    with requests.Session() as session:
+        session.trust_env = False
+        yield session
+
+
 @pytest.mark.timeout(600)
 @api.parametrize()
 @settings(max_examples=CASES, derandomize=True, database=None, deadline=None, suppress_health_check=list(HealthCheck))
 def test_the_document_tells_the_truth(
-    case: "Case[Any]", server: FuzzedServer, caplog: pytest.LogCaptureFixture
+    case: "Case[Any]", server: FuzzedServer, session: requests.Session, caplog: pytest.LogCaptureFixture
 ) -> None:
-    case.call_and_validate(base_url=server.url, checks=CHECKS, timeout=REQUEST_LIMIT_S)
+    case.call_and_validate(base_url=server.url, session=session, checks=CHECKS, timeout=REQUEST_LIMIT_S)
     assert not defects(caplog.records)

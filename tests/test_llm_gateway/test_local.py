@@ -384,10 +384,15 @@ async def test_a_model_that_only_reads_a_long_prompt_is_left_alone(monkeypatch: 
     try:
         assert await text_of(adapter)
         process, _ = serving(adapter)
-        async with asyncio.timeout(WAIT_S):
-            assert (await adapter.chat(user("Why is the sky blue? " * 250), None, 0.0, 4)).content
+        # As long as this machine needs it to be: until it was looked at more often than a silent process would be.
+        questions = 30
+        while len(looks) <= LOOKS:
+            looks.clear()
+            async with asyncio.timeout(WAIT_S):
+                assert (await adapter.chat(user("Why is the sky blue? " * questions), None, 0.0, 4)).content
+            questions *= 2
+        assert all(looks)
         assert serving(adapter)[0] is process
-        assert len(looks) > LOOKS, "the prompt was not long"
     finally:
         await adapter.aclose()
 

@@ -27,15 +27,22 @@ function fresh(options = {}) {
   return { element, copied, view: createMarkdownView(element, { strings, onCopy: (text) => copied.push(text), ...options }) };
 }
 
+/** Hands the pieces on, each in a frame of its own; `then` is called after each. */
+async function feed(view, pieces, then = () => {}) {
+  globalThis.requestAnimationFrame = atOnce;
+  for (const piece of pieces) {
+    view.append(piece);
+    await view.whenIdle();
+    then();
+  }
+  globalThis.requestAnimationFrame = drawn;
+}
+
 /** What stands on the page once the pieces have come, all at once or each in a frame of its own. */
 async function shown(pieces, { framed = false, ...options } = {}) {
   const { element, view } = fresh(options);
-  if (framed) globalThis.requestAnimationFrame = atOnce;
-  for (const piece of pieces) {
-    view.append(piece);
-    if (framed) await view.whenIdle();
-  }
-  globalThis.requestAnimationFrame = drawn;
+  if (framed) await feed(view, pieces);
+  else for (const piece of pieces) view.append(piece);
   view.end();
   await view.whenIdle();
   return element.innerHTML;
@@ -83,11 +90,7 @@ async function differing(cases) {
 async function steps(pieces) {
   const { element, view } = fresh();
   const seen = [];
-  for (const piece of pieces) {
-    view.append(piece);
-    await view.whenIdle();
-    seen.push(element.innerHTML);
-  }
+  await feed(view, pieces, () => seen.push(element.innerHTML));
   return seen;
 }
 
@@ -148,4 +151,4 @@ async function whole(text) {
   return { ms: performance.now() - began, characters: element.textContent.length, elements: elements.length, depth };
 }
 
-window.tests = { fresh, shown, differing, steps, smoothness, whole };
+window.tests = { fresh, feed, shown, differing, steps, smoothness, whole };

@@ -23,10 +23,7 @@ ATTRIBUTES = {
 }
 LOOK = """
     const { element, view } = tests.fresh();
-    for (const sign of pieces) {
-        view.append(sign);
-        if (slow) await view.whenIdle();
-    }
+    await tests.feed(view, pieces);
     view.end();
     await view.whenIdle();
     // Whatever the page does with an address it does after it has drawn it.
@@ -48,8 +45,7 @@ LOOK = """
 
 
 async def looked_at(page: MarkdownPage, text: str, slow: bool) -> dict[str, Any]:
-    pieces = list(text) if slow else [text]
-    seen = await page.run(LOOK, pieces=pieces, slow=slow)
+    seen = await page.run(LOOK, pieces=list(text) if slow else [text])
     assert isinstance(seen, dict)
     return seen
 
