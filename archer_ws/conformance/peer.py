@@ -200,8 +200,18 @@ class Peer:
         Raises:
             Skipped: it ended before.
         """
-        what = f"{count} deltas of {told.stream_id}"
-        await self.until(lambda: told.deltas >= count or told.ended is not None, what)
+        await self._until_running(told, lambda: told.deltas >= count, f"{count} deltas of {told.stream_id}", purpose)
+
+    async def text(self, told: Told, purpose: str) -> None:
+        """Wait for text of a running stream that is no reasoning.
+
+        Raises:
+            Skipped: it ended before.
+        """
+        await self._until_running(told, lambda: bool(told.content), f"text of {told.stream_id}", purpose)
+
+    async def _until_running(self, told: Told, holds: Callable[[], bool], what: str, purpose: str) -> None:
+        await self.until(lambda: holds() or told.ended is not None, what)
         if told.ended is not None:
             raise Skipped(_why_too_short(told.ended, purpose))
 

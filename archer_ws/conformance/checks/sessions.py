@@ -71,13 +71,11 @@ async def partial_answers_are_stored(bench: Bench) -> None:
     peer = await bench.connect()
     session_id = (await bench.session(peer)).session_id
     told = await peer.chat(bench.long(session_id=session_id))
-    await peer.deltas(told, 1, "be cancelled in its middle")
+    await peer.text(told, "be cancelled in its middle")
     await peer.call(STREAM_CANCEL, stream_id=told.stream_id)
     end = await peer.ended(told)
     found = await peer.call(SESSION_GET, session_id=session_id)
     came = [(each.status, each.content) for each in found.messages if each.role.value == "assistant"]
-    if not told.content:
-        raise Skipped("nothing but reasoning came before the cancel")
     expect(came == [(end.status, told.content)], f"{end.status} with {told.content!r}", came)
 
 
