@@ -73,5 +73,8 @@ class Console:
         assert not elsewhere, f"the page asked others: {elsewhere}"
 
     async def run(self, code: str, **args: Any) -> Any:
-        """What an async function with this body returns; it sees the helpers, `page` and the arguments."""
-        return await self._browser.control(self._name, HELPERS + code, **args)
+        """What an async function with this body returns; it sees the helpers, `page` and the arguments.
+
+        The page is looked at meanwhile: a tab behind another one is drawn once a second.
+        """
+        return await self._browser.control(self._name, f"{HELPERS}await page.bringToFront();\n{code}", **args)
