@@ -54,7 +54,7 @@ async def test_a_start_that_is_given_up_keeps_no_other_from_starting(
             os.close(descriptor)
         raise asyncio.CancelledError
 
-    given_up = program("serve", cwd=tmp_path, environment={}, is_forked=True)
+    given_up = program("serve", cwd=tmp_path, environment={"ARCHER_DATA_DIR": str(tmp_path)}, is_forked=True)
     with monkeypatch.context() as patch:
         patch.setattr(forking.ForkedProcess, "attach", give_up)
         with pytest.raises(asyncio.CancelledError):
@@ -83,7 +83,7 @@ def test_it_ends_with_the_process_that_asked_for_it(tmp_path: Path) -> None:
     asking = subprocess.run(
         [sys.executable, "-c", _ASKING],
         cwd=tmp_path,
-        env={"PYTHONPATH": str(ROOT)},
+        env={"PYTHONPATH": str(ROOT), "TMPDIR": str(tmp_path)},
         stdout=subprocess.PIPE,
         timeout=60,
         check=True,
