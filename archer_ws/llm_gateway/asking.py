@@ -1,16 +1,22 @@
 """The messages and options that go to a model for a request. Pure."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from msgspec.structs import replace
 
 from archer_ws.core.exceptions import FieldError, Unsupported
+from archer_ws.llm_gateway.chat_options import TakeNativeTurn, TakeProgress
+from archer_ws.llm_gateway.extras import TakeLogprobs
+from archer_ws.llm_gateway.media import Media
+from archer_ws.llm_gateway.native_turns import NativeTurn
 from archer_ws.llm_gateway.tools import NamedTool
 from archer_ws.llm_gateway.types import ChatMessage, ChatOptions, ChatRequest, MessageRole, Route
 
 #: The fields of a request that are options, and have no default.
 _OPTIONS = frozenset({"stop", "top_p", "seed", "tools", "tool_choice", "parallel_tool_calls", "response_format"})
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
 def conversation(request: ChatRequest, history: Sequence[ChatMessage] = ()) -> Sequence[ChatMessage]:
@@ -21,21 +27,41 @@ def conversation(request: ChatRequest, history: Sequence[ChatMessage] = ()) -> S
     return [*before, *history, *request.messages]
 
 
-def options_of(request: ChatRequest, route: Route, **told: Any) -> ChatOptions:
-    """The request's options, with the names of the values that the route filled in; `told` are further fields of
-    ChatOptions."""
-    if not _OPTIONS.isdisjoint(request.model_fields_set):
-        told |= {
-            "stop": tuple(request.stop or ()),
-            "top_p": request.top_p,
-            "seed": request.seed,
-            "tools": tuple(request.tools or ()),
-            "tool_choice": request.tool_choice,
-            "parallel_tool_calls": request.parallel_tool_calls,
-            "response_format": request.asked_format,
-        }
-    return ChatOptions(
-        reasoning_effort=route.reasoning_effort, extras=request.extras, defaulted=route.defaulted, **told
+def options_of(
+    request: ChatRequest,
+    route: Route,
+    *,
+    principal: str = "",
+    native_turns: Mapping[str, NativeTurn] = _NOTHING,
+    media: Mapping[str, Media] = _NOTHING,
+    on_progress: TakeProgress | None = None,
+    on_native_turn: TakeNativeTurn | None = None,
+    on_logprobs: TakeLogprobs | None = None,
+) -> ChatOptions:
+    """The request's options, with the names of the values that the route filled in, and the fields of ChatOptions that
+    are the caller's own."""
+    options = ChatOptions(
+        reasoning_effort=route.reasoning_effort,
+        extras=request.extras,
+        defaulted=route.defaulted,
+        principal=principal,
+        native_turns=native_turns,
+        media=media,
+        on_progress=on_progress,
+        on_native_turn=on_native_turn,
+        on_logprobs=on_logprobs,
+    )
+    if _OPTIONS.isdisjoint(request.model_fields_set):
+        return options
+    return replace(
+        options,
+        stop=tuple(request.stop or ()),
+        top_p=request.top_p,
+        seed=request.seed,
+        tools=tuple(request.tools or ()),
+        tool_choice=request.tool_choice,
+        parallel_tool_calls=request.parallel_tool_calls,
+        response_format=request.asked_format,
     )
 
 

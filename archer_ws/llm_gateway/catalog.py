@@ -34,6 +34,8 @@ from archer_ws.llm_gateway.types import Capability, ReasoningEffort
 
 #: The suffix of a model's version: `gpt-4o-2024-08-06`, `claude-haiku-4-5-20251001`, `claude-3-7-sonnet-latest`.
 _SNAPSHOT = re.compile(r"-(\d{4}-\d{2}-\d{2}|\d{8}|latest)$")
+#: The limit of models whose facts, or provider, are kept: their names come from requests.
+_MOST_MODELS = 1024
 
 
 #: The parameters that a model, or a server, may refuse.
@@ -150,6 +152,7 @@ class Catalog:
     intakes: tuple[MediaIntake, ...] = ()
     unknown: ModelFacts = UNKNOWN_MODEL
     _cache: dict[tuple[str, str], ModelFacts] = field(default_factory=dict, repr=False, compare=False)
+    _providers: dict[str, str | None] = field(default_factory=dict, repr=False, compare=False)
 
     def facts(self, provider: str, model: str) -> ModelFacts:
         """The facts about the model: its own entry, else the longest matching family, else no quirks."""
@@ -157,14 +160,13 @@ class Catalog:
         found = self._cache.get(key)
         if found is None:
             found = _search(self.models, provider, model) or self.unknown
-            # Model names come from requests: without a limit they would fill the cache.
-            if len(self._cache) < 1024:
+            if len(self._cache) < _MOST_MODELS:
                 self._cache[key] = found
         return found
 
     def fitted(self, fit: Callable[[ModelFacts], ModelFacts]) -> "Catalog":
         """The catalog in which `fit` has changed the facts about each model, also about unlisted ones."""
-        return replace(self, models=tuple(map(fit, self.models)), unknown=fit(self.unknown), _cache={})
+        return replace(self, models=tuple(map(fit, self.models)), unknown=fit(self.unknown), _cache={}, _providers={})
 
     def intake(self, provider: str, model: str) -> MediaIntake:
         """What the model accepts besides text, looked up like `facts`."""
@@ -184,6 +186,14 @@ class Catalog:
         A tag (`o1-mini:7b`) or a path (`hf.co/…`) is never a hosted provider's, but OpenAI's fine-tuned models are
         named `ft:gpt-…:organisation::id`.
         """
+        if model in self._providers:
+            return self._providers[model]
+        provider = self._inferred(model)
+        if len(self._providers) < _MOST_MODELS:
+            self._providers[model] = provider
+        return provider
+
+    def _inferred(self, model: str) -> str | None:
         if any(_begins(model, name) for name in self.not_inferred):
             return None
         for provider, prefixes in self.inference.items():

@@ -15,6 +15,10 @@ from archer_ws.llm_gateway.media import Media
 from archer_ws.llm_gateway.native_turns import NativeTurn
 from archer_ws.llm_gateway.tools import Tool, ToolChoice
 
+#: Take a phase with its detail, and a native turn.
+TakeProgress = Callable[[ProgressPhase, str | None], None]
+TakeNativeTurn = Callable[[NativeTurn], None]
+
 
 class ChatOptions(msgspec.Struct, frozen=True):
     """What `chat` and `stream_chat` take in addition to the specification's arguments.
@@ -51,8 +55,8 @@ class ChatOptions(msgspec.Struct, frozen=True):
     #: the first step, is then not refused because of the tools.
     is_later_step: bool = False
     principal: str = ""
-    on_progress: Callable[[ProgressPhase, str | None], None] | None = None
-    on_native_turn: Callable[[NativeTurn], None] | None = None
+    on_progress: TakeProgress | None = None
+    on_native_turn: TakeNativeTurn | None = None
     on_logprobs: TakeLogprobs | None = None
     on_chunk: TakeChunk | None = None
 

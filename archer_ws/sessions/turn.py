@@ -453,7 +453,7 @@ class Turn:
             native_turns=self._kept_turns(),
             on_progress=stream.progress,
             on_native_turn=self._keep_native,
-            on_logprobs=logprobs and logprobs.add,
+            on_logprobs=None if logprobs is None else logprobs.add,
             media=self._media,
         )
         step = stream.exchange.step if self._said else 1

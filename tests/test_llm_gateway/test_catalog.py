@@ -153,8 +153,10 @@ def test_names_from_requests_do_not_fill_the_memory() -> None:
 
     for number in range(3000):
         catalog.facts("p", f"made-up-{number}")
+        catalog.provider_of(f"made-up-{number}")
 
     assert len(catalog._cache) <= 1024
+    assert len(catalog._providers) <= 1024
 
 
 def test_no_model_is_listed_twice() -> None:

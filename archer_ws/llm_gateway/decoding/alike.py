@@ -7,6 +7,7 @@ once. All other events are left to the provider's decoder, which also decides wh
 
 import re
 from collections.abc import Callable
+from secrets import token_hex
 from typing import Generic, TypeVar
 
 import msgspec
@@ -20,7 +21,8 @@ Subject = TypeVar("Subject")
 _TEXTS = re.compile(
     rb'"(?:content|reasoning(?:_content)?|arguments|text|thinking|partial_json)" *: *("(?!")[^"\\]*(?:\\.[^"\\]*)*")'
 )
-_MARK = "@"
+#: Random, so that no event has it as its text.
+_MARK = token_hex(8)
 #: Padding in an event's last field: OpenAI makes its events equally long with it, so that their lengths reveal nothing
 #: (`obfuscation` in https://platform.openai.com/docs/api-reference/chat-streaming).
 _PADDING = re.compile(rb', *"obfuscation" *: *"()\w*"\}$')
@@ -144,15 +146,14 @@ class AlikeEvents(Generic[Subject]):
             return
         self._guesses -= 1
         found = _TEXTS.search(body)
-        piece = self._piece_in(body) if found is not None else None
-        if found is None or piece is None:
+        if found is None:
             return
-        subject, _ = piece
         before, after = body[: found.start(1) + 1], body[found.end(1) - 1 :]
-        # Check that this text is the one that the decoder reads.
-        if self._piece_in(b"%b%b%b" % (before, _MARK.encode(), after)) != (subject, _MARK):
+        # With the mark in the place of this text, the decoder must read the mark, and nothing else.
+        piece = self._piece_in(b"%b%b%b" % (before, _MARK.encode(), after))
+        if piece is None or piece[1] != _MARK:
             return
-        self.subject, self.body = subject, body
+        self.subject, self.body = piece[0], body
         self._before = (b"event: %b\n" % name.encode() if name else b"") + b"data: " + before
         padding = _PADDING.search(after)
         if padding is None:
