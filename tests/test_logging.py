@@ -216,6 +216,19 @@ def test_telling_keys_are_masked_wherever_they_stand(out: io.StringIO, fmt: Any)
     assert out.getvalue().count(REDACTED) >= 11
 
 
+@pytest.mark.parametrize("fmt", ["json", "console"])
+@pytest.mark.parametrize(
+    "facts",
+    [{"token": SECRET}, {"inner": {"token": SECRET}}, {"raw": SECRET.encode()}],
+    ids=lambda facts: next(iter(facts)),
+)
+def test_one_telling_field_is_enough(out: io.StringIO, fmt: Any, facts: dict[str, Any]) -> None:
+    configure_logging("INFO", fmt, out)
+    our_log().info("hello", **dict.fromkeys(facts, "harmless"))
+    our_log().info("hello", **facts)
+    assert SECRET not in out.getvalue()
+
+
 def test_bound_values_are_masked_too(out: io.StringIO) -> None:
     configure_logging("INFO", "json", out)
     structlog.contextvars.bind_contextvars(token=SECRET)

@@ -25,6 +25,7 @@ import archer_ws.server
 HTTP_METHODS = {
     "_should_upgrade": [],
     "_start_asgi_task": ["cycle", "app"],
+    "_unset_keepalive_if_required": [],
     "connection_lost": ["exc"],
     "connection_made": ["transport"],
     "data_received": ["data"],
@@ -33,6 +34,7 @@ HTTP_METHODS = {
     "on_headers_complete": [],
     "on_message_begin": [],
     "on_message_complete": [],
+    "on_response_complete": [],
     "pause_writing": [],
     "send_400_response": ["msg"],
     "shutdown": [],
@@ -67,8 +69,8 @@ SERVER_METHODS = {
 }
 #: What is read or set of an instance, or called.
 HTTP_NAMES = {
-    *("_should_upgrade_to_ws", "_unset_keepalive_if_required", "client", "config", "cycle", "expect_100_continue"),
-    *("flow", "headers", "logger", "loop", "parser", "pipeline", "scope", "server_state", "tasks", "transport", "url"),
+    *("_should_upgrade_to_ws", "client", "config", "cycle", "expect_100_continue", "flow", "headers", "logger", "loop"),
+    *("parser", "pipeline", "scope", "server_state", "tasks", "timeout_keep_alive", "transport", "url"),
 }
 WEBSOCKET_NAMES = {
     *("client", "close_sent", "close_timer", "conn", "curr_msg_data_type", "disconnected", "frames"),
@@ -81,7 +83,7 @@ CYCLE_NAMES = {
     *("message_event", "more_body", "on_response", "response_complete", "response_started", "scope", "transport"),
     "waiting_for_100_continue",
 }
-HTTP_FILES = ("http_bodies", "http_prompt", "http_protocol", "http_seats", "http_stalls", "upgrade_offers")
+HTTP_FILES = ("http_bodies", "http_idle", "http_prompt", "http_protocol", "http_seats", "http_stalls", "upgrade_offers")
 WEBSOCKET_FILES = ("ws_inbound", "ws_protocol")
 #: Set when a handshake comes, and read where there may have been none yet.
 LATE = {"scope"}

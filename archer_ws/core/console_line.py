@@ -11,7 +11,7 @@ from typing import Any
 
 from structlog.typing import EventDict, WrappedLogger
 
-from archer_ws.core.redaction import PLAIN
+from archer_ws.core.redaction import PLAIN, is_masked
 
 #: The first fields of a line, in their order, and how they are written. The widths are in characters.
 _COLUMNS = {"timestamp": "%s", "level": "[%-9s]", "event": "%-30s", "logger": "[%s]"}
@@ -25,20 +25,18 @@ _SPECIAL = bytes(code for code in range(128) if chr(code) in _QUOTED or not chr(
 _RULE = "=" * 79
 
 
-def console_line(logger: WrappedLogger, method: str, event_dict: EventDict) -> str:
+def console_line(_logger: WrappedLogger, _method: str, event_dict: EventDict) -> str:
     """The time, level, event and logger in columns, then the other fields as `key=value`, then a stack and a
     traceback. Nothing but these two spans several lines (`one_line`)."""
-    form = _form(tuple(event_dict), tuple(map(type, event_dict.values())))
-    line = form.plain_line(event_dict)
-    if line is None:
-        event_dict = one_line(logger, method, event_dict)
-        line = form.quoted_line(event_dict)
-    if "stack" in event_dict or "exception" in event_dict:
-        line += _below(event_dict.get("stack"), event_dict.get("exception"))
-    return line
+    return console_form(event_dict).line(event_dict)
 
 
-class _Form:
+def console_form(event_dict: EventDict) -> "ConsoleForm":
+    """The form of a line with these fields."""
+    return _form(tuple(event_dict), tuple(map(type, event_dict.values())))
+
+
+class ConsoleForm:
     """How lines with the same fields, whose values have the same types, are written."""
 
     def __init__(self, names: tuple[str, ...], types: tuple[type, ...]) -> None:
@@ -48,11 +46,23 @@ class _Form:
         self._tail = "".join([f" {name.replace('%', '%%')}=%s" for name in self._others])
         self._head_values, self._tail_values = _taking(self._columns), _taking(self._others)
         kinds = dict(zip(names, types, strict=True))
+        #: Whether `redact` would change nothing in such a line.
+        self.is_harmless = PLAIN.issuperset(types) and not any(map(is_masked, names))
         texts = [name for name in self._others if kinds[name] is str]
         self._texts = _taking([*texts, "timestamp"])
         self._may_be_plain = (
             PLAIN.issuperset(types) and _BELOW.isdisjoint(names) and all(kinds.get(name) is str for name in _COLUMNS)
         )
+
+    def line(self, event_dict: EventDict) -> str:
+        """The line, without its end."""
+        line = self.plain_line(event_dict)
+        if line is None:
+            event_dict = one_line(None, "", event_dict)
+            line = self.quoted_line(event_dict)
+        if "stack" in event_dict or "exception" in event_dict:
+            line += _below(event_dict.get("stack"), event_dict.get("exception"))
+        return line
 
     def plain_line(self, event_dict: EventDict) -> str | None:
         """The line, if no value needs quotes or an escape, as in nearly all lines; else None."""
@@ -69,7 +79,7 @@ class _Form:
         return "".join([head, *[f" {name}={_shown(event_dict[name])}" for name in self._others]]).rstrip(" ")
 
 
-_form = lru_cache(maxsize=512)(_Form)
+_form = lru_cache(maxsize=512)(ConsoleForm)
 
 
 @lru_cache(maxsize=128)

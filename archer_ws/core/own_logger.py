@@ -12,7 +12,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from contextvars import ContextVar, copy_context
 from functools import lru_cache
-from typing import Any
+from typing import Any, Protocol
 
 import structlog
 from structlog.contextvars import STRUCTLOG_KEY_PREFIX
@@ -26,6 +26,30 @@ OURS = "archer_ws"
 
 #: Makes the text of a line from its fields. Called as structlog calls a processor.
 Render = Callable[[WrappedLogger, str, EventDict], str]
+
+
+class Form(Protocol):
+    """How lines with the same fields, whose values have the same types, are written."""
+
+    #: Whether `redact` would change nothing in such a line.
+    is_harmless: bool
+
+    def line(self, fields: EventDict, /) -> str:
+        """The line, without its end."""
+
+
+class Rendered:
+    """The form of all lines that a function makes."""
+
+    is_harmless = False
+
+    def __init__(self, render: Render) -> None:
+        self._render = render
+
+    def line(self, fields: EventDict) -> str:
+        """The line, without its end."""
+        return self._render(None, "", fields)
+
 
 _LEVEL_OF = {name.lower(): level for name, level in logging.getLevelNamesMapping().items()} | {
     "exception": logging.ERROR
@@ -50,12 +74,12 @@ class OwnLines:
 
     Args:
         handler: receives the lines.
-        render: makes the text of a line.
+        form_of: finds the form of a line with these fields.
     """
 
-    def __init__(self, handler: LineHandler, render: Render) -> None:
+    def __init__(self, handler: LineHandler, form_of: Callable[[EventDict], Form]) -> None:
         self._handler = handler
-        self._render = render
+        self._form_of = form_of
 
     def __call__(self, logger: logging.Logger, method: str, fields: EventDict) -> Any:
         """The same as `write`, in the form that structlog asks of a processor."""
@@ -77,10 +101,13 @@ class OwnLines:
         stamped(logger, method, fields)
         if "exc_info" in fields or "stack_info" in fields:
             fields = with_traceback(logger, method, fields)
-        redact(logger, method, fields)
+        form = self._form_of(fields)
+        if not form.is_harmless:
+            redact(logger, method, fields)
+            form = self._form_of(fields)
         if not self._is_alone(logger):
             return ProcessorFormatter.wrap_for_formatter(logger, method, fields)
-        self._handler.queue(logger.name, self._render, logger, method, fields)
+        self._handler.queue(logger.name, form.line, fields)
         return None
 
     def _is_alone(self, logger: logging.Logger) -> bool:

@@ -19,7 +19,7 @@ _SECRET_KEYS = frozenset(
 _SECRET_ENDINGS = ("_api_key", "_token", "_password", "_secret")
 #: The types of nearly all values: they can't contain a secret, and checking them would take half of a line's time.
 PLAIN = frozenset({str, int, float, bool, type(None)})
-#: Names of lines' fields that are no secrets', found by `_is_masked`; and how many are remembered.
+#: Names of lines' fields that are no secrets', found by `is_masked`; and how many are remembered.
 _harmless: set[str] = set()
 _HARMLESS_MAX = 1024
 #: The depth to which `redact` checks values; deeper ones are left out.
@@ -33,7 +33,7 @@ def redact(_logger: WrappedLogger, _method: str, event_dict: EventDict) -> Event
     if _harmless.issuperset(event_dict) and PLAIN.issuperset(map(type, event_dict.values())):
         return event_dict
     for key, value in event_dict.items():
-        if key in _harmless or not _is_masked(key):
+        if key in _harmless or not is_masked(key):
             # `_record` is the standard library's record, for records that pass through.
             if type(value) not in PLAIN and not key.startswith("_"):
                 event_dict[key] = _safe(value)
@@ -42,7 +42,7 @@ def redact(_logger: WrappedLogger, _method: str, event_dict: EventDict) -> Event
     return event_dict
 
 
-def _is_masked(key: str) -> bool:
+def is_masked(key: str) -> bool:
     """Whether the value of a line's field is masked; where it is not, that is remembered."""
     if not key.startswith("_") and _is_secret(key):
         return True

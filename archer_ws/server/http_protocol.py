@@ -1,8 +1,8 @@
 """uvicorn's HTTP/1.1, with limits on what a client may do.
 
 uvicorn with httptools accepts 50 MB of header fields, and waits forever for a request that does not come. This module
-limits what comes before a request is known; http_bodies.py limits the body, http_stalls.py watches the response, and
-seats.py limits the number of connections.
+limits what comes before a request is known; http_bodies.py limits the body, http_stalls.py watches the response,
+http_idle.py closes idle connections, and seats.py limits the number of connections.
 """
 
 import asyncio
@@ -18,6 +18,7 @@ from archer_ws.core.rare_line import RareLine
 from archer_ws.server.http_1_0 import Unchunked
 from archer_ws.server.http_departures import ConnectionLoss
 from archer_ws.server.http_direct import offer_direct
+from archer_ws.server.http_idle import IdleConnections
 from archer_ws.server.http_prompt import PromptRequests
 from archer_ws.server.http_seats import SeatedHttpProtocol
 from archer_ws.server.upgrade_offers import UpgradeOffers
@@ -25,7 +26,7 @@ from archer_ws.server.upgrade_offers import UpgradeOffers
 _unreadable = RareLine("request_unreadable")
 
 
-class BoundedHeadProtocol(SeatedHttpProtocol, UpgradeOffers, PromptRequests):
+class BoundedHeadProtocol(SeatedHttpProtocol, IdleConnections, UpgradeOffers, PromptRequests):
     """One connection; closed when a request's head is too large or takes too long."""
 
     #: Whether a head is incomplete, or the first has not begun; a deadline runs, at the latest from the end of the read

@@ -13,7 +13,7 @@ from archer_ws.llm_gateway.media_tokens import media_tokens
 from archer_ws.llm_gateway.native_replay import loop_length
 from archer_ws.llm_gateway.native_turns import NativeTurn
 from archer_ws.llm_gateway.tools import Tool
-from archer_ws.llm_gateway.types import ChatMessage, ChatRequest, MessageRole
+from archer_ws.llm_gateway.types import SYSTEM, TOOL, USER, ChatMessage, ChatRequest
 
 #: The approximate tokens of a message besides its text: its role and separators.
 MESSAGE_OVERHEAD_TOKENS = 4
@@ -116,10 +116,10 @@ def without_refused(history: Sequence[R]) -> Sequence[R]:
 
 def _begin_of_turn(history: Sequence[HistoryMessage], place: int) -> int:
     """The position of the first message of the turn that `place` belongs to: of the first message of its request."""
-    while place > 0 and history[place].chat.role is not MessageRole.USER:
+    while place > 0 and history[place].chat.role is not USER:
         place -= 1
     asked = history[place].stream_id
-    while place > 0 and history[place - 1].stream_id == asked and history[place - 1].chat.role is not MessageRole.TOOL:
+    while place > 0 and history[place - 1].stream_id == asked and history[place - 1].chat.role is not TOOL:
         place -= 1
     return place
 
@@ -191,12 +191,12 @@ def without_oldest_shown(
     start = _first_shown_that_fits(messages, shown, room)
     if start == 0:
         return history
-    questions = [place for place, message in enumerate(messages) if message.role is MessageRole.USER]
+    questions = [place for place, message in enumerate(messages) if message.role is USER]
     start = next((place for place in questions if place >= start), len(messages))
     if goes_on:
         start = min(start, questions[-1] if questions else 0)
-    gone = [message for message in messages[:start] if message.role is not MessageRole.SYSTEM]
-    kept = [message for message in messages[:start] if message.role is MessageRole.SYSTEM]
+    gone = [message for message in messages[:start] if message.role is not SYSTEM]
+    kept = [message for message in messages[:start] if message.role is SYSTEM]
     tokens = max(0, history.tokens - estimate_tokens(gone))
     return replace(history, messages=kept + messages[start:], tokens=tokens, dropped=history.dropped + len(gone))
 
@@ -232,7 +232,7 @@ def _first_that_fits(history: Sequence[HistoryMessage], room: int) -> int:
 
 def _first_question(history: Sequence[HistoryMessage], start: int) -> int:
     """The position of the first user message from `start` on, where a turn begins."""
-    while start < len(history) and history[start].chat.role is not MessageRole.USER:
+    while start < len(history) and history[start].chat.role is not USER:
         start += 1
     return start
 
@@ -240,10 +240,10 @@ def _first_question(history: Sequence[HistoryMessage], start: int) -> int:
 def _last_question(history: Sequence[HistoryMessage]) -> int:
     """The position of the first message of the last turn."""
     for position in range(len(history) - 1, -1, -1):
-        if history[position].chat.role is MessageRole.USER:
+        if history[position].chat.role is USER:
             return position
     return 0
 
 
 def _is_system(message: HistoryMessage) -> bool:
-    return message.chat.role is MessageRole.SYSTEM
+    return message.chat.role is SYSTEM

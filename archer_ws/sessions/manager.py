@@ -206,21 +206,23 @@ class SessionManager:
             SessionBusy: the session runs a stream, and `on_busy` is not `interrupt`.
             Overloaded: too many streams run or wait.
         """
+        # Each read of a model's attribute is a call.
+        stream_id, session_id = request.stream_id, request.session_id
         fingerprint = NEVER_REPEATED
-        if request.stream_id is not None:
+        if stream_id is not None:
             fingerprint = fingerprint_of(request)
-            known = self._table.get(principal, request.stream_id)
+            known = self._table.get(principal, stream_id)
             if known is not None:
                 if known.identity.fingerprint != fingerprint:
                     minted = known.identity.fingerprint == NEVER_REPEATED
                     raise StreamIdConflict(
-                        f"stream {request.stream_id!r} exists with "
+                        f"stream {stream_id!r} exists with "
                         + ("an id that the server minted" if minted else "other parameters"),
                         hint="Mint a fresh stream_id for each new request.",
-                        stream_id=request.stream_id,
+                        stream_id=stream_id,
                     )
                 return HeldStream(known, known.hold(), duplicate=True)
-            if request.session_id is not None:
+            if session_id is not None:
                 self._check_found()
         if self._draining:
             raise Draining(
@@ -231,17 +233,17 @@ class SessionManager:
         files: list[StoredFile] = []
         if check_turn(request, self._max_content_bytes):
             files = self._attachments.named(principal, request.messages)
-            if request.session_id is None:
+            if session_id is None:
                 check_inline(request.messages)  # A session's inline data is inspected when it is stored as files.
         route = self._gateway.resolve(request, with_defaults=with_defaults)
-        predecessors = self._occupancy.predecessors(principal, request)
+        predecessors = [] if session_id is None else self._occupancy.predecessors(principal, session_id, request)
         if check is not None:
             check()
         slot = self._reserve(principal, route)
         identity = StreamIdentity(
-            request.stream_id or new_id("str"),
+            stream_id or new_id("str"),
             principal,
-            request.session_id,
+            session_id,
             route.provider,
             route.model,
             request_id,

@@ -37,16 +37,13 @@ class Occupancy:
             if not running:
                 del self._streams[key]
 
-    def predecessors(self, principal: str, request: ChatRequest) -> list[Stream]:
+    def predecessors(self, principal: str, session_id: str, request: ChatRequest) -> list[Stream]:
         """The session's running streams, which the caller interrupts once the request is accepted.
 
         Raises:
             SessionBusy: there are running streams, and the request's `on_busy` is not `interrupt`.
             SessionNotFound: the session is being deleted.
         """
-        session_id = request.session_id
-        if session_id is None:
-            return []
         if principal in self._forgetting or (principal, session_id) in self._deleting:
             raise SessionNotFound(
                 f"session {session_id!r} is being deleted", hint="Create another session, or leave session_id out."

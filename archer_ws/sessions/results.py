@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from archer_ws.core.exceptions import FieldError, InvalidParams
 from archer_ws.llm_gateway.tool_history import is_runners_own
-from archer_ws.llm_gateway.types import ChatMessage, MessageRole
+from archer_ws.llm_gateway.types import TOOL, USER, ChatMessage
 from archer_ws.sessions.history import HistoryMessage
 
 
@@ -16,7 +16,7 @@ def check_place(turn: Sequence[ChatMessage]) -> None:
     """
     is_behind = False
     for place, message in enumerate(turn):
-        if message.role is not MessageRole.TOOL:
+        if message.role is not TOOL:
             is_behind = True
         elif is_behind:
             raise _refused(place, "results must come before all other messages of the turn", "Send them first.")
@@ -28,11 +28,11 @@ def check_open(turn: Sequence[ChatMessage], history: Sequence[HistoryMessage]) -
     Raises:
         InvalidParams: with the path of its call's id.
     """
-    if not turn or turn[0].role is not MessageRole.TOOL:
+    if not turn or turn[0].role is not TOOL:
         return
     still_open = open_calls(history)
     for place, message in enumerate(turn):
-        if message.role is MessageRole.TOOL:
+        if message.role is TOOL:
             if message.call_id not in still_open:
                 raise _refused(
                     place,
@@ -53,7 +53,7 @@ def open_calls(history: Sequence[HistoryMessage]) -> set[str]:
     with_result: set[str] = set()
     for place in range(len(history) - 1, -1, -1):
         message = history[place].chat
-        if message.role is MessageRole.USER:
+        if message.role is USER:
             break
         if message.call_id is not None and is_runners_own(message):
             with_result.add(message.call_id)

@@ -7,7 +7,7 @@ repeat.
 from collections.abc import Awaitable, Callable, Sequence
 
 from archer_ws.core.exceptions import ContentTooLarge, RequestError
-from archer_ws.llm_gateway.types import ChatMessage, MessageRole
+from archer_ws.llm_gateway.types import TOOL, USER, ChatMessage
 from archer_ws.sessions.attachments import Attachments, StreamFiles, has_inline
 from archer_ws.sessions.streams.acts import at_once
 from archer_ws.sessions.streams.open_call import CallResult, Holder
@@ -71,7 +71,7 @@ class ToolCalls:
         if stream is None or not stream.takes_more:
             return _gone(stream)
         message = ChatMessage.model_construct(
-            role=MessageRole.TOOL, content=said.content, parts=said.parts, name=None, tool_calls=None, call_id=call_id
+            role=TOOL, content=said.content, parts=said.parts, name=None, tool_calls=None, call_id=call_id
         )
         self._check_size(message)
         if message.parts is None:
@@ -98,7 +98,7 @@ class ToolCalls:
         if stream is None or not stream.takes_more:
             return _gone(stream, "too_late" if stream is not None and stream.is_live else "already_ended")
         message = ChatMessage.model_construct(
-            role=MessageRole.USER, content=said.content, parts=said.parts, name=None, message_id=said.message_id
+            role=USER, content=said.content, parts=said.parts, name=None, message_id=said.message_id
         )
         self._check_size(message)
         if message.parts is None:

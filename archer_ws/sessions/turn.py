@@ -23,7 +23,7 @@ from archer_ws.llm_gateway.media import Media
 from archer_ws.llm_gateway.native_turns import NativeTurn
 from archer_ws.llm_gateway.tool_history import check_arguments
 from archer_ws.llm_gateway.tools import ToolCall
-from archer_ws.llm_gateway.types import ChatMessage, ChatOptions, ChatRequest, MessageRole, Route, StreamChunk
+from archer_ws.llm_gateway.types import ASSISTANT, TOOL, ChatMessage, ChatOptions, ChatRequest, Route, StreamChunk
 from archer_ws.sessions.attachments import Attachments, StreamFiles, has_inline, names_files
 from archer_ws.sessions.changes import SessionChanges
 from archer_ws.sessions.format_judge import FormatJudge, Judgement
@@ -69,9 +69,11 @@ def check_turn(request: ChatRequest, max_content_bytes: int) -> bool:
             `replace_from` or `session_version`, or a call that no client can have run.
         ContentTooLarge: the messages have more text than `max_content_bytes`.
     """
-    size = 0 if request.instructions is None else len(request.instructions.encode())
+    # Each read of a model's attribute is a call.
+    messages, instructions = request.messages, request.instructions
+    size = 0 if instructions is None else len(instructions.encode())
     has_calls = has_parts = False
-    for message in request.messages:
+    for message in messages:
         size += message.text_bytes
         has_calls = has_calls or message.tool_calls is not None
         has_parts = has_parts or message.parts is not None
@@ -80,15 +82,15 @@ def check_turn(request: ChatRequest, max_content_bytes: int) -> bool:
             name = "session_version" if request.replace_from is None else "replace_from"
             raise InvalidParams(f"{name} needs a session_id", hint=f"Add session_id, or leave {name} out.")
         if has_calls:
-            check_arguments(request.messages)
-    elif any(message.role is MessageRole.ASSISTANT for message in request.messages):
+            check_arguments(messages)
+    elif any(message.role is ASSISTANT for message in messages):
         raise InvalidParams(
             "with session_id, messages holds the new turn only: no assistant messages",
             hint="Send only what is new: a user message or tool results. The server puts the session's stored history "
             "before it.",
         )
     else:
-        check_place(request.messages)
+        check_place(messages)
     if size > max_content_bytes:
         raise ContentTooLarge(
             f"the messages are {size} bytes of text, the limit is {max_content_bytes}",
@@ -489,7 +491,7 @@ class Turn:
             min(MEDIA_REQUEST_BYTES, most or MEDIA_REQUEST_BYTES) - sum(each.encoded_bytes for each in own),
             None if images is None else images - sum(each.images or 0 for each in own),
         )
-        goes_on = any(message.role is MessageRole.TOOL for message in self._request.messages[:1])
+        goes_on = any(message.role is TOOL for message in self._request.messages[:1])
         self._history = without_oldest_shown(history, shown, room, goes_on=goes_on)
 
     async def judge(self, content: str) -> Judgement | None:

@@ -4,9 +4,10 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import msgspec
+from pydantic import BaseModel
 from pydantic_core import to_json
 
-from archer_ws.llm_gateway.types import ChatResponse
+from archer_ws.llm_gateway.types import ChatResponse, TokenUsage
 from archer_ws.sessions.models import StreamInfo, StreamPage
 from archer_ws.sessions.storage.cursors import ordinal_of
 from archer_ws.sessions.streams.calls import as_tool_call
@@ -15,18 +16,26 @@ from archer_ws.sessions.streams.stream import Stream
 
 #: The limit of a page of messages, in bytes of JSON; a single message may be longer (protocol section 22).
 PAGE_BYTES = 512 * 1024
-#: What the JSON of a ChatResponse is made from: fields without a value are absent, except those that are null then.
-_Response = msgspec.defstruct(
-    "_Response",
-    [
-        (name, Any) if field.exclude_if is None else (name, Any, None)
-        for name, field in ChatResponse.model_fields.items()
-    ],
-    kw_only=True,
-    omit_defaults=True,
-)
+
+
+def _struct_of(model: type[BaseModel]) -> Any:
+    """What the JSON of a model is made from: fields without a value are absent, except those that are null then."""
+    fields = [
+        (name, Any) if field.exclude_if is None else (name, Any, None) for name, field in model.model_fields.items()
+    ]
+    return msgspec.defstruct(model.__name__, fields, kw_only=True, omit_defaults=True)
+
+
+_Response, _Usage = _struct_of(ChatResponse), _struct_of(TokenUsage)
+
+
+def _encodable(model: BaseModel) -> Any:
+    """A model within a response; nearly every one is its token counts."""
+    return _Usage(**model.__dict__) if type(model) is TokenUsage else msgspec.Raw(to_json(model))
+
+
 #: pydantic's own encoder takes twice as long for values that are in no model.
-_encoded = msgspec.json.Encoder(enc_hook=lambda model: msgspec.Raw(to_json(model))).encode
+_encoded = msgspec.json.Encoder(enc_hook=_encodable).encode
 
 
 async def stream_messages(stream: Stream, cursor: str | None) -> StreamInfo:

@@ -80,13 +80,14 @@ class GenerationRoute(APIRoute):
         services: Services = scope["app"].state.services
         principal = about["principal"]
         exchange = hot_exchange(scope)
-        body, taken = None if exchange is None else exchange.take_body(LONG_BYTES), InlineFiles()
+        body = None if exchange is None else exchange.take_body(LONG_BYTES)
+        taken: InlineFiles | None = None
         if body is None:
             request = Request(scope, receive)
             body, taken = await read_body(request, services.files, principal, services.rpc.max_content_bytes)
-        about["inline_files"] = taken
+            about["inline_files"] = taken
         try:
-            if is_long(body, taken) and _is_said_to_be_json(scope):
+            if taken is not None and is_long(body, taken) and _is_said_to_be_json(scope):
                 model = await parsed_in_thread(body, taken, services.files, lambda value: self.parsed(value, scope))
             else:
                 model = self._validated(body, scope)
@@ -95,7 +96,8 @@ class GenerationRoute(APIRoute):
                 body=model, services=services, principal=principal, request_id=about["request_id"], **given
             )
         finally:
-            taken.release()
+            if taken is not None:
+                taken.release()
         await response(scope, receive, send)
 
     def _validated(self, body: bytes, scope: Scope) -> BaseModel:

@@ -12,6 +12,8 @@ from archer_ws.api.http.direct import direct
 
 #: Where the scope of such a request has its exchange.
 _KEY = "archer.hot_exchange"
+#: What a response gets that has no `Vary` of its own.
+_VARYING = varying(())
 
 
 class HotExchange(Exchange):
@@ -64,7 +66,11 @@ class HotExchange(Exchange):
         super().finish()
 
     def _fields(self, given: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
-        return super()._fields(varying(given))
+        fields = list(given)
+        names = b" ".join(dict(fields)).lower()
+        if b"vary" in names or b"x-request-id" in names:
+            return super()._fields(varying(fields))
+        return [*fields, *_VARYING, (b"x-request-id", self._request_id.encode())]
 
 
 def hot_exchange(scope: Scope) -> HotExchange | None:

@@ -25,6 +25,9 @@ class Dialect(Enum):
     OLLAMA = "ollama"
 
 
+#: The same members. Before Python 3.12, reading one from its enumeration is a call, and each request is compared.
+ARCHER, OPENAI = Dialect.ARCHER, Dialect.OPENAI
+
 #: Every route below this path has OpenAI's form, its errors included.
 PREFIX = "/v1"
 
@@ -77,14 +80,13 @@ def dialect_of_path(path: str) -> Dialect | None:
 def dialect_of_fields(fields: Collection[tuple[bytes, bytes]]) -> Dialect:
     """The API whose client sent these header fields, as far as they show it."""
     own, agent = _by_fields(fields)
-    return own or agent or Dialect.ARCHER
+    return own or agent or ARCHER
 
 
 def dialect_of_sole_fields(fields: Mapping[bytes, bytes]) -> Dialect:
     """The same, of a request that has no header field twice."""
     agent = fields.get(b"user-agent")
-    by_agent = None if agent is None else _dialect_of_agent(agent)
-    return _dialect_of_names(tuple(fields)) or by_agent or Dialect.ARCHER
+    return _dialect_of_names(tuple(fields)) or (agent and _dialect_of_agent(agent)) or ARCHER
 
 
 def note_dialect(scope: Scope, dialect: Dialect) -> None:

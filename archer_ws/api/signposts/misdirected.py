@@ -11,7 +11,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from archer_ws.api.http.error_handlers import refuse
 from archer_ws.api.http.scope import header_values, is_health, path_of
 from archer_ws.api.signposts.dialects import (
-    Dialect,
+    OPENAI,
     dialect_of_fields,
     dialect_of_sole_fields,
     is_below_v1,
@@ -47,12 +47,12 @@ class MisdirectedClients:
 
     def passes(self, scope: Scope, fields: Mapping[bytes, bytes]) -> bool:
         """Whether the request has nothing of a client of OpenAI's API, or may have it; a POST asks for no socket."""
-        return is_below_v1(scope["path"]) or dialect_of_sole_fields(fields) is not Dialect.OPENAI
+        return dialect_of_sole_fields(fields) is not OPENAI or is_below_v1(scope["path"])
 
 
 def _is_misdirected(scope: Scope) -> bool:
     served_here = is_below_v1(path_of(scope)) or is_health(scope)
-    return not served_here and dialect_of_fields(scope["headers"]) is Dialect.OPENAI
+    return not served_here and dialect_of_fields(scope["headers"]) is OPENAI
 
 
 def _asks_for_socket(scope: Scope) -> bool:

@@ -253,8 +253,10 @@ class WholeCompletionResponse(Response):
         """Respond at once, if the connection takes the response; else wake the task, which waits for the connection."""
         exchange = self._exchange
         if exchange is not None and exchange.direct is not None and self._stream is not None:
-            with suppress(Exception):  # The task meets it again, and raises it where it belongs.
+            try:
                 self._has_responded = exchange.respond(self._respond(self._stream))
+            except Exception:  # noqa: BLE001 - the task meets it again, and raises it where it belongs
+                self._has_responded = False
         self._ended_or_left.set()
 
     def stream_parked(self) -> None:

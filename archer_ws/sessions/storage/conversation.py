@@ -8,7 +8,7 @@ from typing import Any
 
 from archer_ws.core.ids import new_id
 from archer_ws.llm_gateway.native_turns import NativeTurn
-from archer_ws.llm_gateway.types import ChatMessage, MessageRole, StreamStatus
+from archer_ws.llm_gateway.types import ASSISTANT, SYSTEM, TOOL, USER, ChatMessage, StreamStatus
 from archer_ws.sessions.history import History, fit_history, message_tokens, native_turns, without_refused
 from archer_ws.sessions.models import FoundMessage, Session, StoredMessage
 from archer_ws.sessions.storage.message import as_stored, chat_bytes, completion_bytes, completion_of, ids_for
@@ -68,7 +68,7 @@ class Entry:
         chat = message.as_chat()
         entry = cls.of(chat, message.stream_id or "", message.status, message.created_at)
         entry.message_id = message.message_id
-        if message.role is MessageRole.ASSISTANT:
+        if message.role is ASSISTANT:
             entry._tell(completion_of(message))
         return entry
 
@@ -206,18 +206,18 @@ class Conversation:
         Raises:
             InvalidParams: there is no completion at `position`, or no question before it.
         """
-        if self.messages[position].chat.role is MessageRole.ASSISTANT:
+        if self.messages[position].chat.role is ASSISTANT:
             for begin in range(position - 1, -1, -1):
-                if self.messages[begin].chat.role is MessageRole.USER:
+                if self.messages[begin].chat.role is USER:
                     return begin
         raise nothing_asked()
 
     def history_before(self, end: int, turn_tokens: int, budget_tokens: int | None) -> History:
         """The history before the turn that begins at `end`, cut to the budget."""
         native = native_turns(self.messages) if self.native else {}
-        own = sum(1 for entry in self.messages[end:] if entry.chat.role is MessageRole.SYSTEM)
+        own = sum(1 for entry in self.messages[end:] if entry.chat.role is SYSTEM)
         system = self.system[: len(self.system) - own]
-        goes_on = self.messages[end].chat.role is MessageRole.TOOL
+        goes_on = self.messages[end].chat.role is TOOL
         before_turn: Sequence[Entry] = self.messages[:end]
         # Only if there is a refusal, since this scans all messages.
         told = without_refused(before_turn) if self.refused else before_turn
@@ -276,14 +276,14 @@ class Conversation:
 
     def replace_end(self, position: int, turn: Sequence[Entry]) -> None:
         """Replace the messages from `position` on with a turn."""
-        gone = sum(1 for entry in self.messages[position:] if entry.chat.role is MessageRole.SYSTEM)
+        gone = sum(1 for entry in self.messages[position:] if entry.chat.role is SYSTEM)
         self.refused -= sum(1 for entry in self.messages[position:] if entry.is_refused)
         if self.native:
             replaced = {id(entry) for entry in self.messages[position:]}
             self.native = [entry for entry in self.native if id(entry) not in replaced]
         del self.system[len(self.system) - gone :]
         self.messages[position:] = turn
-        self.system += (entry for entry in turn if entry.chat.role is MessageRole.SYSTEM)
+        self.system += (entry for entry in turn if entry.chat.role is SYSTEM)
 
 
 def described_bytes(title: str | None, metadata: dict[str, Any] | None) -> int:

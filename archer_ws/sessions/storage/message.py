@@ -6,7 +6,7 @@ from datetime import datetime
 
 from archer_ws.core.ids import new_id
 from archer_ws.llm_gateway.content import MediaPart, Part, TextPart
-from archer_ws.llm_gateway.types import ChatMessage, MessageRole, StreamStatus
+from archer_ws.llm_gateway.types import ASSISTANT, TOOL, ChatMessage, StreamStatus
 from archer_ws.sessions.models import StoredMessage
 from archer_ws.sessions.storage.values import EarlierMessage, StoredCompletion
 
@@ -49,7 +49,7 @@ def chat_of(completion: StoredCompletion) -> ChatMessage:
     """A completion as a provider gets it in the next turn."""
     # Validated when it was received.
     return ChatMessage.model_construct(
-        role=MessageRole.ASSISTANT, content=completion.content, name=None, tool_calls=list(completion.calls) or None
+        role=ASSISTANT, content=completion.content, name=None, tool_calls=list(completion.calls) or None
     )
 
 
@@ -109,7 +109,7 @@ def as_stored(
         tool_calls=chat.tool_calls,
         refusal=completion.refusal if completion else None,
         call_id=chat.call_id,
-        result_status=(chat.status or "ok") if chat.role is MessageRole.TOOL else None,
+        result_status=(chat.status or "ok") if chat.role is TOOL else None,
         stream_id=stream_id,
         status=status,
         created_at=created_at,

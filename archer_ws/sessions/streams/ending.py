@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from archer_ws.core.exceptions import ErrorInfo
-from archer_ws.llm_gateway.types import ChatMessage, MessageRole, TokenUsage
+from archer_ws.llm_gateway.types import ASSISTANT, ChatMessage, TokenUsage
 from archer_ws.sessions.format_judge import Judgement
 from archer_ws.sessions.models import StreamMessage
 from archer_ws.sessions.storage.values import EarlierMessage, StoredCompletion
@@ -163,7 +163,7 @@ def earlier_messages(messages: Sequence[StreamMessage], provider: str, model: st
                 model=model,
                 finish_reason="tool_calls" if message.tool_calls else None,
             )
-            if message.role is MessageRole.ASSISTANT
+            if message.role is ASSISTANT
             else None,
         )
         for message in messages

@@ -7,7 +7,7 @@ order of the calls, then the steered messages.
 from collections.abc import Iterable
 
 from archer_ws.llm_gateway.tools import ToolCall
-from archer_ws.llm_gateway.types import MessageRole, Refusal
+from archer_ws.llm_gateway.types import ASSISTANT, TOOL, USER, Refusal
 from archer_ws.sessions.models import StreamMessage
 from archer_ws.sessions.streams.calls import as_tool_call
 from archer_ws.sessions.streams.events import (
@@ -38,7 +38,7 @@ class _Step:
         if content or self.calls or self.refusal is not None:
             found.append(
                 StreamMessage(
-                    role=MessageRole.ASSISTANT,
+                    role=ASSISTANT,
                     content=content,
                     reasoning=self.said("reasoning") or None,
                     tool_calls=self.calls or None,
@@ -48,7 +48,7 @@ class _Step:
         results = [self.results[call.call_id] for call in self.calls if call.call_id in self.results]
         found += [
             StreamMessage.model_construct(
-                role=MessageRole.TOOL,
+                role=TOOL,
                 content=result.content or "",
                 parts=result.parts,
                 call_id=result.call_id,
@@ -75,7 +75,7 @@ def messages_of(events: Iterable[Event]) -> list[StreamMessage]:
                 found += step.messages()
                 found += [
                     StreamMessage.model_construct(
-                        role=MessageRole.USER, content=each.content, parts=each.parts, message_id=each.message_id
+                        role=USER, content=each.content, parts=each.parts, message_id=each.message_id
                     )
                     for each in event.messages or ()
                 ]

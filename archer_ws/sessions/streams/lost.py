@@ -13,7 +13,7 @@ from archer_ws.core.exceptions import WorkerLost
 from archer_ws.core.ids import new_id
 from archer_ws.llm_gateway.content import Part
 from archer_ws.llm_gateway.tools import ResultStatus
-from archer_ws.llm_gateway.types import ChatMessage, ChatRequest, MessageRole
+from archer_ws.llm_gateway.types import ASSISTANT, TOOL, ChatMessage, ChatRequest
 from archer_ws.sessions.storage.journal import LogEnd, LogPiece, StreamRecord
 from archer_ws.sessions.storage.values import StoredCompletion
 from archer_ws.sessions.streams.ending import earlier_messages, told_unsteered
@@ -59,7 +59,7 @@ def end_lost(
         return None
     messages = messages_of(stream_log.events())
     content, reasoning = stream_log.text("content"), stream_log.text("reasoning") or None
-    if content and messages[-1].role is MessageRole.ASSISTANT:
+    if content and messages[-1].role is ASSISTANT:
         messages.pop()  # The last completion, which is not an earlier message.
     steps = [event for event in stream_log.events() if isinstance(event, StreamStep)]
     error = WorkerLost(
@@ -111,7 +111,7 @@ class LeftWaiting:
     @property
     def said(self) -> list[ChatMessage]:
         """The tool results and steered messages of the stream, which may name files."""
-        results = [message for message in messages_of(self.log.events()) if message.role is MessageRole.TOOL]
+        results = [message for message in messages_of(self.log.events()) if message.role is TOOL]
         return [*(message.as_chat() for message in results), *self.state.steered]
 
     def exchange(self, stream_id: str, keeper: Keeper) -> Exchange:

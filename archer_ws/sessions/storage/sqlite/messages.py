@@ -10,7 +10,7 @@ from archer_ws.core.ids import new_id
 from archer_ws.core.limits import HISTORY_TOKENS_MAX
 from archer_ws.llm_gateway.native_replay import loop_length
 from archer_ws.llm_gateway.native_turns import NativeTurn
-from archer_ws.llm_gateway.types import ChatMessage, MessageRole
+from archer_ws.llm_gateway.types import ASSISTANT, SYSTEM, TOOL, USER, ChatMessage
 from archer_ws.sessions.history import History, fit_history, native_turns, without_refused
 from archer_ws.sessions.models import StoredMessage
 from archer_ws.sessions.results import check_open
@@ -90,7 +90,7 @@ def history(
     (role,) = connection.execute(
         f"SELECT role FROM message WHERE {_VISIBLE} AND position = ?", (session.pk, position)
     ).fetchone()
-    goes_on = role == MessageRole.TOOL
+    goes_on = role == TOOL
     system: list[HistoryRow] = []
     if session.system_count:
         rows = connection.execute(
@@ -161,8 +161,8 @@ def _tail(
     while read := rows.fetchmany(_READ_AT_ONCE if found else _READ_FIRST):
         found += map(HistoryRow.of, read)
         told = without_refused(found[::-1]) if session.refused_count else found
-        taken = sum(message.tokens for message in told if message.chat.role is not MessageRole.SYSTEM)
-        is_whole = not whole_turn or any(message.chat.role is MessageRole.USER for message in found)
+        taken = sum(message.tokens for message in told if message.chat.role is not SYSTEM)
+        is_whole = not whole_turn or any(message.chat.role is USER for message in found)
         if taken > room and is_whole:
             break
     found.reverse()
@@ -201,7 +201,7 @@ def begin_turn(
     kept = None if replace_from is None else position_given(at.connection, session, replace_from, "replace_from")
     begin = None if turn else _asked_before(at.connection, session, kept)
     _check_ids(at.connection, session, turn, kept)
-    if turn and turn[0].role is MessageRole.TOOL:
+    if turn and turn[0].role is TOOL:
         end = kept if kept is not None else _end(at.connection, session)
         check_open(turn, _tail(at.connection, session, end, -1, whole_turn=True))
     now = utc_now()
@@ -241,7 +241,7 @@ def withdraw(at: Transaction, session: SessionRow, stream_id: str, last_id: str)
     for pk, _, content, *_ in rows:
         at.index.remove(at.connection, pk, content)
         at.connection.execute("DELETE FROM message WHERE pk = ?", (pk,))
-    system = sum(1 for row in rows if row[3] == MessageRole.SYSTEM)
+    system = sum(1 for row in rows if row[3] == SYSTEM)
     gone = Counts(len(rows), system, size=sum(row[4] for row in rows))
     _changed(at, session, utc_now(), Counts().without(gone))
 
@@ -318,7 +318,7 @@ class Counts:
         """The counts of new messages."""
         return cls(
             len(new),
-            sum(1 for message in new if message.chat.role is MessageRole.SYSTEM),
+            sum(1 for message in new if message.chat.role is SYSTEM),
             sum(1 for message in new if message.is_refused),
             sum(message.bytes for message in new),
         )
@@ -338,7 +338,7 @@ def hide(at: Transaction, session: SessionRow, position: int) -> Counts:
     for pk, content, _, _ in gone:
         at.index.remove(at.connection, pk, content)
     at.connection.execute(f"UPDATE message SET hidden = 1 WHERE {_VISIBLE} AND position >= ?", (session.pk, position))
-    system = sum(1 for *_, role, _ in gone if role == MessageRole.SYSTEM)
+    system = sum(1 for *_, role, _ in gone if role == SYSTEM)
     return Counts(len(gone), system, sum(refused for *_, refused in gone))
 
 
@@ -372,7 +372,7 @@ def copy_all(at: Transaction, source: SessionRow, target: SessionRow, before: in
         at.index.add(at.connection, pk, content)
     return Counts(
         len(rows),
-        sum(1 for row in rows if row[2] == MessageRole.SYSTEM),
+        sum(1 for row in rows if row[2] == SYSTEM),
         sum(row[3] for row in rows),
         sum(row[4] for row in rows),
     )
@@ -432,7 +432,7 @@ def _asked_before(connection: sqlite3.Connection, session: SessionRow, position:
         "ORDER BY position DESC LIMIT 1",
         (session.pk, position),
     ).fetchone()
-    if role != MessageRole.ASSISTANT or row is None:
+    if role != ASSISTANT or row is None:
         raise nothing_asked()
     return int(row[0])
 

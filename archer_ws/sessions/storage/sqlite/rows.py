@@ -12,7 +12,7 @@ from archer_ws.core.exceptions import ErrorInfo
 from archer_ws.llm_gateway.content import Part, Parts
 from archer_ws.llm_gateway.native_turns import NativeTurn
 from archer_ws.llm_gateway.tools import ToolCall
-from archer_ws.llm_gateway.types import ChatMessage, MessageRole, Refusal, StreamStatus, TokenUsage
+from archer_ws.llm_gateway.types import USER, ChatMessage, MessageRole, Refusal, StreamStatus, TokenUsage
 from archer_ws.sessions.history import message_tokens
 from archer_ws.sessions.models import Session, StoredMessage
 from archer_ws.sessions.storage.cursors import microseconds, moment_of
@@ -37,7 +37,7 @@ HISTORY_COLUMNS = "role, stream_id, refused, tokens, content, said, native"
 _NOTHING_SAID: dict[str, Any] = {
     name: field.default for name, field in ChatMessage.model_fields.items() if name not in {"role", "content"}
 }
-_SAID_PLAINLY = ChatMessage.model_construct(role=MessageRole.USER, content="", **_NOTHING_SAID)
+_SAID_PLAINLY = ChatMessage.model_construct(role=USER, content="", **_NOTHING_SAID)
 _PARTS: TypeAdapter[list[Part]] = TypeAdapter(Parts)
 _ROLES = {role.value: role for role in MessageRole}
 _JSON = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))

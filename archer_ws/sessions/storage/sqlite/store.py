@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from archer_ws.core.exceptions import ArcherError, FieldError, InvalidParams, StorageUnavailable
-from archer_ws.llm_gateway.types import ChatMessage, MessageRole
+from archer_ws.llm_gateway.types import ASSISTANT, ChatMessage, MessageRole
 from archer_ws.sessions.history import NO_HISTORY, History, estimate_tokens
 from archer_ws.sessions.models import ExportedSession, FoundMessage, SearchPage, Session, SessionPage, StoredMessage
 from archer_ws.sessions.storage.cursors import moment_of, ordinal_of
@@ -383,7 +383,7 @@ class SqliteStore:
 
 
 def _imported(message: StoredMessage) -> NewMessage:
-    completion = completion_of(message) if message.role is MessageRole.ASSISTANT else None
+    completion = completion_of(message) if message.role is ASSISTANT else None
     return NewMessage(
         message.message_id, message.as_chat(), message.stream_id, message.status, message.created_at, completion
     )
