@@ -113,6 +113,8 @@ class RpcPeer:
         self.frames: list[dict[str, Any]] = []
         self.closed = asyncio.Event()
         self._answers: dict[Any, asyncio.Future[dict[str, Any]]] = {}
+        #: What each subscription asked for: the events behind this one.
+        self._after: dict[Any, int] = {}
         self._next = 0
         self._changed = asyncio.Condition()
         self._reading = asyncio.create_task(self._read())
@@ -122,6 +124,8 @@ class RpcPeer:
         self._next += 1
         answer: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
         self._answers[self._next] = answer
+        if method == "stream/subscribe":
+            self._after[self._next] = params.get("after", 0)
         await self.send({"jsonrpc": "2.0", "id": self._next, "method": method, "params": params})
         return answer
 
@@ -198,7 +202,8 @@ class RpcPeer:
         result = frame.get("result", {})
         if isinstance(result, dict) and "head_seq" in result and "created_at" not in result:
             # chat/send or stream/subscribe: events of this subscription come only from here on.
-            self.streams.setdefault(result["stream_id"], Seen())
+            seen = self.streams.setdefault(result["stream_id"], Seen())
+            seen.head = self._after.pop(frame["id"], seen.head)
 
     def _take_event(self, method: str, params: dict[str, Any]) -> None:
         seen = self.streams[params["stream_id"]]  # a KeyError: an event before its response
