@@ -75,8 +75,9 @@ class Browser:
 
 
 def _executable() -> str:
-    """Chromium: the one of the variable CHROMIUM, or the machine's."""
-    found = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
+    """Chromium: the one of the variable CHROMIUM, or the machine's; without windows of its own if there is one."""
+    names = ("chromium-headless-shell", "chromium", "chromium-browser")
+    found = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, names)), None)
     assert found, "these tests need Chromium: install it, or say where it is in the variable CHROMIUM"
     return found
 
