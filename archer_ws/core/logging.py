@@ -27,7 +27,16 @@ from structlog.typing import EventDict, Processor, WrappedLogger
 
 from archer_ws.core.console_line import console_form, console_line, one_line
 from archer_ws.core.line_writer import LineWriter
-from archer_ws.core.own_logger import OURS, LineHandler, OwnLines, OwnLogger, Render, Rendered, stamped, with_traceback
+from archer_ws.core.own_logger import (
+    OURS,
+    LineHandler,
+    OwnLines,
+    OwnLogger,
+    Render,
+    RenderForm,
+    stamped,
+    with_traceback,
+)
 from archer_ws.core.redaction import redact
 from archer_ws.core.secrets import without_secrets
 
@@ -138,8 +147,8 @@ def configure_logging(
     if threshold is None:
         raise ValueError(f"{level!r} is not a log level; use DEBUG, INFO, WARNING, ERROR or CRITICAL")
     handler, render = _Handler(stream), _rendering(fmt, stream or sys.stderr)
-    rendered = Rendered(render)
-    _processors[:] = [OwnLines(handler, console_form if render is console_line else lambda _: rendered)]
+    plain = RenderForm(render)
+    _processors[:] = [OwnLines(handler, console_form if render is console_line else lambda _: plain)]
     structlog.configure(
         processors=_processors,
         logger_factory=structlog.stdlib.LoggerFactory(),

@@ -38,8 +38,8 @@ class Form(Protocol):
         """The line, without its end."""
 
 
-class Rendered:
-    """The form of all lines that a function makes."""
+class RenderForm:
+    """The form of all lines, where a function makes them whatever their fields are."""
 
     is_harmless = False
 

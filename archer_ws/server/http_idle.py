@@ -1,7 +1,7 @@
 """uvicorn's HTTP/1.1, except that a connection has one timer for all its pauses between two requests.
 
-uvicorn sets a timer after each response and cancels it with the next request. Here it is set once: when it is due, it
-is set again for the rest of the present pause.
+uvicorn sets a timer after each response and cancels it with the next bytes, also if they begin no request. Here it is
+set once, and only a request ends the pause: when the timer is due, it is set again for the rest of the present pause.
 """
 
 import asyncio
@@ -26,6 +26,11 @@ class IdleConnections(HttpToolsProtocol):
         self._stop_idling()
         super().handle_websocket_upgrade()
 
+    def on_message_begin(self) -> None:
+        """A request ends the pause."""
+        self._idle_since = None
+        super().on_message_begin()
+
     def on_response_complete(self) -> None:
         """A response has ended: as uvicorn has it, but for the timer."""
         self.server_state.total_requests += 1
@@ -40,8 +45,7 @@ class IdleConnections(HttpToolsProtocol):
             self._idle_timer = self.loop.call_later(self.timeout_keep_alive, self._look_at_pause)
 
     def _unset_keepalive_if_required(self) -> None:
-        """Something has come."""
-        self._idle_since = None
+        """uvicorn's own timer is never set."""
 
     def _look_at_pause(self) -> None:
         self._idle_timer = None

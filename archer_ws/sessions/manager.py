@@ -206,7 +206,6 @@ class SessionManager:
             SessionBusy: the session runs a stream, and `on_busy` is not `interrupt`.
             Overloaded: too many streams run or wait.
         """
-        # Each read of a model's attribute is a call.
         stream_id, session_id = request.stream_id, request.session_id
         fingerprint = NEVER_REPEATED
         if stream_id is not None:

@@ -69,7 +69,6 @@ def check_turn(request: ChatRequest, max_content_bytes: int) -> bool:
             `replace_from` or `session_version`, or a call that no client can have run.
         ContentTooLarge: the messages have more text than `max_content_bytes`.
     """
-    # Each read of a model's attribute is a call.
     messages, instructions = request.messages, request.instructions
     size = 0 if instructions is None else len(instructions.encode())
     has_calls = has_parts = False

@@ -9,6 +9,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 import pytest
 
 from archer_ws.client.dialling import Address
+from archer_ws.conformance.command import QUIET_S
 from archer_ws.conformance.probe import probe
 from archer_ws.conformance.registry import all_checks
 from archer_ws.conformance.runner import CheckResult, run
@@ -31,8 +32,8 @@ TOKEN = "conformance-token"
 LIMIT_S = 30.0
 #: An honest server is never hurried.
 PATIENT_S = 10.0
-#: This check waits until nothing has come for so long, which an honest server can't hurry; in seconds.
-SILENT, SILENT_S = "unwatched_is_silent", 1.0
+#: This check waits until nothing has come for so long, which an honest server can't hurry: as long as the command does.
+SILENT, SILENT_S = "unwatched_is_silent", QUIET_S
 #: The pause before each token, in seconds: an answer of a few hundred can be caught in its middle.
 PACE_S = 0.003
 _PIECES = ("Hé", "llo", " 你好", " 🌍", "!")

@@ -127,3 +127,12 @@ async def test_a_lost_connection_has_no_timer() -> None:
     assert clock.waiting()
     protocol.connection_lost(None)
     assert clock.waiting() == []
+
+
+async def test_line_ends_that_begin_no_request_keep_no_connection_open() -> None:
+    # RFC 9112, section 2.2: they are ignored.
+    protocol, transport, clock = connected()
+    protocol.data_received(request("GET", "/"))
+    protocol.data_received(b"\r\n")
+    clock.pass_until(1000 + PAUSE_S)
+    assert transport.is_closed
