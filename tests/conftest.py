@@ -95,12 +95,14 @@ def _what_is_sent_fits_its_schema(recorder: Recorder) -> Iterator[None]:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _a_terminals_end_is_told() -> None:
-    """What tests start learns of a terminal's end also where this run ignores it, as under `nohup`."""
-    hangup = getattr(signal, "SIGHUP", None)
-    if hangup is not None and signal.getsignal(hangup) is signal.SIG_IGN:
-        # Programs that are started have the default again: a function is not handed on to them.
-        signal.signal(hangup, lambda *_: None)
+def _signals_are_told() -> None:
+    """What tests start learns of Ctrl-C and of a terminal's end also where this run ignores them, in the background of
+    a script or under `nohup`."""
+    for name in ("SIGINT", "SIGHUP"):
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) is signal.SIG_IGN:
+            # Programs that are started have the default again: a function is not handed on to them.
+            signal.signal(number, lambda *_: None)
 
 
 @pytest.fixture(autouse=True)
