@@ -7,6 +7,7 @@
  * @typedef {import("./archer-client.d.ts").ToolCallState} ToolCallState
  * @typedef {import("./archer.js").StreamDelta} StreamDelta
  * @typedef {import("./archer.js").StreamMessage} StreamMessage
+ * @typedef {NonNullable<StreamMessage["parts"]>[number]} Part
  * @typedef {import("./archer.js").SteeredMessage} SteeredMessage
  * `calls`: their ids, in order. `steered`: the steered messages that the model got with this step.
  * @typedef {{ number: number, steered: readonly SteeredMessage[], reasoning: string, content: string,
@@ -68,8 +69,7 @@ export class Transcript {
     } else if (method === "stream/tool_result") {
       const { call_id, stream_id, seq, ...result } = params;
       const call = this.calls.get(call_id);
-      const whole = result.truncated ? completed(result, sentText(call_id)) : result;
-      if (call) this.calls.set(call_id, { ...call, state: "settled", result: whole });
+      if (call) this.calls.set(call_id, { ...call, state: "settled", result: whole(result, sentText(call_id)) });
     } else if (method === "stream/step") {
       this.steps.push(newStep(params.step, params.messages ?? []));
     } else if (method === "stream/ended") {
@@ -88,14 +88,22 @@ const newStep = (number, steered = []) =>
   ({ number, steered, reasoning: "", content: "", calls: [], refusal: undefined });
 
 /**
- * A truncated result with the text that this client sent. Another client may have sent the accepted result, so the text
- * is used only if it begins like the event's.
- * @param {NonNullable<ToolCallState["result"]>} result @param {string | undefined} sent
- * @returns {NonNullable<ToolCallState["result"]>}
+ * A result with its whole text, where it is known: parts are never shortened, so the text is in them; else it is the text
+ * that this client sent. Another client may have sent the accepted result, so that one is used only if it begins like the
+ * event's.
+ * @template {NonNullable<ToolCallState["result"]>} Result
+ * @param {Result} result @param {string} [sent]
+ * @returns {Result}
  */
-function completed({ truncated, ...result }, sent) {
-  return sent?.startsWith(result.content ?? "") ? { ...result, content: sent } : { ...result, truncated };
+export function whole(result, sent) {
+  if (!result.truncated) return result;
+  const { truncated, ...rest } = result;
+  const text = result.parts ? textIn(result.parts) : sent;
+  return text?.startsWith(result.content ?? "") ? /** @type {any} */ ({ ...rest, content: text }) : result;
 }
+
+/** The texts among the parts, as the content of their message has them. @param {readonly Part[]} parts */
+const textIn = (parts) => parts.flatMap((part) => (part.type === "text" ? [part.text] : [])).join("\n");
 
 /** A call in the form that messages have. @param {ToolCallState} call */
 export const named = ({ call_id, name, arguments: json }) => ({ call_id, name, arguments: json });

@@ -85,7 +85,7 @@ class ExchangeServer:
         self._stream_id = stream_id
         self._begin()
 
-    async def settle(self, call_id: str, status: str, content: str = "") -> None:
+    async def settle(self, call_id: str, status: str, content: Any = "") -> None:
         """A call has its result, from elsewhere."""
         async with self._turn:
             self._settle(self.calls[call_id], status, content)
@@ -243,7 +243,9 @@ async def exchange_server(*calls: Call, lost: Iterable[str] = ()) -> AsyncIterat
 
 
 def _told(content: Any) -> dict[str, Any]:
-    """What an event has of a result: a long text is truncated."""
-    if not isinstance(content, str) or len(content.encode()) <= TOLD_BYTES:
-        return {"content": content}
-    return {"content": content.encode()[:TOLD_BYTES].decode(errors="ignore"), "truncated": True}
+    """What an event has of a result, which is a text or a list of parts: a long text is truncated, parts are not."""
+    parts = {"parts": content} if isinstance(content, list) else {}
+    text = "\n".join(part["text"] for part in content if part["type"] == "text") if parts else content
+    if not isinstance(text, str) or len(text.encode()) <= TOLD_BYTES:
+        return {"content": text, **parts}
+    return {"content": text.encode()[:TOLD_BYTES].decode(errors="ignore"), "truncated": True, **parts}

@@ -88,6 +88,27 @@ async def test_messages_have_a_long_result_whole_where_it_was_sent_from_here(js:
     assert elsewhere["calls"][0]["result"] == {"status": "ok", "content": beginning, "truncated": True}
 
 
+async def test_messages_have_a_long_result_whole_where_its_parts_have_it(js: Javascript) -> None:
+    texts = ["Regen in Tromsø. " * 10_000, "Sonne in Bergen."]
+    parts = [
+        {"type": "text", "text": texts[0]},
+        {"type": "image", "file_id": "file-1"},
+        {"type": "text", "text": texts[1]},
+    ]
+    async with exchange_server(Call("c1")) as server:
+        server.begin("mine")
+        await server.settle("c1", "ok", parts)
+        await connected(js, server.url)
+        seen = await js.run("""
+            const stream = kept.archer.resume("mine", { tools: {} });
+            for await (const _ of stream);
+            return { messages: stream.messages, calls: stream.toolCalls };
+        """)
+    whole = {"content": "\n".join(texts), "parts": parts}
+    assert seen["messages"][1] == {"role": "tool", "call_id": "c1", "result_status": "ok", **whole}
+    assert seen["calls"][0]["result"] == {"status": "ok", **whole}
+
+
 async def test_several_calls_run_side_by_side(js: Javascript) -> None:
     tools = """
         kept.ran = [];

@@ -3,6 +3,7 @@
 // A completion is built from a running stream, a resumed stream, or stored messages; the class is the same. Deltas are
 // collected and shown once per animation frame, however many arrive.
 
+import { whole } from "../../archer-transcript.js";
 import { signal } from "../vendor/signals.js";
 import { lossListeners } from "./connection.js";
 import { Step, settle, storedStep } from "./steps.js";
@@ -202,11 +203,11 @@ export class Completion {
       case "stream/tool_update":
         this.#stepOf(call_id).change(call_id, { state: params.state, approved: params.approved });
         break;
-      case "stream/tool_result":
-        this.#stepOf(call_id).change(call_id, {
-          ...{ status: params.status, result: params.content ?? "", isTruncated: params.truncated === true },
-        });
+      case "stream/tool_result": {
+        const { status, content, truncated } = whole(params);
+        this.#stepOf(call_id).change(call_id, { status, result: content ?? "", isTruncated: truncated === true });
         break;
+      }
       case "stream/step":
         this.status.value = "running";
         this.steps.value = [...this.steps.peek(), this.#nextStep(params.messages ?? [])];
