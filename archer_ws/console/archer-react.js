@@ -203,12 +203,37 @@ class Chat {
       error = /** @type {ArcherError} */ (problem);
     }
     const ended = await stream.ended;
+    const messages = await this.#wholeMessages(stream);
     if (this.#stream !== stream) return; // the component was unmounted, or setMessages replaced the conversation
-    this.#messages = this.#conversation();
+    this.#messages = [...this.#messages, .../** @type {ChatMessage[]} */ (messages)];
     this.#ended = ended;
     this.#error = error;
     this.#store();
     this.#render();
+  }
+
+  /**
+   * The messages of a stream that has ended. Its events have only the beginning of a long tool result that was not sent
+   * from here, or before a reload; the server has all of it, and the model must get the same as before.
+   * @param {ChatStream} stream
+   */
+  async #wholeMessages(stream) {
+    const client = this.#client;
+    if (!client || !stream.toolCalls.some(({ result }) => result?.truncated)) return stream.messages;
+    /** @type {StreamMessage[]} */
+    const messages = [];
+    /** @type {string | null | undefined} */
+    let cursor;
+    try {
+      do {
+        const page = await client.call("stream/get", { stream_id: stream.streamId, messages: true, cursor });
+        messages.push(...(page.messages ?? []));
+        cursor = page.next_cursor;
+      } while (cursor);
+      return messages;
+    } catch {
+      return stream.messages; // it is no longer retained: the beginnings are all that there is
+    }
   }
 
   /** The conversation with the running stream's messages so far. @returns {ChatMessage[]} */

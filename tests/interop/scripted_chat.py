@@ -5,6 +5,8 @@ from typing import Any
 
 from tests.fakes.ollama_api import ollama_stream
 from tests.fakes.scripted_server import Exchange, Reply, Wait, forever
+from tests.fakes.tool_dialects import MadeCall
+from tests.fakes.tools_ollama import answer
 from tests.interop.javascript import Javascript
 from tests.processes import Server
 
@@ -15,16 +17,19 @@ IMPATIENT = "{ url, WebSocket, shared: false, backoff: { firstMs: 0, maxMs: 0 },
 
 
 class Answers:
-    """What Ollama answers: to `hold` half of the text, and the rest when `go` is set; to `never` half of it and no
-    more; to others all."""
+    """What Ollama answers: to `hold` and to a tool's result half of the text, and the rest when `go` is set; to `never`
+    half of it and no more; to `call` a call of the tool `report`; to others all."""
 
     def __init__(self) -> None:
         self.go = asyncio.Event()
 
     def __call__(self, exchange: Exchange) -> Reply:
-        match exchange.json()["messages"][-1]["content"]:
+        last = exchange.json()["messages"][-1]
+        match "hold" if last["role"] == "tool" else last["content"]:
             case "hold":
                 return ollama_stream(*PIECES[:30], Wait(self.go), *PIECES[30:])
+            case "call":
+                return Reply(answer(MadeCall("report", "{}"), text=""), content_type="application/x-ndjson")
             case "never":
                 return ollama_stream(*PIECES[:30], forever())
         return ollama_stream(*PIECES)

@@ -16,6 +16,8 @@ pytestmark = [pytest.mark.browser, pytest.mark.timeout(180)]
 
 #: Less than the provider's pauses may last.
 LEFT_WITHIN_S = 30
+#: What the page's tool returns.
+LONG = "Regen in Tromsø. " * 10_000
 #: How esbuild is told which React it is.
 REACTS = {"19": (), "18": ("--alias:react=react-18", "--alias:react-dom=react-dom-18")}
 
@@ -139,6 +141,23 @@ async def test_a_reload_shows_the_messages_again_and_resumes_the_answer(
         assert await page.messages() == [*asked, f"assistant: {TEXT}"]
         assert await page.text_of("status") == "ready"
         assert page.sidecar.chats.qsize() == 2, "nothing was asked again"
+
+
+async def test_after_a_reload_the_model_gets_a_long_result_of_the_page_whole_again(
+    browser: Browser, answers: Answers, tmp_path: Path
+) -> None:
+    async with chat_page(browser, answers, tmp_path) as page:
+        await page.open(storage="chat", tools="1")
+        await page.click("call")
+        await page.until("text", HALF)
+        await page.reload()
+        await page.until("text", HALF)
+        answers.go.set()
+        await page.until("status", "ready")
+        await page.click("ask")
+        chats = [(await page.sidecar.next_chat()).json()["messages"] for _ in range(3)]
+        results = [[each["content"] for each in said if each["role"] == "tool"] for said in chats]
+        assert results == [[], [LONG], [LONG]]
 
 
 async def test_a_lost_connection_loses_nothing(browser: Browser, answers: Answers, tmp_path: Path) -> None:

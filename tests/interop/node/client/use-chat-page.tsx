@@ -1,4 +1,5 @@
-// A chat by the package's hook, under StrictMode; `?ask=1` asks as soon as it is mounted.
+// A chat by the package's hook, under StrictMode; `?ask=1` asks as soon as it is mounted, and `?tools=1` offers a tool with
+// a long result.
 
 import { StrictMode, useEffect, useState } from "react";
 import { createRoot } from "react-dom/client";
@@ -7,10 +8,11 @@ import { useChat } from "archer-ws/react";
 const query = new URLSearchParams(location.search);
 const url = query.get("archer")!;
 const storageKey = query.get("storage") ?? undefined;
+const report = { description: "A long report.", parameters: { type: "object" }, run: () => "Regen in Tromsø. ".repeat(10_000) };
 
 function Conversation() {
   const { messages, status, connection, text, error, ended, stream, send, cancel, setMessages } = useChat({
-    ...{ url, storageKey },
+    ...{ url, storageKey, ...(query.has("tools") && { tools: { report } }) },
     request: { max_tokens: 50 },
   });
   useEffect(() => {
@@ -30,6 +32,7 @@ function Conversation() {
       <button id="ask" onClick={() => send("Why?")} />
       <button id="hold" onClick={() => send("hold")} />
       <button id="never" onClick={() => send("never")} />
+      <button id="call" onClick={() => send("call")} />
       <button id="cancel" onClick={cancel} />
       <button id="clear" onClick={() => setMessages([])} />
     </>
