@@ -158,7 +158,7 @@ class OllamaAdapter(BaseLLMAdapter):
             for chunk in passed_on([LeanChunk()], take):
                 yield chunk
             if take is not None:
-                response.push_to(partial(_push, decoder, take))
+                response.push_to(partial(_decode, decoder, take))
             while data := await response.read_some():
                 for chunk in passed_on(decoder.feed(data), take):
                     yield chunk
@@ -337,7 +337,7 @@ class OllamaAdapter(BaseLLMAdapter):
                 options.progress("loading", f"{model} is being loaded")
 
 
-def _push(decoder: OllamaStreamDecoder, take: TakeChunk, data: bytes) -> bool:
+def _decode(decoder: OllamaStreamDecoder, take: TakeChunk, data: bytes) -> bool:
     """Decode a read; returns whether nothing more is to be read."""
     for chunk in decoder.feed(data):
         take(chunk)

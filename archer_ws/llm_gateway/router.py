@@ -229,7 +229,7 @@ class LLMRouter:
         messages = conversation(request) if messages is None else messages
 
         def open_stream(take: TakeChunk | None) -> AsyncIterator[StreamChunk]:
-            ours = options if take is None else replace(options, on_chunk=take)
+            ours = options if options.on_chunk is take else replace(options, on_chunk=take)
             return adapter.stream_chat(messages, route.model, route.temperature, route.max_tokens, options=ours)
 
         explain = partial(self._explained, route)

@@ -230,7 +230,7 @@ class SdkAdapter(BaseLLMAdapter):
             for chunk in passed_on([LeanChunk()], take):
                 yield chunk
             if take is not None:
-                response.push_to(partial(_push, decoder, take))
+                response.push_to(partial(_decode, decoder, take))
             try:
                 while not decoder.done and (data := await response.read_some()):
                     for chunk in passed_on(decoder.feed(data), take):
@@ -399,7 +399,7 @@ class SdkAdapter(BaseLLMAdapter):
         )
 
 
-def _push(decoder: Decoder, take: TakeChunk, data: bytes) -> bool:
+def _decode(decoder: Decoder, take: TakeChunk, data: bytes) -> bool:
     """Decode a read; returns whether nothing more is to be read."""
     for chunk in decoder.feed(data):
         take(chunk)

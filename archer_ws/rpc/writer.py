@@ -1,5 +1,6 @@
 """What is sent on one connection: one writer, which reads the logs of the subscribed streams at the peer's pace.
 
+While nothing waits, a frame is sent in the call that brings it; otherwise the writer's task sends, in the order below.
 There is no queue of frames. Each subscription has a cursor, and adjacent text is merged when the peer is slow, so
 the logs limit the memory. Responses, heartbeats and notices have their own lane, which goes first; the reader limits
 it, since it stops reading while the lane is full. States, of which only the newest matters, come next, one for each
@@ -74,12 +75,11 @@ class Subscription:
 
 
 class Writer:
-    """The only task that sends on a connection.
+    """All that is sent on a connection; `run` is its task.
 
     Args:
         channel: where to send.
-        on_ended: called when the end of a stream that has ended before is about to be sent: nothing else of it is
-            needed here.
+        on_ended: called with a stream whose end the task is about to send: nothing else of it is needed here.
         heartbeat_s: after this much silence a heartbeat is sent, in seconds.
     """
 
@@ -286,13 +286,19 @@ class Writer:
         if self._is_idle and not self.coalesce_s and not subscription.is_whole:
             log = subscription.stream.log
             event = log.read(subscription.cursor)
-            if event is not None and self._sends_now(subscription.frame(event)):
-                subscription.cursor = event.seq
-                if isinstance(event, StreamEnded):
-                    # The stream is released by its reader's `stream_ended`, which follows.
-                    self.unsubscribe(event.stream_id)
-                if event.seq == log.head_seq:
+            if event is not None:
+                try:
+                    frame = subscription.frame(event)
+                except Exception:  # noqa: BLE001 - the task meets it again, and raises it where it belongs
+                    self._mark(subscription)
                     return
+                if self._sends_now(frame):
+                    subscription.cursor = event.seq
+                    if isinstance(event, StreamEnded):
+                        # The stream is released by its reader's `stream_ended`, which follows.
+                        self.unsubscribe(event.stream_id)
+                    if event.seq == log.head_seq:
+                        return
         self._mark(subscription)
 
     def _mark(self, subscription: Subscription, *, after_delta: bool = False) -> None:

@@ -7,9 +7,11 @@ from contextlib import asynccontextmanager
 from itertools import pairwise
 from typing import Any
 
+import pytest
+
 from archer_ws.rpc.channel import ChannelClosed
 from archer_ws.rpc.writer import SKIPS_PER_TURN, Writer
-from archer_ws.sessions.streams.events import StreamStarted
+from archer_ws.sessions.streams.events import Delta, StreamStarted
 from archer_ws.sessions.streams.memory_log import MemoryLog
 from archer_ws.sessions.streams.rules import StreamRules
 from archer_ws.sessions.streams.stream import Stream
@@ -81,6 +83,22 @@ async def test_a_delta_goes_out_at_once_while_nothing_else_is_to_be_sent() -> No
         await settled()
         stream.log.append_text("content", b"now")
         assert channel.texts() == ["now"]
+
+
+async def test_an_encoder_s_failure_ends_the_writer_s_task_and_not_the_stream(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(_prefix: str, _event: Delta) -> str:
+        raise KeyError("a defect")
+
+    channel, stream = GatedChannel(), a_stream()
+    writer = Writer(channel, on_ended=lambda _: None)
+    task = asyncio.create_task(writer.run())
+    writer.subscribe(stream)
+    await settled()
+    monkeypatch.setattr("archer_ws.rpc.writer.encode_delta", broken)
+    stream.log.append_text("content", b"text")
+    await asyncio.wait((task,), timeout=LIMIT_S)
+    assert isinstance(task.exception(), KeyError)
+    assert stream.log.text("content") == "text"
 
 
 async def test_a_delta_does_not_overtake_the_one_that_waits_for_the_peer() -> None:

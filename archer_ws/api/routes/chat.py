@@ -51,7 +51,6 @@ NOT_ACCEPTED = (
     Conflict,
     StorageFull,
     Overloaded,
-    StorageFull,
     StorageUnavailable,
     Draining,
 )

@@ -82,11 +82,7 @@ class _Call:
 
 
 class ToolCallAssembler:
-    """The calls of one step.
-
-    Attributes:
-        calls: whether any has begun.
-    """
+    """The calls of one step."""
 
     def __init__(self) -> None:
         self._calls: list[_Call] = []

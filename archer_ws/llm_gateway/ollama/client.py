@@ -133,18 +133,18 @@ class OllamaHttp:
         try:
             async with AsyncExitStack() as opened:
                 async with until_answered or nullcontext():
-                    answer = await self._send(carriers, path, payload, is_streamed=is_streamed, principal=principal)
+                    response = await self._send(carriers, path, payload, is_streamed=is_streamed, principal=principal)
                     # Inside, because a cancel may come while `until_answered` is being left.
-                    opened.push_async_callback(answer.aclose)
+                    opened.push_async_callback(response.aclose)
                 answered = True
-                if not 200 <= answer.status < 300:
-                    beginning = await answer.beginning()
+                if not 200 <= response.status < 300:
+                    beginning = await response.beginning()
                     model = payload.get("model") if payload else None
-                    refused = failure_from_response(self._identity, answer.status, beginning, answer.headers, model)
+                    refused = failure_from_response(self._identity, response.status, beginning, response.headers, model)
                     if payload and "format" in payload:
-                        refused = of_the_format(refused, answer.status, beginning, beside_tools=False)
+                        refused = of_the_format(refused, response.status, beginning, beside_tools=False)
                     raise refused
-                yield answer
+                yield response
         except TRANSPORT_ERRORS as error:
             failure = failure_from_break(self._identity, error, answered=answered)
             raise (failure if answered else proxied(self._way, failure)) from error
@@ -203,20 +203,20 @@ class OllamaHttp:
         Raises:
             ProviderFailure: as for `answered`, and ProviderTimeout.
         """
-        answer = bytearray()
+        body = bytearray()
         try:
             async with (
                 asyncio.timeout(within_s),
                 self.answered(path, payload, until_answered=until_answered, is_streamed=False) as response,
             ):
                 while data := await response.read_some():
-                    answer += data
-                    if len(answer) > self._document_bytes:
+                    body += data
+                    if len(body) > self._document_bytes:
                         raise unreadable(self._identity, f"more than {self._document_bytes} bytes")
         except TimeoutError as error:
             # Without the chain, which says where the time-out struck, and not why.
             raise failure_from_transport(self._identity, TimeoutError()) from error
-        return bytes(answer)
+        return bytes(body)
 
     def _make_carriers(self, httpx: ModuleType) -> _Carriers:
         # The environment's proxies are for the internet: a server on this machine or in its network is reached

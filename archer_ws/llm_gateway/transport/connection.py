@@ -83,7 +83,7 @@ class ProviderConnection(asyncio.Protocol):
 
     def __init__(self) -> None:
         self._transport: asyncio.Transport
-        self._answer: HttpResponse | None = None
+        self._response: HttpResponse | None = None
         self._is_readable: Callable[[], bool] | None = None
         self._was_aborted = False
         #: Done when writing may continue; None if it may now.
@@ -113,41 +113,41 @@ class ProviderConnection(asyncio.Protocol):
             Unanswered: it was lost before a byte came, and was not closed on this side.
             NotHttp, DecodingError, OSError: there is no valid response.
         """
-        answer = self._answer = HttpResponse(self._transport, partial(self._over, on_over))
+        response = self._response = HttpResponse(self._transport, partial(self._over, on_over))
         try:
             if isinstance(body, bytes):
                 self._transport.writelines((head, body))
             else:
-                await self._send((head, *body), answer)
-            await answer.head
+                await self._send((head, *body), response)
+            await response.head
         except BaseException as error:
-            is_lost = isinstance(error, OSError) and answer.is_untouched and not self._was_aborted
-            answer.let_go()
+            is_lost = isinstance(error, OSError) and response.is_untouched and not self._was_aborted
+            response.let_go()
             if is_lost:
                 raise Unanswered(str(error)) from error
             raise
-        return answer
+        return response
 
-    async def _send(self, pieces: Sequence[bytes | bytearray | memoryview], answer: HttpResponse) -> None:
+    async def _send(self, pieces: Sequence[bytes | bytearray | memoryview], response: HttpResponse) -> None:
         """Write a large request in slices: a transport would encrypt, or copy, all of it at once."""
         self._is_cut = True
         for piece in pieces:
             view = memoryview(piece)
             for start in range(0, len(view), SLICE_BYTES):
-                if answer.head.done() or not self.is_open:
+                if response.head.done() or not self.is_open:
                     # The server responded before reading all of it: further bytes would be taken for the next request.
                     return
                 self._transport.write(view[start : start + SLICE_BYTES])
                 # At least one loop iteration, in which a response may come.
                 await asyncio.sleep(0)
-                await self._until_written(answer)
+                await self._until_written(response)
         self._is_cut = False
 
-    async def _until_written(self, answer: HttpResponse) -> None:
+    async def _until_written(self, response: HttpResponse) -> None:
         """Wait while the peer reads more slowly than we write; a response or the connection's end ends the wait,
         too."""
         if self._written is not None:
-            await asyncio.wait((self._written, answer.head), return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait((self._written, response.head), return_when=asyncio.FIRST_COMPLETED)
 
     def pause_writing(self) -> None:
         """See asyncio.Protocol."""
@@ -171,27 +171,27 @@ class ProviderConnection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """See asyncio.Protocol."""
-        if self._answer is None:
+        if self._response is None:
             # A response without a request: a server that stops waiting says so (408), and closes.
             self.abort()
         else:
-            self._answer.feed(data)
+            self._response.feed(data)
 
     def eof_received(self) -> None:
         """See asyncio.Protocol: the transport closes itself."""
-        if self._answer is not None:
-            self._answer.end()
+        if self._response is not None:
+            self._response.end()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """See asyncio.Protocol."""
-        if self._answer is not None:
-            self._answer.end(exc)
+        if self._response is not None:
+            self._response.end(exc)
         # It may refer to this connection: dropped, so that both are freed at once and not by the garbage collector.
         on_lost, self.on_lost = self.on_lost, lambda: None
         on_lost()
 
     def _over(self, on_over: "Callable[[ProviderConnection], None]", is_reusable: bool) -> None:
-        self._answer = None
+        self._response = None
         if is_reusable and self.is_open and not self._is_cut:
             on_over(self)
         else:

@@ -252,17 +252,17 @@ def carrier_on(
 TRANSPORT_ERRORS: tuple[type[Exception], ...] = (NotHttp, DecodingError, BodyTooLong, OSError)
 
 
-async def drain(answer: StreamedResponse) -> None:
+async def drain(response: StreamedResponse) -> None:
     """Read what follows the provider's end marker: only a connection that was read to its end can be used again.
 
     Raises:
         the transport's errors, which can be ignored: the completion is complete.
     """
-    if answer.is_read_out:
+    if response.is_read_out:
         return
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(END_OF_BODY_S):
-            while await answer.read_some():
+            while await response.read_some():
                 pass
 
 

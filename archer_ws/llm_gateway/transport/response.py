@@ -56,7 +56,7 @@ class StreamedResponse(ABC):
 
         `read_some` goes on returning all other data: what came before it was called, large or compressed reads, and
         everything if the carrier can't push. Since it is called again only when that was handled, the order stays. It
-        returns nothing once `take` wants no more, and raises what `take` raises; neither is pushed to afterwards.
+        returns nothing once `take` wants no more, and raises what `take` raises; after either, nothing more is pushed.
         """
 
     @abstractmethod

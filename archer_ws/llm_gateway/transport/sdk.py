@@ -106,10 +106,10 @@ class StreamingSdk(Generic[SdkT]):
         """
         opened = self._opened or self._open()
         template = opened.stream if path is None else self._template(opened, path)
-        answer = await opened.carrier.ask(template, encoded(body), principal=principal)
-        if 200 <= answer.status < 300:
-            return answer
-        raise await _status_error(answer)
+        response = await opened.carrier.ask(template, encoded(body), principal=principal)
+        if 200 <= response.status < 300:
+            return response
+        raise await _status_error(response)
 
     async def get(self, path: str, *, within_s: float, max_bytes: int) -> bytes:
         """The body at a path below the base URL, within so many seconds.
@@ -120,11 +120,11 @@ class StreamingSdk(Generic[SdkT]):
         opened = self._opened or self._open()
         async with asyncio.timeout(within_s):
             headers = {**opened.headers, **_WHOLE_HEADERS}
-            answer = await opened.carrier.post(self._base_url + path, b"", headers, "GET")
-            if not 200 <= answer.status < 300:
-                raise await _status_error(answer)
-            async with aclosing(answer):
-                return await answer.read(max_bytes)
+            response = await opened.carrier.post(self._base_url + path, b"", headers, "GET")
+            if not 200 <= response.status < 300:
+                raise await _status_error(response)
+            async with aclosing(response):
+                return await response.read(max_bytes)
 
     async def probe(self) -> ResponseHead:
         """The head of the response to an empty object, from which nothing is generated; its body is not read.
@@ -133,11 +133,11 @@ class StreamingSdk(Generic[SdkT]):
             Exception: as for `Carrier.ask`.
         """
         opened = self._opened or self._open()
-        answer = await opened.carrier.post(opened.stream.url, b"{}", {**opened.headers, "Connection": "close"})
+        response = await opened.carrier.post(opened.stream.url, b"{}", {**opened.headers, "Connection": "close"})
         try:
-            return ResponseHead(answer.status, answer.content_type, answer.headers.get("location"))
+            return ResponseHead(response.status, response.content_type, response.headers.get("location"))
         finally:
-            await answer.aclose()
+            await response.aclose()
 
     async def close(self) -> None:
         """Close all connections."""
@@ -166,10 +166,10 @@ class StreamingSdk(Generic[SdkT]):
         return self._opened
 
 
-async def _status_error(answer: StreamedResponse) -> StatusError:
+async def _status_error(response: StreamedResponse) -> StatusError:
     """The StatusError of a response, which is closed."""
     try:
-        body = await answer.beginning()
+        body = await response.beginning()
     finally:
-        await answer.aclose()
-    return StatusError(answer.status, answer.headers, body)
+        await response.aclose()
+    return StatusError(response.status, response.headers, body)

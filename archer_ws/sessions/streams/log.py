@@ -1,7 +1,8 @@
 """A stream's log: its numbered events, retained so that each reader can follow at its own pace or return later.
 
-A reader has a cursor (the last seq it has seen) and pulls; watchers are only notified that there is more. events.py
-defines the events; the stream decides when they are appended.
+A reader has a cursor (the last seq it has seen) and reads from there on. Its watcher is called with every append: a
+reader that keeps up reads and sends within that call, any other one wakes its task. events.py defines the events; the
+stream decides when they are appended.
 """
 
 from collections.abc import Callable, Iterator

@@ -504,6 +504,7 @@ class Stream:
         while chunks is not None:
             try:
                 try:
+                    # Nearly all chunks are pushed to `take` meanwhile: these are the others.
                     async for chunk in chunks:
                         intake.take(chunk)
                 finally:
