@@ -1,8 +1,8 @@
 """A recorder of all that our server sends in the test run: each message is held to its schema (strict_schemas.py).
 
-`recording()` taps three narrow places of this process: the channel of every socket's `Connection`, the `Exchange` of
-every HTTP request, and what the server offers it for writing past ASGI. A server in another process is tapped at its
-client: `RecordedSocket`.
+`recording()` taps three narrow places of this process: the channel of every socket's `Connection`, the
+`ObservedRequest` of every HTTP request, and what the server offers it for writing past ASGI. A server in another process
+is tapped at its client: `RecordedSocket`.
 """
 
 import json
@@ -16,7 +16,7 @@ import pytest
 import websockets
 from starlette.types import Message, Receive, Scope, Send
 
-from archer_ws.api.http.access_log import Exchange
+from archer_ws.api.http.access_log import ObservedRequest
 from archer_ws.api.http.direct import DIRECT, Direct, direct
 from archer_ws.api.http.hot_routes import HotApplication
 from archer_ws.api.signposts.dialects import Dialect, dialect_of
@@ -312,9 +312,9 @@ def _json(text: str | bytes) -> Any:
 def recording() -> Iterator[Recorder]:
     """Everything sent in this process is recorded within, and nothing that a test's client reads goes by unseen."""
     recorder = RECORDER
-    plain_init, plain_begin = Connection.__init__, Exchange.__init__
+    plain_init, plain_begin = Connection.__init__, ObservedRequest.__init__
 
-    def begin(self: Exchange, scope: Scope, receive: Receive, send: Send) -> None:
+    def begin(self: ObservedRequest, scope: Scope, receive: Receive, send: Send) -> None:
         # Not of an application that a test made up.
         is_ours = scope["type"] == "http" and isinstance(scope.get("app"), HotApplication)
         if is_ours and scope["path"].startswith(ARCHERS) and scope["method"] != "OPTIONS":
@@ -329,7 +329,7 @@ def recording() -> Iterator[Recorder]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Connection, "__init__", init)
-        patch.setattr(Exchange, "__init__", begin)
+        patch.setattr(ObservedRequest, "__init__", begin)
         yield recorder
     # A tap that came off its pipe must not pass for a run without a fault.
     assert recorder.frames >= RpcPeer.frames_in_all, f"{recorder.frames} recorded, {RpcPeer.frames_in_all} read"

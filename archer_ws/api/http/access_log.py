@@ -41,20 +41,20 @@ class RequestLog:
         if scope["type"] not in {"http", "websocket"}:
             await self._app(scope, receive, send)
             return
-        exchange = Exchange(scope, receive, send)
+        request = ObservedRequest(scope, receive, send)
         # Of a WebSocket only the handshake is observed, not its frames.
-        watched = exchange.receive if scope["type"] == "http" else receive
+        watched = request.receive if scope["type"] == "http" else receive
         try:
-            await self._app(scope, watched, exchange.send)
+            await self._app(scope, watched, request.send)
         except Exception:
-            exchange.failed()
+            request.failed()
             raise
         finally:
             # The id stays bound: the server may still log about this request, and the next one clears it.
-            exchange.finish()
+            request.finish()
 
 
-class Exchange:
+class ObservedRequest:
     """Observes what passes between the application and the server for one request, which begins now."""
 
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -23,7 +23,7 @@ class DirectBody(Protocol):
 
 class Direct(DirectBody, Protocol):
     """What our server's HTTP protocol offers for a request. All but the body of the response is only for those who are
-    sure that no layer has to see it (hot_exchange.py)."""
+    sure that no layer has to see it (hot_request.py)."""
 
     def take_body(self, most: int) -> bytes | None:
         """The request's body, as `receive` would give it, if the whole of it is here and has at most `most` bytes."""

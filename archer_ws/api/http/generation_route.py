@@ -20,7 +20,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from archer_ws.api.dependencies import Principal, RequestId, Services, ServicesDep
-from archer_ws.api.http.hot_exchange import hot_exchange
+from archer_ws.api.http.hot_request import hot_request
 from archer_ws.api.http.scope import header_values, is_json, state
 from archer_ws.api.http.spooled_body import LONG_BYTES, InlineFiles, is_long, parsed_in_thread, read_body
 from archer_ws.core.strict_json import decode_json
@@ -79,8 +79,8 @@ class GenerationRoute(APIRoute):
         about = state(scope)
         services: Services = scope["app"].state.services
         principal = about["principal"]
-        exchange = hot_exchange(scope)
-        body = None if exchange is None else exchange.take_body(LONG_BYTES)
+        hot = hot_request(scope)
+        body = None if hot is None else hot.take_body(LONG_BYTES)
         taken: InlineFiles | None = None
         if body is None:
             request = Request(scope, receive)

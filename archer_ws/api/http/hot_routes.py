@@ -23,7 +23,7 @@ from archer_ws.api.http.cors import LeanCORS
 from archer_ws.api.http.error_handlers import ErrorBoundary
 from archer_ws.api.http.generation_route import GenerationRoute
 from archer_ws.api.http.head_requests import HeadAsGet
-from archer_ws.api.http.hot_exchange import HotExchange
+from archer_ws.api.http.hot_request import HotRequest
 from archer_ws.api.http.scope import FIELDS
 from archer_ws.api.http.trailing_slashes import TrailingSlashes
 
@@ -106,20 +106,20 @@ class HotRoutes:
         """Serve a request by its route. If that fails after the response has begun, raise the exception further."""
         # As the router has it: who observes requests reads it there.
         scope["route"] = route
-        exchange = HotExchange(scope, receive, send)
+        request = HotRequest(scope, receive, send)
         try:
             try:
-                await route.app(scope, exchange.receive, exchange.send)
+                await route.app(scope, request.receive, request.send)
             except Exception as error:
-                if exchange.has_begun:
+                if request.has_begun:
                     raise
                 scope["archer.failure"] = error
-                await self._failing(scope, receive, exchange.send)
+                await self._failing(scope, receive, request.send)
         except Exception:
-            exchange.failed()
+            request.failed()
             raise
         finally:
-            exchange.finish()
+            request.finish()
 
 
 class HotApplication(FastAPI):

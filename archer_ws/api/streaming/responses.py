@@ -14,7 +14,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from archer_ws.api.http.direct import DirectBody, direct
-from archer_ws.api.http.hot_exchange import HotExchange, hot_exchange
+from archer_ws.api.http.hot_request import HotRequest, hot_request
 from archer_ws.api.streaming.departure import Departure
 from archer_ws.api.streaming.sse import KEEP_ALIVE, MEDIA_TYPE, encode_event
 from archer_ws.core.exceptions import http_status
@@ -80,14 +80,14 @@ class EventStreamResponse(Response):
         self._beating = self._loop.call_at(self._sent_at + self._keep_alive_s, self._beat)
         if self._log is not None:
             self._unwatch = self._log.watch(self._told_of_more)
-        exchange = hot_exchange(scope)
-        self._direct = direct(scope) if exchange is None else exchange.direct
+        hot = hot_request(scope)
+        self._direct = direct(scope) if hot is None else hot.direct
         try:
             departure = Departure(scope, receive, self._wake)
             try:
-                if exchange is None or not exchange.begin(self):
+                if hot is None or not hot.begin(self):
                     await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
-                await self._send_events(send, exchange, departure)
+                await self._send_events(send, hot, departure)
             finally:
                 await departure.end()
         finally:
@@ -117,7 +117,7 @@ class EventStreamResponse(Response):
         self._log, self._unwatch, self._encode = None, lambda: None, lambda _: b""
         self._wake()
 
-    async def _send_events(self, send: Send, exchange: HotExchange | None, departure: Departure) -> None:
+    async def _send_events(self, send: Send, hot: HotRequest | None, departure: Departure) -> None:
         """Send whenever there are more events. A `send` that waits ends with the client's connection."""
         ended = False
         while not ended:
@@ -130,16 +130,16 @@ class EventStreamResponse(Response):
                 block = KEEP_ALIVE
             if block:
                 self._sent_at = self._loop.time()
-                if not self._write(block, exchange, ended=ended):
+                if not self._write(block, hot, ended=ended):
                     await send({"type": "http.response.body", "body": block, "more_body": not ended})
             else:
                 self._is_idle = True
                 await self._more.wait()
 
-    def _write(self, block: bytes, exchange: HotExchange | None, *, ended: bool) -> bool:
+    def _write(self, block: bytes, hot: HotRequest | None, *, ended: bool) -> bool:
         """Write what can be written past `send`."""
         if ended:
-            return exchange is not None and exchange.end(block)
+            return hot is not None and hot.end(block)
         if self._direct is None or not self._direct.is_ready():
             return False
         self._direct.write(block)
@@ -220,14 +220,14 @@ class WholeCompletionResponse(Response):
         self._hold.reader = self
         self._respond = respond
         self._ended_or_left = LeanEvent()
-        self._exchange: HotExchange | None = None
+        self._hot: HotRequest | None = None
         self._has_responded = False
         if held.stream.log.ended is not None:
             self._ended_or_left.set()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Wait, then send."""
-        self._exchange = hot_exchange(scope)
+        self._hot = hot_request(scope)
         try:
             departure = Departure(scope, receive, self._ended_or_left.set)
             try:
@@ -246,15 +246,15 @@ class WholeCompletionResponse(Response):
         assert stream is not None
         self._hold.release()
         response = self._respond(stream)
-        if self._exchange is None or not self._exchange.respond(response):
+        if self._hot is None or not self._hot.respond(response):
             await response(scope, receive, send)
 
     def stream_ended(self) -> None:
         """Respond at once, if the connection takes the response; else wake the task, which waits for the connection."""
-        exchange = self._exchange
-        if exchange is not None and exchange.direct is not None and self._stream is not None:
+        hot = self._hot
+        if hot is not None and hot.direct is not None and self._stream is not None:
             try:
-                self._has_responded = exchange.respond(self._respond(self._stream))
+                self._has_responded = hot.respond(self._respond(self._stream))
             except Exception:  # noqa: BLE001 - the task meets it again, and raises it where it belongs
                 self._has_responded = False
         self._ended_or_left.set()

@@ -1,4 +1,4 @@
-"""The exchange of a request that no layer has to see: its body and its response may go past `receive` and `send`."""
+"""A request that no layer has to see: its body and its response may go past `receive` and `send`."""
 
 from collections.abc import Iterable
 from time import perf_counter
@@ -6,17 +6,17 @@ from time import perf_counter
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from archer_ws.api.http.access_log import Exchange
+from archer_ws.api.http.access_log import ObservedRequest
 from archer_ws.api.http.cors import varying
 from archer_ws.api.http.direct import direct
 
-#: Where the scope of such a request has its exchange.
-_KEY = "archer.hot_exchange"
+#: Where the scope of such a request has it.
+_KEY = "archer.hot_request"
 #: What a response gets that has no `Vary` of its own.
 _VARYING = varying(())
 
 
-class HotExchange(Exchange):
+class HotRequest(ObservedRequest):
     """Observes a request as the log does, and does for its response what the layers would do."""
 
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -73,7 +73,7 @@ class HotExchange(Exchange):
         return [*fields, *_VARYING, (b"x-request-id", self._request_id.encode())]
 
 
-def hot_exchange(scope: Scope) -> HotExchange | None:
-    """The exchange of a request that no layer has to see; None for others."""
-    found: HotExchange | None = scope.get(_KEY)
+def hot_request(scope: Scope) -> HotRequest | None:
+    """The request, if no layer has to see it; else None."""
+    found: HotRequest | None = scope.get(_KEY)
     return found

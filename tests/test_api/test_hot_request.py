@@ -8,7 +8,7 @@ from starlette.responses import Response
 from starlette.types import Message
 
 from archer_ws.api.http.direct import DIRECT
-from archer_ws.api.http.hot_exchange import HotExchange
+from archer_ws.api.http.hot_request import HotRequest
 
 OURS = (b"x-request-id", b"req_1")
 
@@ -52,5 +52,5 @@ async def test_a_response_varies_by_origin_and_has_one_request_id(
     }
     response = Response()
     response.raw_headers = given
-    assert HotExchange(scope, nothing, nothing).respond(response)
+    assert HotRequest(scope, nothing, nothing).respond(response)
     assert direct.fields == (sent if sent is not None else [*given, (b"vary", b"Origin"), OURS])
