@@ -139,7 +139,11 @@ class BoundedHeadProtocol(SeatedHttpProtocol, IdleConnections, UpgradeOffers, Pr
 
     def _head_overdue(self) -> None:
         self._head_deadline = None
-        self.transport.close()
+        if self.flow.read_paused:
+            # What is missing may be there, behind requests that wait for their turn.
+            self._head_deadline = self.loop.call_later(self.limits.head_deadline_s, self._head_overdue)
+        else:
+            self.transport.close()
 
 
 def _send_at_once(transport: asyncio.BaseTransport) -> None:
