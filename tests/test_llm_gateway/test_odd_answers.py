@@ -5,7 +5,9 @@ from typing import Any
 
 import pytest
 
+from archer_ws.llm_gateway.decoding.completion import folded
 from archer_ws.llm_gateway.decoding.token_counts import MAX_COUNT, count_of, usage_of
+from archer_ws.llm_gateway.openai.decoder import ChatStreamDecoder
 from archer_ws.llm_gateway.types import TokenUsage
 from archer_ws.sessions.streams.outcome import final_usage
 from tests.fakes import openai_api as api
@@ -108,6 +110,21 @@ async def test_text_may_stand_elsewhere_and_comes_once(events: list[object]) -> 
     outcome = await outcome_of(*events)
 
     assert (outcome.failure, outcome.text, outcome.finish_reason) == (None, "Hello", "stop")
+
+
+@pytest.mark.parametrize("is_one_read", [True, False], ids=["in one read", "in reads of their own"])
+@pytest.mark.parametrize("message", [{"content": "Hello"}, {"content": "Hello", "reasoning_content": "hm"}])
+async def test_a_message_behind_its_reasoning_alone_is_the_text_however_they_are_read(
+    message: dict[str, str], is_one_read: bool
+) -> None:
+    thought = api.event(choice(delta={"reasoning_content": "hm"}))
+    said = api.event({"choices": [{"index": 0, "message": message, "finish_reason": "stop"}]})
+    decoder = ChatStreamDecoder()
+    reads = [thought + said + api.DONE] if is_one_read else [thought, said, api.DONE]
+
+    completion = folded([chunk for read in reads for chunk in decoder.feed(read)])
+
+    assert (completion.reasoning, completion.content, completion.finish_reason) == ("hm", "Hello", "stop")
 
 
 CONTENTS: list[Any] = [
