@@ -235,6 +235,12 @@ def test_a_count_alone_is_kept_and_the_other_estimated() -> None:
     assert (usage.prompt_tokens, usage.completion_tokens, usage.estimated) == (77, 10, True)
 
 
+def test_a_count_of_half_a_character_is_none() -> None:
+    assert usage_of({"prompt_tokens": 5, "completion_tokens": "\ud83d", "total_tokens": 8}) == usage_of(
+        {"prompt_tokens": 5, "total_tokens": 8}
+    )
+
+
 def test_counts_stay_what_the_wire_can_carry() -> None:
     usage = usage_of({"prompt_tokens": MAX_COUNT, "completion_tokens": MAX_COUNT})
 
