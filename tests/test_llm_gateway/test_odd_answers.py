@@ -283,10 +283,15 @@ async def test_anthropics_first_figure_of_the_answers_length_is_not_told_as_its_
         ["a", "b"],
         {"data": {"a": {"context": 1}, "b": {}}},
         {"data": {"models": [{"id": "a"}, "b"]}},
+        # Half of a character can be in no request and in no response.
+        [{"name": "a"}, {"name": "\ud83d"}, {"name": "b"}, "\udc00"],
+        [{"id": "a", "display_name": "\ud83d"}, "b"],
     ],
     ids=str,
 )
 async def test_lists_of_models_are_read_in_any_plain_shape(dialect: Dialect, listed: object) -> None:
     reply = Reply([json.dumps(listed).encode()])
     async with scripted_server(responder=lambda _: reply) as server, dialect.adapter(server) as adapter:
-        assert [model.id for model in await adapter.list_models()] == ["a", "b"]
+        models = await adapter.list_models()
+        assert [model.id for model in models] == ["a", "b"]
+        assert all(model.model_dump_json() for model in models)
