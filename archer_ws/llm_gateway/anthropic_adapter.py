@@ -18,7 +18,7 @@ from archer_ws.llm_gateway.anthropic.native import refuses_thoughts, without_tho
 from archer_ws.llm_gateway.anthropic.request import request_body
 from archer_ws.llm_gateway.base import Timeouts
 from archer_ws.llm_gateway.catalog import Catalog
-from archer_ws.llm_gateway.decoding.model_lists import entries_in
+from archer_ws.llm_gateway.decoding.model_lists import entries_in, is_name
 from archer_ws.llm_gateway.native_replay import is_kept
 from archer_ws.llm_gateway.parts import check_parts, has_media
 from archer_ws.llm_gateway.sdk_adapter import SdkAdapter
@@ -135,9 +135,9 @@ class AnthropicAdapter(SdkAdapter):
         return [self._model_of(entry) for entry in entries_in(data)]
 
     def _model_of(self, entry: dict[str, Any]) -> ModelInfo:
-        title, window = entry.get("display_name"), entry.get("max_input_tokens")
+        title, window = str(entry.get("display_name") or ""), entry.get("max_input_tokens")
         return self._model(
             entry["id"],
-            title=str(title) if title else None,
+            title=title if is_name(title) else None,
             context_window=window if isinstance(window, int) else None,
         )

@@ -41,6 +41,7 @@ from archer_ws.llm_gateway.ollama.request import chat_payload, offered_tools, th
 from archer_ws.llm_gateway.parts import AcceptedMedia, check_parts, has_media
 from archer_ws.llm_gateway.probing import probe
 from archer_ws.llm_gateway.transport.carrier import CarrierName
+from archer_ws.llm_gateway.transport.per_loop import TRANSPORT_ERRORS, drain
 from archer_ws.llm_gateway.transport.provider_url import ProviderUrl
 from archer_ws.llm_gateway.types import (
     ChatMessage,
@@ -62,8 +63,6 @@ KNOWN_FOR_S, UNKNOWN_FOR_S = 300.0, 30.0
 RUNNING_FOR_S = 10.0
 #: The limit of concurrent requests about models of a list.
 SHOWN_AT_ONCE = 4
-#: The time limit for the end of the body after the end marker; only a proxy keeps it open. In seconds.
-BODY_END_S = 0.1
 
 
 class OllamaAdapter(BaseLLMAdapter):
@@ -169,10 +168,9 @@ class OllamaAdapter(BaseLLMAdapter):
             if not decoder.done:
                 raise truncated(self._identity)
             tell_native(decoder, messages, options, self.provider_name, model)
-            # The last chunk was passed on. Read to the end of the body, so that the connection can be used again.
-            with suppress(TimeoutError):
-                async with asyncio.timeout(BODY_END_S):
-                    await response.read_some()
+            # The last chunk was passed on: what breaks now breaks nothing.
+            with suppress(*TRANSPORT_ERRORS):
+                await drain(response)
 
     async def health_check(self) -> ProviderStatus:
         """See `BaseLLMAdapter.health_check`; takes at most `timeouts.health_s`."""

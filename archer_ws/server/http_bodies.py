@@ -104,17 +104,21 @@ class BoundedBodyProtocol(WatchedHttpProtocol):
         `status` is the status code with its reason phrase.
         """
         _refused.write(status=int(status[:3]), cause=text, peer=self.client[0] if self.client else None)
-        cycle = self._incomplete_cycle()
-        if self.pipeline or (cycle is not None and cycle.response_started):
-            # Bytes written now would be read as part of the response that has begun.
+        if self.would_cut_in():
             self.transport.abort()
             return
+        cycle = self._incomplete_cycle()
         fields = b"Content-Type: text/plain; charset=utf-8\r\nContent-Length: %d\r\nConnection: close\r\n" % len(text)
         self.transport.write(b"HTTP/1.1 %b\r\n%b\r\n%b" % (status, fields, text.encode("ascii")))
         if cycle is not None:
             cycle.disconnected = True
             cycle.message_event.set()
         self.transport.close()
+
+    def would_cut_in(self) -> bool:
+        """Whether bytes written now would be read as part of a response that has begun, or that is due before."""
+        cycle = self._incomplete_cycle()
+        return bool(self.pipeline) or (cycle is not None and cycle.response_started)
 
     def _incomplete_cycle(self) -> RequestResponseCycle | None:
         """uvicorn's request cycle for the incomplete request; None before the head is complete."""

@@ -40,6 +40,9 @@ class IdleConnections(HttpToolsProtocol):
         if self.pipeline:
             self._start_asgi_task(*self.pipeline.pop())
             return
+        if self.scope is not self.cycle.scope:
+            # The beginning of a further request is here: its head has a deadline.
+            return
         self._idle_since = self.loop.time()
         if self._idle_timer is None:
             self._idle_timer = self.loop.call_later(self.timeout_keep_alive, self._look_at_pause)

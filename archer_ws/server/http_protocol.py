@@ -121,9 +121,16 @@ class BoundedHeadProtocol(SeatedHttpProtocol, IdleConnections, UpgradeOffers, Pr
         super().handle_websocket_upgrade()
 
     def send_400_response(self, msg: str) -> None:
-        """Refuse what is not HTTP/1. uvicorn would log a line each time, as often as a client likes."""
-        if not self.transport.is_closing():
-            _unreadable.write(cause=msg, peer=self.client[0] if self.client else None)
+        """Refuse what is not HTTP/1, without cutting into a response before it. uvicorn would do that, and log a line
+        each time, as often as a client likes."""
+        if self._is_over or self.transport.is_closing():
+            return
+        _unreadable.write(cause=msg, peer=self.client[0] if self.client else None)
+        if self._incomplete_cycle() is None and self.end_behind_responses():
+            return
+        if self.would_cut_in():
+            self.transport.abort()
+        else:
             super().send_400_response(msg)
 
     def _await_head(self) -> None:
@@ -139,7 +146,11 @@ class BoundedHeadProtocol(SeatedHttpProtocol, IdleConnections, UpgradeOffers, Pr
 
     def _head_overdue(self) -> None:
         self._head_deadline = None
-        self.transport.close()
+        if self.flow.read_paused:
+            # What is missing may be there, behind requests that wait for their turn.
+            self._head_deadline = self.loop.call_later(self.limits.head_deadline_s, self._head_overdue)
+        elif not self._is_over:
+            self.transport.close()
 
 
 def _send_at_once(transport: asyncio.BaseTransport) -> None:

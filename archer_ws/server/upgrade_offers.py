@@ -24,7 +24,8 @@ _CONNECTION = frozenset({b"connection", b"proxy-connection"})
 
 
 class UpgradeOffers(HttpToolsProtocol):
-    """One connection. The only offer that is accepted is a WebSocket's, by GET, at a path that has a socket."""
+    """One connection. The only offer that is accepted is a WebSocket's, by GET, at a path that has a socket, and not
+    while a response is being sent."""
 
     #: The paths that have a socket; None if only the application knows.
     socket_paths: frozenset[str] | None = None
@@ -96,6 +97,8 @@ class UpgradeOffers(HttpToolsProtocol):
             and self.parser.get_http_version() == "1.1"
             and self._should_upgrade_to_ws()
             and self._has_socket()
+            # The other protocol would begin within the response before it.
+            and (self.cycle is None or self.cycle.response_complete)
         )
 
     def _has_socket(self) -> bool:
@@ -104,13 +107,20 @@ class UpgradeOffers(HttpToolsProtocol):
         path = unquote((httptools.parse_url(self.url).path or b"").decode("latin-1"))
         return (path.rstrip("/") or "/") in self.socket_paths
 
+    def end_behind_responses(self) -> bool:
+        """Read no further, and close after the responses to earlier requests; False, and nothing, if all are sent."""
+        if self.cycle is None or self.cycle.response_complete:
+            return False
+        self._is_over = True
+        self.cycle.keep_alive = False
+        return True
+
     def _refuse(self, status: int, reason: str) -> None:
         """Send the reason and close; if a response is being sent, close after it."""
-        self._is_over = True
         self.logger.warning(reason)
-        if self.cycle is not None and not self.cycle.response_complete:
-            self.cycle.keep_alive = False
+        if self.end_behind_responses():
             return
+        self._is_over = True
         fields = f"content-type: text/plain; charset=utf-8\r\ncontent-length: {len(reason)}\r\nconnection: close\r\n"
         allow = "allow: GET, HEAD, POST, PATCH, DELETE\r\n" if status == 405 else ""
         self.transport.write(STATUS_LINE[status] + f"{fields}{allow}\r\n{reason}".encode())

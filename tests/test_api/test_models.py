@@ -1,5 +1,11 @@
 """Models over HTTP, and the documents that describe the routes."""
 
+import asyncio
+import threading
+
+import pytest
+
+from archer_ws.api.openapi import document
 from tests.conftest import Archer, StartArcher
 
 
@@ -42,12 +48,28 @@ async def test_a_provider_that_is_away_leaves_the_list_standing(start_archer: St
         assert not [model for model in response.json() if model["provider"] == "ollama"]
 
 
+async def test_others_are_served_while_the_document_is_made(archer: Archer, monkeypatch: pytest.MonkeyPatch) -> None:
+    has_begun, may_end, loop = asyncio.Event(), threading.Event(), asyncio.get_running_loop()
+
+    def slow(*_: object) -> dict[str, object]:
+        loop.call_soon_threadsafe(has_begun.set)
+        return {"is_late": not may_end.wait(10)}
+
+    monkeypatch.setattr(document, "_document", slow)
+    asked = [asyncio.create_task(archer.http.get("/openapi.json")) for _ in range(2)]
+    async with asyncio.timeout(30):
+        await has_begun.wait()
+        assert (await archer.http.get("/health/live")).status_code == 200
+        may_end.set()
+        assert [(await each).json() for each in asked] == [{"is_late": False}] * 2
+
+
 async def test_the_documents_describe_every_route_with_an_example(archer: Archer) -> None:
     assert (await archer.http.get("/docs")).status_code == 200
-    document = (await archer.http.get("/openapi.json")).json()
-    chat = document["paths"]["/api/v1/chat/completions"]["post"]
+    told = (await archer.http.get("/openapi.json")).json()
+    chat = told["paths"]["/api/v1/chat/completions"]["post"]
     assert chat["requestBody"]["content"]["application/json"]["examples"]["plain"]["value"]["messages"]
-    assert set(document["paths"]) == {
+    assert set(told["paths"]) == {
         "/health",
         "/health/live",
         "/health/ready",

@@ -5,7 +5,9 @@ from typing import Any
 
 import pytest
 
+from archer_ws.llm_gateway.decoding.completion import folded
 from archer_ws.llm_gateway.decoding.token_counts import MAX_COUNT, count_of, usage_of
+from archer_ws.llm_gateway.openai.decoder import ChatStreamDecoder
 from archer_ws.llm_gateway.types import TokenUsage
 from archer_ws.sessions.streams.outcome import final_usage
 from tests.fakes import openai_api as api
@@ -108,6 +110,21 @@ async def test_text_may_stand_elsewhere_and_comes_once(events: list[object]) -> 
     outcome = await outcome_of(*events)
 
     assert (outcome.failure, outcome.text, outcome.finish_reason) == (None, "Hello", "stop")
+
+
+@pytest.mark.parametrize("is_one_read", [True, False], ids=["in one read", "in reads of their own"])
+@pytest.mark.parametrize("message", [{"content": "Hello"}, {"content": "Hello", "reasoning_content": "hm"}])
+async def test_a_message_behind_its_reasoning_alone_is_the_text_however_they_are_read(
+    message: dict[str, str], is_one_read: bool
+) -> None:
+    thought = api.event(choice(delta={"reasoning_content": "hm"}))
+    said = api.event({"choices": [{"index": 0, "message": message, "finish_reason": "stop"}]})
+    decoder = ChatStreamDecoder()
+    reads = [thought + said + api.DONE] if is_one_read else [thought, said, api.DONE]
+
+    completion = folded([chunk for read in reads for chunk in decoder.feed(read)])
+
+    assert (completion.reasoning, completion.content, completion.finish_reason) == ("hm", "Hello", "stop")
 
 
 CONTENTS: list[Any] = [
@@ -218,6 +235,12 @@ def test_a_count_alone_is_kept_and_the_other_estimated() -> None:
     assert (usage.prompt_tokens, usage.completion_tokens, usage.estimated) == (77, 10, True)
 
 
+def test_a_count_of_half_a_character_is_none() -> None:
+    assert usage_of({"prompt_tokens": 5, "completion_tokens": "\ud83d", "total_tokens": 8}) == usage_of(
+        {"prompt_tokens": 5, "total_tokens": 8}
+    )
+
+
 def test_counts_stay_what_the_wire_can_carry() -> None:
     usage = usage_of({"prompt_tokens": MAX_COUNT, "completion_tokens": MAX_COUNT})
 
@@ -260,10 +283,15 @@ async def test_anthropics_first_figure_of_the_answers_length_is_not_told_as_its_
         ["a", "b"],
         {"data": {"a": {"context": 1}, "b": {}}},
         {"data": {"models": [{"id": "a"}, "b"]}},
+        # Half of a character can be in no request and in no response.
+        [{"name": "a"}, {"name": "\ud83d"}, {"name": "b"}, "\udc00"],
+        [{"id": "a", "display_name": "\ud83d"}, "b"],
     ],
     ids=str,
 )
 async def test_lists_of_models_are_read_in_any_plain_shape(dialect: Dialect, listed: object) -> None:
     reply = Reply([json.dumps(listed).encode()])
     async with scripted_server(responder=lambda _: reply) as server, dialect.adapter(server) as adapter:
-        assert [model.id for model in await adapter.list_models()] == ["a", "b"]
+        models = await adapter.list_models()
+        assert [model.id for model in models] == ["a", "b"]
+        assert all(model.model_dump_json() for model in models)

@@ -1,11 +1,24 @@
 """Why an answer stopped, in whatever words: an answer cut by a limit never looks complete, nor a broken one whole."""
 
+import asyncio
+
 import pytest
 
 from archer_ws.llm_gateway.decoding.completion import BrokenOff
 from archer_ws.llm_gateway.decoding.finish_reasons import finish_reason_of
 from tests.fakes import openai_api as api
-from tests.fakes.dialects import OLLAMA, OPENAI, USAGE, Dialect, asked, every_dialect, reply_of, streamed_and_whole
+from tests.fakes.dialects import (
+    MESSAGES,
+    OLLAMA,
+    OPENAI,
+    USAGE,
+    Dialect,
+    asked,
+    every_dialect,
+    reply_of,
+    streamed_and_whole,
+)
+from tests.fakes.scripted_server import Abort, Wait, scripted_server
 
 LENGTH = ["length", "LENGTH", "MAX_TOKENS", "max-output-tokens", "maxTokens", "model_length", "limit", " length "]
 STOP = ["stop", "STOP", "end_turn", "eos", "eos_token", "stop_sequence", "FinishReason.STOP", "of_the_future"]
@@ -102,3 +115,16 @@ async def test_an_ollama_that_says_otherwise_that_it_is_done_is_done(done: str |
     outcome = await asked(OLLAMA, reply_of(OLLAMA, OLLAMA.text("Hello"), OLLAMA.spoken(last)))
 
     assert (outcome.failure, outcome.text, outcome.finish_reason) == (None, "Hello", "length")
+
+
+@every_dialect
+async def test_a_connection_that_breaks_behind_the_end_marker_breaks_nothing(dialect: Dialect) -> None:
+    has_ended = asyncio.Event()
+    reply = reply_of(dialect, dialect.stream("Hello"), Wait(has_ended), Abort())
+    chunks = []
+    async with asyncio.timeout(10), scripted_server(reply) as server, dialect.adapter(server) as adapter:
+        async for chunk in adapter.stream_chat(MESSAGES):
+            chunks.append(chunk)
+            if chunk.finish_reason is not None:
+                has_ended.set()
+    assert ("".join(chunk.content for chunk in chunks), chunks[-1].finish_reason) == ("Hello", "stop")

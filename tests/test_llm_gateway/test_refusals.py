@@ -75,6 +75,14 @@ async def test_an_endless_refusal_is_cut() -> None:
     assert len(refusal.text or "") == REFUSAL_CHARS_MAX
 
 
+@pytest.mark.parametrize(
+    ("pieces", "text"), [(["No \ud83d", "\ude00."], "No \U0001f600."), (["No\ud83d"], "No\ufffd")], ids=["both", "one"]
+)
+async def test_halves_of_a_character_are_joined_and_one_alone_is_replaced(pieces: list[str], text: str) -> None:
+    chunks = [chunk({"refusal": piece}) for piece in pieces]
+    assert told(await answered("openai", stream(*chunks, *ending()))) == ("", "content_filter", Refusal(text=text))
+
+
 def declined(*texts: str, **details: Any) -> Reply:
     """Anthropic's end of an answer that was refused behind some text."""
     end = {
@@ -93,6 +101,7 @@ def declined(*texts: str, **details: Any) -> Reply:
             {"stop_details": {"type": "refusal", "category": "cyber", "explanation": "It may harm."}},
             Refusal(text="It may harm.", category="cyber"),
         ),
+        ({"stop_details": {"category": "\ud83d", "explanation": "\udc00"}}, Refusal(text="\ufffd", category="\ufffd")),
         ({"stop_details": {"type": "refusal", "category": None, "explanation": None}}, Refusal()),
         ({"stop_details": None}, Refusal()),
         ({}, Refusal()),

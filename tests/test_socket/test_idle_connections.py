@@ -9,6 +9,7 @@ import uvicorn
 from starlette.types import Receive, Scope, Send
 from uvicorn.server import ServerState
 
+from archer_ws.core.limits import HEAD_DEADLINE_S
 from archer_ws.server.http_protocol import BoundedHeadProtocol
 from tests.fakes.raw_client import request
 
@@ -57,6 +58,10 @@ class Transport:
 
     def __init__(self) -> None:
         self.is_closed = False
+
+    def pause_reading(self) -> None: ...
+
+    def resume_reading(self) -> None: ...
 
     def write(self, data: bytes) -> None: ...
 
@@ -135,4 +140,47 @@ async def test_line_ends_that_begin_no_request_keep_no_connection_open() -> None
     protocol.data_received(request("GET", "/"))
     protocol.data_received(b"\r\n")
     clock.pass_until(1000 + PAUSE_S)
+    assert transport.is_closed
+
+
+async def test_a_request_whose_beginning_came_with_the_one_before_is_no_pause() -> None:
+    may_end = asyncio.Event()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["path"] == "/long":
+            await may_end.wait()
+        await respond(scope, receive, send)
+
+    protocol, transport, clock = connected(app)
+    long = request("GET", "/long")
+    protocol.data_received(request("GET", "/") + long[:4])
+    await asyncio.gather(*protocol.tasks)
+    protocol.data_received(long[4:])
+    assert protocol.tasks
+    clock.pass_until(1000 + 10 * PAUSE_S)
+    assert not transport.is_closed
+    may_end.set()
+    await asyncio.gather(*protocol.tasks)
+    clock.pass_until(1000 + 11 * PAUSE_S)
+    assert transport.is_closed
+
+
+async def test_a_head_of_which_no_more_is_read_while_others_wait_is_not_overdue() -> None:
+    may_end = asyncio.Event()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await may_end.wait()
+        await respond(scope, receive, send)
+
+    protocol, transport, clock = connected(app)
+    asked = request("GET", "/")
+    protocol.data_received(asked)
+    protocol.data_received(asked + asked[:4])
+    assert protocol.flow.read_paused
+    clock.pass_until(1000 + 10 * HEAD_DEADLINE_S)
+    assert not transport.is_closed
+    may_end.set()
+    while protocol.tasks:
+        await asyncio.gather(*protocol.tasks)
+    clock.pass_until(clock.now + HEAD_DEADLINE_S)
     assert transport.is_closed

@@ -8,13 +8,16 @@ import pytest
 from tests.fakes.ollama_api import ollama_stream
 from tests.fakes.raw_client import RawClient, chunked, raw_client, request
 from tests.fakes.raw_websocket import raw_websocket
-from tests.test_socket.conftest import Socketed, StartSocketed, assert_quiet
+from tests.fakes.scripted_server import Wait
+from tests.test_socket.conftest import Socketed, StartSocketed, assert_quiet, until
 
 LIMIT_S = 60
 SESSIONS = "/api/v1/sessions"
 #: What OpenJDK's HttpClient and `curl --http2` send.
 H2C = ("Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c", "HTTP2-Settings: AAMAAABkAAQAAP__")
 WEBSOCKET = ("Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Key: x", "Sec-WebSocket-Version: 13")
+KEY = "dGhlIHNhbXBsZSBub25jZQ=="
+QUESTION = json.dumps({"messages": [{"role": "user", "content": "Why is the sky blue?"}]}).encode()
 OFFERS = {
     "HTTP/2": H2C,
     "the token alone": ("connection: keep-alive, UPGRADE", "upgrade: H2C"),
@@ -195,3 +198,51 @@ async def test_what_cannot_be_spoken_does_not_cut_into_the_answer_before_it(star
         await client.send(request("POST", SESSIONS, *H2C, body=titled("first")) + request("CONNECT", "a:80"))
         await assert_created(client, "first")
         assert await client.rest() == b""
+
+
+@pytest.mark.parametrize("path", ["/api/v1/chat/completions", "/api/v1/chat/completions/stream"])
+@pytest.mark.parametrize(
+    "offered",
+    [b"\x00\x01", b"GET / HTTP/0.9\r\n\r\n", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", request("CONNECT", "a:80")],
+    ids=["no HTTP", "HTTP/0.9", "HTTP/2", "a tunnel"],
+)
+async def test_a_running_response_comes_to_its_end_whatever_comes_behind_its_request(
+    start_socketed: StartSocketed, caplog: pytest.LogCaptureFixture, path: str, offered: bytes
+) -> None:
+    may_end = asyncio.Event()
+    async with asyncio.timeout(LIMIT_S), start_socketed() as archer, raw_client(archer.address) as client:
+        archer.answer(ollama_stream("Blue", Wait(may_end), "."))
+        await client.send(request("POST", path, body=QUESTION))
+        await archer.ollama.exchange()
+        (connection,) = archer.http_connections
+        await client.send(offered)
+        await until(lambda: connection._is_over)
+        # Its head has no deadline either.
+        connection._head_overdue()
+        may_end.set()
+        answer = await client.answer()
+        assert answer.status == 200
+        assert b'"status":"completed"' in answer.body.replace(b": ", b":")
+        assert await client.rest() == b""
+    assert_quiet(caplog)
+
+
+async def test_a_socket_is_no_socket_while_a_response_before_it_is_sent(
+    start_socketed: StartSocketed, caplog: pytest.LogCaptureFixture
+) -> None:
+    may_end = asyncio.Event()
+    async with asyncio.timeout(LIMIT_S), start_socketed() as archer, raw_client(archer.address) as client:
+        archer.answer(ollama_stream("Blue", Wait(may_end), "."))
+        await client.send(request("POST", "/api/v1/chat/completions/stream", body=QUESTION))
+        await archer.ollama.exchange()
+        (connection,) = archer.http_connections
+        await client.send(request("GET", "/api/v1/ws", *WEBSOCKET))
+        await until(lambda: bool(connection.pipeline))
+        may_end.set()
+        answer = await client.answer()
+        assert answer.body.endswith(b"data: [DONE]\n\n")
+        assert (await client.answer()).status == 404
+        # Then it is one.
+        await client.send(request("GET", "/api/v1/ws", *WEBSOCKET[:2], f"Sec-WebSocket-Key: {KEY}", WEBSOCKET[3]))
+        assert (await client.head())[0] == 101
+    assert_quiet(caplog)

@@ -5,14 +5,17 @@ The routes describe themselves (routes/), and error_responses.py describes their
 the machine; only the application's title and version may be changed.
 """
 
-from collections.abc import Sequence
+import asyncio
+import threading
+from collections.abc import Awaitable, Callable, Sequence
 from copy import deepcopy
 from typing import Any, get_args
 
-from fastapi import APIRouter, FastAPI
+from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.openapi.utils import get_openapi
 from fastapi.routing import APIRoute
 from pydantic import BaseModel
+from starlette.routing import Route
 
 from archer_ws import __version__
 from archer_ws.api.http.error_forms import ErrorBody
@@ -54,14 +57,33 @@ _REQUEST_ID_HEADER = {
 
 def install_openapi(app: FastAPI, routers: Sequence[APIRouter]) -> None:
     """Make `app.openapi()`, and so `/openapi.json` and `/docs`, return the document; `routers` are the routers of
-    `app`."""
+    `app`. Any thread may call it."""
+
+    making = threading.Lock()
 
     def openapi() -> dict[str, Any]:
-        if app.openapi_schema is None:
-            app.openapi_schema = _document(app, routers)
+        with making:
+            if app.openapi_schema is None:
+                app.openapi_schema = _document(app, routers)
         return app.openapi_schema
 
     app.openapi = openapi  # type: ignore[method-assign]  # FastAPI's documented way to extend the document
+    routes = app.router.routes
+    for place, route in enumerate(routes):
+        if isinstance(route, Route) and route.path == app.openapi_url:
+            endpoint = _made_in_thread(app, route.endpoint)
+            routes[place] = Route(route.path, endpoint, name=route.name, include_in_schema=False)
+
+
+def _made_in_thread(app: FastAPI, serve: Callable[[Request], Awaitable[Response]]) -> Callable[..., Any]:
+    """FastAPI's own endpoint, behind the making of the document: that takes seconds, in which no stream would go on."""
+
+    async def openapi(request: Request) -> Response:
+        if app.openapi_schema is None:
+            await asyncio.to_thread(app.openapi)
+        return await serve(request)
+
+    return openapi
 
 
 def _document(app: FastAPI, routers: Sequence[APIRouter]) -> dict[str, Any]:

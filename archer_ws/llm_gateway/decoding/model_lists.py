@@ -1,6 +1,6 @@
 """Reads lists of models, whatever their shape. Pure."""
 
-from typing import Any
+from typing import Any, TypeGuard
 
 from archer_ws.core.limits import PROVIDER_MODELS
 from archer_ws.llm_gateway.decoding.completion import ErrorReported, TooLarge, Unreadable
@@ -45,10 +45,20 @@ def entries_of(found: object) -> list[dict[str, Any]]:
     for item in listed:
         entry = {"id": item} if isinstance(item, str) else item
         if isinstance(entry, dict):
-            name = next((entry[key] for key in _NAMES if isinstance(entry.get(key), str) and entry[key]), None)
+            name = next((entry[key] for key in _NAMES if is_name(entry.get(key))), None)
             if name:
                 entries.setdefault(name, {**entry, "id": name})
     return list(entries.values())
+
+
+def is_name(value: object) -> TypeGuard[str]:
+    """Whether it is a text that requests and responses can contain: not empty, and without half of a character."""
+    if not isinstance(value, str):
+        return False
+    try:
+        return bool(value.encode())
+    except UnicodeEncodeError:
+        return False
 
 
 def _list_in(found: object) -> list[object] | None:

@@ -29,7 +29,7 @@ class RefusalText:
 
     def told(self) -> Refusal | None:
         """The refusal, if there is one."""
-        return Refusal(text="".join(self._pieces)) if self._pieces else None
+        return Refusal(text=_sendable("".join(self._pieces))) if self._pieces else None
 
 
 def refusal_of(details: object) -> Refusal:
@@ -47,4 +47,10 @@ def reason_of_refusal(reason: FinishReason | None) -> FinishReason | None:
 
 
 def _text(value: object, chars_max: int) -> str | None:
-    return value[:chars_max] if isinstance(value, str) and value else None
+    return _sendable(value[:chars_max]) if isinstance(value, str) and value else None
+
+
+def _sendable(text: str) -> str:
+    """The text with halves of surrogate pairs joined, which JSON allows in two pieces; a half without its other half
+    becomes U+FFFD (protocol section 1)."""
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")

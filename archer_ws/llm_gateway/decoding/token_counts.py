@@ -113,7 +113,8 @@ def _in_openais_form(usage: dict[str, Any]) -> TokenUsage | None:
     """The counts in a usage object with all of OpenAI's fields; None if it is another."""
     try:
         told = msgspec.convert(usage, _OpenAIUsage)
-    except msgspec.ValidationError:
+    except (msgspec.ValidationError, ValueError):
+        # ValueError: raised for half of a character, in a count that is text.
         return None
     of_prompt, of_completion = told.prompt_tokens_details, told.completion_tokens_details
     if of_prompt is None or of_completion is None:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from archer_ws.llm_gateway.decoding.completion import ErrorReported, Unreadable
-from archer_ws.llm_gateway.decoding.model_lists import entries_of
+from archer_ws.llm_gateway.decoding.model_lists import entries_of, is_name
 from archer_ws.llm_gateway.types import Capability, ReasoningEffort
 
 #: Names come from requests: without a limit they would fill the memory.
@@ -178,7 +178,7 @@ def _entries(reply: object) -> list[dict[str, object]]:
 
 def _name(entry: dict[str, object]) -> str | None:
     name = entry.get("name") or entry.get("model") or entry.get("id")
-    return name if isinstance(name, str) else None
+    return name if is_name(name) else None
 
 
 def _capabilities(entry: dict[str, object]) -> frozenset[str] | None:

@@ -347,14 +347,20 @@ class ChatStreamDecoder:
 
     def _drop_repeated(self, choice: Choice, gathered: Gathered) -> None:
         """Drop from a whole message what its pieces contained before, unless messages are this server's pieces."""
-        has_text = bool(choice.parts.pieces) and (self._has_text or gathered.has_text())
+        pieces = choice.parts.pieces
+        has_text = bool(pieces) and (self._has_text or gathered.has_text(reasoning=False))
+        # A message with both may come after its reasoning alone.
+        is_both = len({is_reasoning for is_reasoning, _ in pieces}) > 1
+        has_thought = is_both and (self._has_reasoning or gathered.has_text(reasoning=True))
         has_refusal = bool(choice.parts.refusals) and self._refusal is not None
         has_calls = bool(choice.calls) and self._calls.has_calls
-        if self._has_messages or not (has_text or has_refusal or has_calls):
+        if self._has_messages or not (has_text or has_thought or has_refusal or has_calls):
             self._has_messages = True
             return
         if has_text:
-            choice.parts.pieces.clear()
+            pieces.clear()
+        elif has_thought:
+            pieces[:] = [piece for piece in pieces if not piece[0]]
         if has_refusal:
             choice.parts.refusals.clear()
         if has_calls:
