@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
 use tokio_tungstenite::tungstenite::Message;
 
 use super::runner::Feed;
@@ -121,6 +122,8 @@ pub(super) struct Ledger {
     /// By request id, that is, in the order in which they were made.
     open_requests: BTreeMap<i64, OpenRequest>,
     streams: HashMap<String, Attached>,
+    /// Streams whose subscription was refused for the moment, and when to ask again.
+    postponed: Vec<(Instant, String)>,
     outgoing: Option<mpsc::UnboundedSender<Message>>,
 }
 
@@ -130,6 +133,7 @@ impl Ledger {
             ids,
             open_requests: BTreeMap::new(),
             streams: HashMap::new(),
+            postponed: Vec::new(),
             outgoing: None,
         }
     }
@@ -137,6 +141,7 @@ impl Ledger {
     /// There is a new socket: resume each stream after its last event, then repeat the requests without a response.
     pub(super) fn connected(&mut self, outgoing: mpsc::UnboundedSender<Message>) {
         self.outgoing = Some(outgoing);
+        self.postponed.clear();
         self.open_requests
             .retain(|_, request| !matches!(request.awaited, Awaited::Reattach { .. }));
         let repeated: Vec<String> = self
@@ -156,6 +161,23 @@ impl Ledger {
     /// There is no socket: requests wait for the next one.
     pub(super) fn disconnected(&mut self) {
         self.outgoing = None;
+    }
+
+    /// When to call `ask_again`, if a subscription was refused for the moment.
+    pub(super) fn next_due(&self) -> Option<Instant> {
+        self.postponed.iter().map(|(due, _)| *due).min()
+    }
+
+    /// Subscribe to the postponed streams that are due.
+    pub(super) fn ask_again(&mut self) {
+        let now = Instant::now();
+        let (due, later) = std::mem::take(&mut self.postponed)
+            .into_iter()
+            .partition(|(due, _)| *due <= now);
+        self.postponed = later;
+        for (_, stream_id) in due {
+            self.subscribe(stream_id);
+        }
     }
 
     /// Handle a command.
@@ -273,9 +295,18 @@ impl Ledger {
                 }
                 drop(reply.send(Ok(result)));
             }
+            // The caller gave up before the response.
+            (Awaited::Attach { stream_id, .. }, Ok(_)) => {
+                if !self.streams.contains_key(&stream_id) {
+                    self.ask_for_nothing(StreamUnsubscribeParams::new(stream_id));
+                }
+            }
             (Awaited::Attach { reply, .. }, outcome) => drop(reply.send(outcome)),
             (Awaited::Reattach { stream_id }, Err(error)) => {
-                if let Some(attached) = self.streams.remove(&stream_id) {
+                if let Some(pause) = error.retry_after() {
+                    // The server has not loaded its stored streams yet, for example. The stream itself is as it was.
+                    self.postponed.push((Instant::now() + pause, stream_id));
+                } else if let Some(attached) = self.streams.remove(&stream_id) {
                     attached.inbox.fail(error);
                 }
             }
