@@ -133,8 +133,10 @@ class Link:
         self._arm()
         self._wake.set()
 
-    async def request(self, method: str, params: Mapping[str, Any]) -> Any:
+    async def request(self, method: str, params: Mapping[str, Any], *, even_if_given_up: bool = False) -> Any:
         """Send a request and return its result.
+
+        If this is cancelled, the request is not sent on a later connection, except with `even_if_given_up`.
 
         Raises:
             ClientError: the server refused it, or it could not be sent.
@@ -149,8 +151,16 @@ class Link:
             if not future.done():
                 future.set_exception(error)
 
-        self.put(Request(method, params, on_result, on_error))
-        return await future
+        request = Request(method, params, on_result, on_error)
+        self.put(request)
+        try:
+            return await future
+        except asyncio.CancelledError:
+            if not even_if_given_up:
+                request.is_given_up = True
+                if not self._is_ready:
+                    self._requests.drop(request)
+            raise
 
     def open(self, stream: Attachable) -> None:
         """Pass a stream's events on to it until its end, over as many connections as it takes.

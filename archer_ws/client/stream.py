@@ -131,7 +131,7 @@ class ChatStream(SoFar):
         """
         if self._cancel_unsent():
             return "cancelling"
-        result = await self._link.request("stream/cancel", {"stream_id": self.stream_id})
+        result = await self._link.request("stream/cancel", {"stream_id": self.stream_id}, even_if_given_up=True)
         return outcome_of(result)
 
     async def steer(

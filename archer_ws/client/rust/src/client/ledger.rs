@@ -62,6 +62,17 @@ enum Awaited {
     Nothing,
 }
 
+impl Awaited {
+    /// Whether the request is repeated on the next connection: not if its caller no longer waits.
+    fn outlives_connection(&self) -> bool {
+        match self {
+            Self::Reply(reply) => !reply.is_closed(),
+            Self::Attach { .. } | Self::Nothing => true,
+            Self::Reattach { .. } => false,
+        }
+    }
+}
+
 struct OpenRequest {
     text: String,
     awaited: Awaited,
@@ -143,7 +154,7 @@ impl Ledger {
         self.outgoing = Some(outgoing);
         self.postponed.clear();
         self.open_requests
-            .retain(|_, request| !matches!(request.awaited, Awaited::Reattach { .. }));
+            .retain(|_, request| request.awaited.outlives_connection());
         let repeated: Vec<String> = self
             .open_requests
             .values()
@@ -393,5 +404,49 @@ impl Ledger {
         for request in std::mem::take(&mut self.open_requests).into_values() {
             self.settle(request.awaited, Err(error.clone()));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::SessionDeleteParams;
+
+    fn asked_to_delete(
+        ledger: &mut Ledger,
+        session_id: &str,
+    ) -> oneshot::Receiver<Result<Value, Error>> {
+        let (reply, response) = oneshot::channel();
+        let request = ledger
+            .ids
+            .request(SessionDeleteParams::new(session_id))
+            .unwrap();
+        ledger.obey(Command::Call { request, reply });
+        response
+    }
+
+    fn connect(ledger: &mut Ledger) -> mpsc::UnboundedReceiver<Message> {
+        let (outgoing, frames) = mpsc::unbounded_channel();
+        ledger.connected(outgoing);
+        frames
+    }
+
+    fn next_of(frames: &mut mpsc::UnboundedReceiver<Message>) -> Option<String> {
+        Some(frames.try_recv().ok()?.to_string())
+    }
+
+    #[test]
+    fn a_request_that_was_given_up_without_a_connection_is_not_sent_on_the_next() {
+        let mut ledger = Ledger::new(Ids::new());
+        let mut first = connect(&mut ledger);
+        let sent = asked_to_delete(&mut ledger, "sent");
+        assert!(next_of(&mut first).unwrap().contains("sent"));
+        ledger.disconnected();
+        let unsent = asked_to_delete(&mut ledger, "unsent");
+        let _awaited = asked_to_delete(&mut ledger, "awaited");
+        drop((sent, unsent));
+        let mut second = connect(&mut ledger);
+        assert!(next_of(&mut second).unwrap().contains("awaited"));
+        assert_eq!(next_of(&mut second), None);
     }
 }

@@ -128,8 +128,8 @@ impl Client {
 
     /// Call a method. The type of the params determines the method's name and the type of its result.
     ///
-    /// After a loss of the connection the request is sent again: every method may be repeated without harm, except
-    /// `session/create` without a `session_id` of your own.
+    /// After a loss of the connection the request is sent again, unless this future was dropped: every method may be
+    /// repeated without harm, except `session/create` without a `session_id` of your own.
     pub async fn call<M: Method>(&self, params: M) -> Result<M::Result, Error> {
         let (reply, response) = oneshot::channel();
         self.put(Command::Call {
