@@ -30,7 +30,7 @@ class Handshake:
     """Who the client is, as far as the handshake told.
 
     `principal` is None if the client still has to send a credential; `credentials` returns the principal of a token.
-    `admit` is called once for a principal that is known later; it returns why there is no room for it, or None.
+    `admit` is called for the principal of a token; it returns why there is no room for it, or None.
     """
 
     principal: str | None
