@@ -378,6 +378,33 @@ async def test_a_conversation_is_remembered_and_ctrl_c_ends_an_answer_only(tmp_p
         assert await chat.ended() == 0
 
 
+@needs_signals
+async def test_the_system_message_is_sent_once_even_if_ctrl_c_ends_the_first_answer(tmp_path: Path) -> None:
+    replies = iter([ollama_stream("Well", forever()), ollama_stream("Red.")])
+
+    def next_reply(_: Exchange) -> Reply:
+        return next(replies)
+
+    async with (
+        server(next_reply, cwd=tmp_path) as running,
+        on_terminal("chat", "--url", running.url, "--system", "Be brief.", cwd=tmp_path) as (chat, screen),
+    ):
+        await screen.expect("> ")
+        screen.type("Sky?\n")
+        await screen.expect("Well")
+        await running.next_chat()
+        chat.send_signal(signal.SIGINT)
+        await screen.expect("[cancelled]")
+        await screen.expect("> ")
+        screen.type("And at sunset?\n")
+        await screen.expect("Red.")
+        said = (await running.next_chat()).json()["messages"]
+        assert [each["content"] for each in said] == ["Be brief.", "Sky?", "Well", "And at sunset?"]
+        await screen.expect("> ")
+        screen.type("\x04")
+        assert await chat.ended() == 0
+
+
 #: What a terminal sends for the arrow that points up.
 UP = "\x1b[A"
 

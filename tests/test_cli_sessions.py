@@ -3,6 +3,7 @@
 import asyncio
 import io
 import json
+import os
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -188,6 +189,35 @@ async def test_a_backup_is_a_file_of_its_own(tmp_path: Path, capsys: pytest.Capt
     assert (await again("list"))[1] == (await command("list"))[1]
     status, _, err = await Command(["--url", "http://127.0.0.1:9"], capsys)("backup", "x.db")
     assert (status, "--data-dir" in err) == (2, True)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no such pipes there")
+async def test_an_export_goes_into_a_pipe_that_has_the_name(sessions: Command, tmp_path: Path) -> None:
+    _, exported, _ = await sessions("export")
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    # Its buffer has room for the export.
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        assert (await sessions("export", str(pipe)))[0] == 0
+        assert pipe.is_fifo()
+        assert os.read(reader, 2 * len(exported.encode())).decode() == exported
+    finally:
+        os.close(reader)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links need a privilege there")
+async def test_an_export_goes_to_where_a_link_leads(sessions: Command, tmp_path: Path) -> None:
+    _, exported, _ = await sessions("export")
+    (tmp_path / "exports").mkdir()
+    file, link = tmp_path / "exports" / "today.jsonl", tmp_path / "latest.jsonl"
+    link.symlink_to(file)
+    for _ in range(2):
+        assert (await sessions("export", str(link)))[0] == 0
+        assert link.is_symlink()
+        assert file.read_text() == exported
+        file.write_text("an older one")
+    assert list(file.parent.iterdir()) == [file]
 
 
 async def test_half_an_export_leaves_no_file(

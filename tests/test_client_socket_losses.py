@@ -185,6 +185,49 @@ async def test_a_cancel_made_while_there_is_no_connection_arrives(archer: Server
         assert stream.ended.status == "cancelled"
 
 
+@pytest.mark.parametrize("is_sent", [False, True])
+async def test_a_request_that_was_given_up_without_a_connection_is_not_sent_on_the_next(
+    archer: Server, is_sent: bool
+) -> None:
+    async with asyncio.timeout(LIMIT_S), cutting_proxy(archer.address) as proxy, impatient(proxy.url) as client:
+        await client.sessions.create(session_id="talk")
+        proxy.accepts = False
+        if is_sent:
+            # It is on its way when the connection breaks, and does not arrive.
+            proxy.passes.clear()
+            deleting = asyncio.create_task(client.sessions.delete("talk"))
+            await asyncio.sleep(0)
+            deleting.cancel()
+            proxy.cut()
+            proxy.passes.set()
+        else:
+            proxy.cut()
+            await proxy.connected(3)
+            deleting = asyncio.create_task(client.sessions.delete("talk"))
+            await asyncio.sleep(0)
+            deleting.cancel()
+        await asyncio.gather(deleting, return_exceptions=True)
+        proxy.accepts = True
+        assert (await client.sessions.get("talk")).session_id == "talk"
+
+
+async def test_a_cancel_that_was_given_up_without_a_connection_arrives(archer: Server) -> None:
+    archer.answer(ollama_stream("Blu", forever()))
+    async with asyncio.timeout(LIMIT_S), cutting_proxy(archer.address) as proxy, impatient(proxy.url) as client:
+        stream = client.chat("Why?")
+        assert await anext(stream) == "Blu"
+        proxy.accepts = False
+        proxy.cut()
+        await proxy.connected(3)
+        cancelling = asyncio.create_task(stream.cancel())
+        await asyncio.sleep(0)
+        cancelling.cancel()
+        proxy.accepts = True
+        assert await text_of(stream) == ""
+        assert stream.ended is not None
+        assert stream.ended.status == "cancelled"
+
+
 async def test_a_connection_that_falls_silent_is_replaced(
     start_archer: StartArcher, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -269,6 +269,48 @@ async def test_missing_events_are_asked_for_again_doubled_ones_dropped_and_unkno
         assert stream.ended.status == "applauded"
 
 
+@pytest.mark.parametrize("kind", ["storage_unavailable", "draining", "too_many_streams"])
+async def test_a_stream_that_the_server_cannot_deliver_for_the_moment_is_asked_for_again(kind: str) -> None:
+    refusals = 2
+    not_now = {"kind": kind, "message": "not now", "retryable": True, "retry_after_ms": 1, "request_id": "r"}
+
+    async def serve(connection: websockets.ServerConnection, request: dict[str, Any]) -> None:
+        nonlocal refusals
+        stream_id = request["params"]["stream_id"]
+        if request["method"] == "stream/subscribe" and refusals:
+            refusals -= 1
+            error = {"code": -32046, "message": "not now", "data": not_now}
+            await connection.send(json.dumps({"jsonrpc": "2.0", "id": request["id"], "error": error}))
+            return
+        await answer(connection, request, {"stream_id": stream_id, **ACCEPTED})
+        if request["method"] == "chat/send":
+            await tell(connection, "stream/delta", stream_id=stream_id, from_=1, seq=1, content="one ")
+            await connection.close(1012)
+        else:
+            assert request["params"]["after"] == 1
+            await tell(connection, "stream/delta", stream_id=stream_id, from_=2, seq=2, content="two")
+            await tell(connection, "stream/ended", stream_id=stream_id, seq=3, status="completed", text_bytes=7)
+
+    async with asyncio.timeout(LIMIT_S), listening(Scripted(serve)) as url, impatient(url) as client:
+        assert await text_of(client.chat("Why?")) == "one two"
+    assert refusals == 0
+
+
+async def test_a_stream_that_the_server_has_not_accepted_is_not_asked_for_again() -> None:
+    not_now = {"kind": "overloaded", "message": "not now", "retryable": True, "retry_after_ms": 1, "request_id": "r"}
+
+    async def serve(connection: websockets.ServerConnection, request: dict[str, Any]) -> None:
+        error = {"code": -32001, "message": "not now", "data": not_now}
+        await connection.send(json.dumps({"jsonrpc": "2.0", "id": request["id"], "error": error}))
+
+    scripted = Scripted(serve)
+    async with asyncio.timeout(LIMIT_S), listening(scripted) as url, impatient(url) as client:
+        for stream in (client.chat("Why?"), client.resume("s")):
+            with pytest.raises(Refused, match="not now"):
+                await text_of(stream)
+    assert [each["method"] for each in scripted.asked[1:]] == ["chat/send", "stream/subscribe"]
+
+
 async def test_a_server_that_keeps_leaving_out_events_is_told_and_not_asked_for_ever() -> None:
     async def serve(connection: websockets.ServerConnection, request: dict[str, Any]) -> None:
         stream_id = request["params"]["stream_id"]

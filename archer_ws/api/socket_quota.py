@@ -39,9 +39,15 @@ class SocketPlace:
         self._principal: str | None = None
 
     def admit(self, principal: str) -> str | None:
-        """Count the socket as this principal's; returns why there is no room for it, or None."""
+        """Count the socket as this principal's, and as no other's; returns why there is no room for it, or None.
+
+        A socket may be admitted twice: by its handshake, and by a token in its `initialize`.
+        """
+        if principal == self._principal:
+            return None
         if why := self._quota._why_full(principal):
             return why
+        self._forget_principal()
         self._principal = principal
         self._quota._by_principal[principal] += 1
         return None
@@ -49,6 +55,9 @@ class SocketPlace:
     def leave(self) -> None:
         """The socket is closed."""
         self._quota._open -= 1
+        self._forget_principal()
+
+    def _forget_principal(self) -> None:
         if self._principal is not None:
             self._quota._by_principal[self._principal] -= 1
             if not self._quota._by_principal[self._principal]:

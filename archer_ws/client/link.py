@@ -26,6 +26,8 @@ from archer_ws.rpc.messages import InitializeParams, InitializeResult
 INITIALIZE_LIMIT_S = 10.0
 #: A connection is lost after two heartbeat intervals and this long without a byte from the server, in seconds.
 SILENCE_SLACK_S = 5.0
+#: How long to wait before a refused request is repeated, where the server names no time, in milliseconds.
+_RETRY_MS = 1000
 #: How long closing waits for queued requests to be sent, in seconds.
 FLUSH_LIMIT_S = 3.0
 
@@ -37,6 +39,8 @@ class Attachable(Protocol):
     """A stream as the link sees it."""
 
     stream_id: str
+    #: Whether the server has accepted it, on this connection or an earlier one.
+    is_accepted: bool
 
     def attaching(self) -> tuple[str, Mapping[str, Any]]:
         """The method and params that have the server send its events, after those that have come."""
@@ -83,6 +87,8 @@ class Link:
         self._requests = Requests()
         self._silence_s = INITIALIZE_LIMIT_S
         self._is_ready = False
+        #: How many connections there have been.
+        self._connections = 0
         self._is_closing = False
         self._failure: ClientError | None = None
         self._last_loss: ConnectionLost | None = None
@@ -127,8 +133,10 @@ class Link:
         self._arm()
         self._wake.set()
 
-    async def request(self, method: str, params: Mapping[str, Any]) -> Any:
+    async def request(self, method: str, params: Mapping[str, Any], *, even_if_given_up: bool = False) -> Any:
         """Send a request and return its result.
+
+        If this is cancelled, the request is not sent on a later connection, except with `even_if_given_up`.
 
         Raises:
             ClientError: the server refused it, or it could not be sent.
@@ -143,8 +151,16 @@ class Link:
             if not future.done():
                 future.set_exception(error)
 
-        self.put(Request(method, params, on_result, on_error))
-        return await future
+        request = Request(method, params, on_result, on_error)
+        self.put(request)
+        try:
+            return await future
+        except asyncio.CancelledError:
+            if not even_if_given_up:
+                request.is_given_up = True
+                if not self._is_ready:
+                    self._requests.drop(request)
+            raise
 
     def open(self, stream: Attachable) -> None:
         """Pass a stream's events on to it until its end, over as many connections as it takes.
@@ -285,6 +301,7 @@ class Link:
         self._requests.limits = welcome.limits
         self._silence_s = 2 * welcome.heartbeat_ms / 1000 + SILENCE_SLACK_S
         self._is_ready = True
+        self._connections += 1
         self._disarm()
         streams = [self._attaching(stream) for stream in self._streams.values()]
         self._requests.put_first([*streams, *self._watches.attaching()])
@@ -299,11 +316,23 @@ class Link:
 
     def _attaching(self, stream: Attachable) -> Request:
         def on_error(error: ClientError) -> None:
+            if stream.is_accepted and isinstance(error, Refused) and error.info.retryable:
+                # The server has not loaded its stored streams yet, for example. The stream itself is as it was.
+                pause_s = (error.info.retry_after_ms or _RETRY_MS) / 1000
+                asyncio.get_running_loop().call_later(pause_s, self._attach_again, stream, self._connections)
+                return
             self._streams.pop(stream.stream_id, None)
             stream.fail(error)
 
         method, params = stream.attaching()
         return Request(method, params, stream.attached, on_error, is_of_connection=True)
+
+    def _attach_again(self, stream: Attachable, connections: int) -> None:
+        """Repeat the request on the connection where it was refused; on a later one it has been sent anyway."""
+        is_current = self._is_ready and connections == self._connections
+        if is_current and self._streams.get(stream.stream_id) is stream:
+            self._requests.put(self._attaching(stream))
+            self._wake.set()
 
     def _detach(self) -> None:
         """The connection is lost: queue the requests without a response again, and detach all streams."""

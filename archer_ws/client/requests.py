@@ -2,6 +2,7 @@
 
 from collections import deque
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,6 +31,8 @@ class Request:
     is_of_connection: bool = False
     #: How many times it was sent.
     sends: int = 0
+    #: Whether its caller no longer waits, so that it is not sent on a later connection.
+    is_given_up: bool = False
 
 
 class Requests:
@@ -48,6 +51,11 @@ class Requests:
     def put_first(self, requests: list[Request]) -> None:
         """Queue these, in their order, before the others."""
         self._outbox.extendleft(reversed(requests))
+
+    def drop(self, request: Request) -> None:
+        """Do not send a request that is still queued."""
+        with suppress(ValueError):
+            self._outbox.remove(request)
 
     def frame_of(self, request: Request) -> bytes:
         """The frame of a request, which counts as sent from now on."""
@@ -85,7 +93,7 @@ class Requests:
         """The connection is lost: queue the requests without a response again, in their order."""
         waiting = [*self._in_flight.values(), *self._outbox]
         self._in_flight.clear()
-        self._outbox = deque(request for request in waiting if not request.is_of_connection)
+        self._outbox = deque(request for request in waiting if not (request.is_of_connection or request.is_given_up))
 
     def fail(self, error: ClientError) -> None:
         """None of the requests can get a response any more."""

@@ -76,6 +76,8 @@ class ChatStream(SoFar):
         self.last_seq = after
         self._link = link
         self._request = request
+        #: Whether the server has accepted the request or a subscription.
+        self.is_accepted = False
         self._is_attached = False
         self._gaps = 0
         self._failure: ClientError | None = None
@@ -129,7 +131,7 @@ class ChatStream(SoFar):
         """
         if self._cancel_unsent():
             return "cancelling"
-        result = await self._link.request("stream/cancel", {"stream_id": self.stream_id})
+        result = await self._link.request("stream/cancel", {"stream_id": self.stream_id}, even_if_given_up=True)
         return outcome_of(result)
 
     async def steer(
@@ -231,7 +233,7 @@ class ChatStream(SoFar):
         accepted = result if isinstance(result, dict) else {}
         head, status = accepted.get("head_seq"), accepted.get("status")
         self._request = None
-        self._is_attached = True
+        self.is_accepted = self._is_attached = True
         if isinstance(status, str):
             self._status = status
         if self._calls is not None:

@@ -30,12 +30,36 @@ class Handshake:
     """Who the client is, as far as the handshake told.
 
     `principal` is None if the client still has to send a credential; `credentials` returns the principal of a token.
-    `admit` is called once for a principal that is known later; it returns why there is no room for it, or None.
+    `admit` is called for the principal of a token; it returns why there is no room for it, or None.
     """
 
     principal: str | None
     credentials: Callable[[str], str | None]
     admit: Callable[[str], str | None] = lambda _: None
+
+
+class ExpectedDelivery:
+    """A delivery that begins with a response which has not been sent yet, since the request waits; use it as a context
+    manager around the wait. The delivery already counts as one, and can be left.
+
+    Args:
+        stream: the stream; None while it is being looked up.
+        forget: called with this when the wait is over.
+    """
+
+    __slots__ = ("_forget", "is_left", "stream", "stream_id")
+
+    def __init__(self, stream_id: str, stream: Stream | None, forget: "Callable[[ExpectedDelivery], object]") -> None:
+        self.stream_id = stream_id
+        self.stream = stream
+        self.is_left = False
+        self._forget = forget
+
+    def __enter__(self) -> "ExpectedDelivery":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._forget(self)
 
 
 class Context:
@@ -60,6 +84,7 @@ class Context:
         self._handshake = handshake
         self._principal = handshake.principal
         self._holds: dict[Stream, Hold] = {}
+        self._expected: dict[ExpectedDelivery, None] = {}
         self._watching: Watching | None = None
         #: The tool calls that are claimed over this connection.
         self.claims = Holder()
@@ -104,7 +129,7 @@ class Context:
 
     def check_room(self, stream: Stream | None = None) -> None:
         """Refuse one more running stream on a connection that has the most it may have. A stream that has ended, or
-        that is delivered already, needs no room; None stands for a stream that has not begun.
+        that is delivered or expected already, needs no room; None stands for a stream that has not begun.
 
         Raises:
             TooManyStreams: the connection has no room.
@@ -112,12 +137,29 @@ class Context:
         if stream is not None and (not stream.is_live or self.writer.delivers(stream.stream_id)):
             return
         most = self.services.limits.max_streams
-        if not self.writer.has_room_for_streams(most):
+        expected = self._only_expected() if self._expected else ()
+        if stream is not None and stream in expected:
+            return
+        if not self.writer.has_room_for_streams(most - len(expected)):
             raise TooManyStreams(
                 f"{most} running streams are subscribed on this connection, which is its limit",
                 hint="Wait for some to end, unsubscribe, or open another connection.",
                 retry_after_ms=1000,
             )
+
+    def _only_expected(self) -> set[Stream]:
+        """The running streams whose delivery is expected and has not begun."""
+        streams = {each.stream for each in self._expected if each.stream is not None and not each.is_left}
+        return {each for each in streams if each.is_live and not self.writer.delivers(each.stream_id)}
+
+    def expect(self, stream_id: str, stream: Stream | None = None) -> ExpectedDelivery:
+        """Note that a delivery of the stream begins when the request that asks for it no longer waits."""
+        expected = ExpectedDelivery(stream_id, stream, self._forget)
+        self._expected[expected] = None
+        return expected
+
+    def _forget(self, expected: ExpectedDelivery) -> None:
+        self._expected.pop(expected, None)
 
     def hold(self, stream: Stream, hold: Hold) -> bool:
         """Hold the stream until it has ended and all of it has been delivered here, or until this connection closes.
@@ -131,6 +173,15 @@ class Context:
         hold.reader = _Delivery(self, stream)
         return True
 
+    def deliver_expected(self, expected: ExpectedDelivery, after: int = 0, *, is_whole: bool = False) -> None:
+        """`deliver`, unless the client has left the stream while its request waited."""
+        stream = expected.stream
+        assert stream is not None
+        if not expected.is_left:
+            self.deliver(stream, after, is_whole=is_whole)
+        elif not stream.is_live:
+            self.release(stream)
+
     def deliver(self, stream: Stream, after: int = 0, *, is_whole: bool = False) -> None:
         """Send the stream's events after `after`, from now on up to the last one."""
         if stream not in self._holds:
@@ -141,7 +192,11 @@ class Context:
             self.release(stream)
 
     def stop_delivering(self, stream_id: str) -> None:
-        """Stop sending the stream's events; a running stream is still held."""
+        """Stop sending the stream's events, and do not begin for earlier requests that still wait; a running stream is
+        still held."""
+        for expected in self._expected:
+            if expected.stream_id == stream_id:
+                expected.is_left = True
         stream = self.writer.unsubscribe(stream_id)
         if stream is not None and not stream.is_live:
             self.release(stream)

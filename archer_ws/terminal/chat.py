@@ -162,8 +162,10 @@ class ChatSession:
                     "the server no longer has this conversation",
                     "Say it again: a new conversation begins with the next line.",
                 ) from error
-        self._untold = None
-        self._unsent = {}
+            finally:
+                if asked.is_accepted:
+                    # It is stored with the line, even if the completion fails or is cancelled.
+                    self._untold, self._unsent = None, {}
 
     async def _begin(self, archer: Archer) -> None:
         self._session_id = (await archer.sessions.create()).session_id

@@ -14,12 +14,15 @@ from subprocess import run
 from typing import Any
 
 import pytest
+import websockets
 
+from archer_ws.core.limits import MAX_FRAME_BYTES
 from tests.e2e.sidecar import running_sidecar
 from tests.fakes.cutting_proxy import CuttingProxy, Fate
 from tests.fakes.scripted_server import Exchange
 from tests.interop.scripted_chat import HALF, PIECES, TEXT, Answers
 from tests.processes import Server, server
+from tests.test_client_socket_servers import ACCEPTED, Scripted, answer, listening, tell
 
 pytestmark = [pytest.mark.interop, pytest.mark.timeout(600)]
 
@@ -124,6 +127,54 @@ async def test_a_detached_stream_runs_on_and_is_found_again(sidecar: Server, ans
         (end,) = await rust.lines()
     assert (end["status"], end["text"]) == ("completed", TEXT)
     assert len(await asked_of(sidecar, 1)) == 1
+
+
+async def test_what_is_refused_or_given_up_harms_neither_the_stream_nor_its_id(
+    sidecar: Server, answers: Answers
+) -> None:
+    async with rust_core("refused", sidecar.url, "hold", "mine") as rust:
+        refusals = [(await rust.line())["refused"] for _ in range(3)]
+        assert refusals == ["stream_not_found", "invalid_params", "stream_id_conflict"]
+        assert (await rust.line())["status"] == "running"
+        answers.go.set()
+        (end,) = await rust.lines()
+    assert (end["status"], end["text"]) == ("completed", TEXT)
+
+
+async def test_a_request_that_is_too_large_costs_the_other_streams_nothing(sidecar: Server, answers: Answers) -> None:
+    async with rust_core("beside", sidecar.url, "hold", str(MAX_FRAME_BYTES)) as rust:
+        assert await rust.line() == {"refused": "content_too_large"}
+        answers.go.set()
+        (end,) = await rust.lines()
+    assert (end["status"], end["text"]) == ("completed", TEXT)
+
+
+@pytest.mark.parametrize("kind", ["storage_unavailable", "too_many_streams"])
+async def test_a_stream_that_the_server_cannot_deliver_for_the_moment_is_asked_for_again(kind: str) -> None:
+    refusals = 2
+    not_now = {"kind": kind, "message": "not now", "retryable": True, "retry_after_ms": 1, "request_id": "r"}
+
+    async def serve(connection: websockets.ServerConnection, request: dict[str, Any]) -> None:
+        nonlocal refusals
+        if request["method"] == "stream/subscribe" and refusals:
+            refusals -= 1
+            error = {"code": -32046, "message": "not now", "data": not_now}
+            await connection.send(json.dumps({"jsonrpc": "2.0", "id": request["id"], "error": error}))
+            return
+        stream_id = request["params"]["stream_id"]
+        await answer(connection, request, {"stream_id": stream_id, **ACCEPTED})
+        if request["method"] == "chat/send":
+            await tell(connection, "stream/delta", stream_id=stream_id, from_=1, seq=1, content="one ")
+            await connection.close(1012)
+        else:
+            assert request["params"]["after"] == 1
+            await tell(connection, "stream/delta", stream_id=stream_id, from_=2, seq=2, content="two")
+            await tell(connection, "stream/ended", stream_id=stream_id, seq=3, status="completed", text_bytes=7)
+
+    async with listening(Scripted(serve)) as url, rust_core("ask", url, "Why?") as rust:
+        ended = ends(await rust.lines())
+    assert ended["Why?"]["text"] == "one two"
+    assert refusals == 0
 
 
 async def test_cut_anywhere_again_and_again_no_text_is_lost_or_doubled(sidecar: Server, proxy: CuttingProxy) -> None:

@@ -199,6 +199,21 @@ async def test_one_socket_too_many_of_a_principal_is_closed_4505_and_told_why(st
             assert await again.call("ping") == {}
 
 
+@pytest.mark.parametrize("who", ["a", "b"])
+async def test_a_socket_whose_handshake_and_initialize_both_have_a_token_counts_once(
+    start_socketed: StartSocketed, who: str
+) -> None:
+    settings = {"auth_tokens": {"alice": "token-a", "bob": "token-b"}, "max_sockets_per_principal": 2}
+    async with asyncio.timeout(LIMIT_S), start_socketed(**settings) as archer:
+        sockets = archer.app.state.services.sockets
+        for _ in range(3):
+            async with archer.peer(additional_headers={"Authorization": "Bearer token-a"}) as peer:
+                await peer.call("initialize", protocol_version=1, token=f"token-{who}")
+                assert sockets.quota._by_principal == {{"a": "alice", "b": "bob"}[who]: 1}
+            await until(lambda: sockets.count == 0)
+        assert sockets.quota._by_principal == {}
+
+
 async def test_one_socket_too_many_in_all_is_closed_4505(start_socketed: StartSocketed) -> None:
     async with asyncio.timeout(LIMIT_S), start_socketed(max_sockets=2) as archer, archer.peer(), archer.peer():
         code, reason = await closing(archer)

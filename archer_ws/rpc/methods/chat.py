@@ -3,7 +3,7 @@
 from collections.abc import Awaitable
 
 from archer_ws.core.exceptions import ArcherError, TooManyStreams
-from archer_ws.rpc.context import Context
+from archer_ws.rpc.context import Context, ExpectedDelivery
 from archer_ws.rpc.messages import ChatSendParams, ChatSendResult
 from archer_ws.rpc.registry import Method, Reply
 from archer_ws.sessions.manager import HeldStream
@@ -27,33 +27,31 @@ def send(context: Context, params: ChatSendParams) -> Reply | Awaitable[Reply]:
             raise
     context.hold(stream, held.hold)
     if stream.is_admitted:
-        return _reply(context, held, is_whole=not params.stream)
-    return _accepted(context, held, is_whole=not params.stream)
+        return Reply(_result(held), then=lambda: context.deliver(stream, is_whole=not params.stream))
+    return _accepted(context, held, context.expect(stream.stream_id, stream), is_whole=not params.stream)
 
 
-async def _accepted(context: Context, held: HeldStream, *, is_whole: bool) -> Reply:
-    try:
-        await held.stream.wait_admitted()
-    except ArcherError:
-        context.release(held.stream)
-        raise
-    return _reply(context, held, is_whole=is_whole)
+async def _accepted(context: Context, held: HeldStream, expected: ExpectedDelivery, *, is_whole: bool) -> Reply:
+    with expected:
+        try:
+            await held.stream.wait_admitted()
+        except ArcherError:
+            context.release(held.stream)
+            raise
+    return Reply(_result(held), then=lambda: context.deliver_expected(expected, is_whole=is_whole))
 
 
-def _reply(context: Context, held: HeldStream, *, is_whole: bool) -> Reply:
+def _result(held: HeldStream) -> ChatSendResult:
     stream = held.stream
     identity = stream.identity
-    return Reply(
-        ChatSendResult(
-            stream_id=stream.stream_id,
-            session_id=identity.session_id,
-            provider=identity.provider,
-            model=identity.model,
-            status=stream.status,
-            head_seq=stream.log.head_seq,
-            duplicate=held.duplicate,
-        ),
-        then=lambda: context.deliver(stream, is_whole=is_whole),
+    return ChatSendResult(
+        stream_id=stream.stream_id,
+        session_id=identity.session_id,
+        provider=identity.provider,
+        model=identity.model,
+        status=stream.status,
+        head_seq=stream.log.head_seq,
+        duplicate=held.duplicate,
     )
 
 

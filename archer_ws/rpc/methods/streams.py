@@ -3,7 +3,7 @@
 from collections.abc import Awaitable
 
 from archer_ws.core.exceptions import ArcherError, FieldError, InvalidParams, StreamNotFound
-from archer_ws.rpc.context import Context
+from archer_ws.rpc.context import Context, ExpectedDelivery
 from archer_ws.rpc.messages import (
     Nothing,
     StreamGetParams,
@@ -28,29 +28,35 @@ def subscribe(context: Context, params: SubscribeParams) -> Awaitable[Reply]:
     try:
         stream = context.services.manager.find(context.principal, params.stream_id)
     except StreamNotFound:
-        return _located(context, params)
-    return _held(context, stream, params.after)
-
-
-async def _located(context: Context, params: SubscribeParams) -> Reply:
-    """A stream that is not in memory cannot end meanwhile, so there is time to read it from the disk."""
-    stream = await context.services.manager.locate(context.principal, params.stream_id)
-    return await _held(context, stream, params.after)
-
-
-def _held(context: Context, stream: Stream, after: int) -> Awaitable[Reply]:
+        return _located(context, params, context.expect(params.stream_id))
     context.check_room(stream)
+    return _held(context, stream, params.after, context.expect(params.stream_id, stream))
+
+
+async def _located(context: Context, params: SubscribeParams, expected: ExpectedDelivery) -> Reply:
+    """A stream that is not in memory cannot end meanwhile, so there is time to read it from the disk."""
+    with expected:
+        stream = await context.services.manager.locate(context.principal, params.stream_id)
+        context.check_room(stream)
+        expected.stream = stream
+        return await _held(context, stream, params.after, expected)
+
+
+def _held(context: Context, stream: Stream, after: int, expected: ExpectedDelivery) -> Awaitable[Reply]:
     is_new = context.hold(stream, stream.hold())
-    return _subscribed(context, stream, after, is_new=is_new)
+    return _subscribed(context, stream, after, expected, is_new=is_new)
 
 
-async def _subscribed(context: Context, stream: Stream, after: int, *, is_new: bool) -> Reply:
-    try:
-        await stream.wait_admitted()
-    except ArcherError:
-        if is_new:
-            context.release(stream)
-        raise
+async def _subscribed(
+    context: Context, stream: Stream, after: int, expected: ExpectedDelivery, *, is_new: bool
+) -> Reply:
+    with expected:
+        try:
+            await stream.wait_admitted()
+        except ArcherError:
+            if is_new:
+                context.release(stream)
+            raise
     head_seq = stream.log.head_seq
     if after > head_seq:
         if is_new:
@@ -63,7 +69,7 @@ async def _subscribed(context: Context, stream: Stream, after: int, *, is_new: b
         )
     return Reply(
         SubscribeResult(stream_id=stream.stream_id, status=stream.status, head_seq=head_seq),
-        then=lambda: context.deliver(stream, after),
+        then=lambda: context.deliver_expected(expected, after),
     )
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import TypeVar
+from typing import BinaryIO, TypeVar
 
 from pydantic import BaseModel
 from pydantic_core import to_json
@@ -116,22 +116,31 @@ def _search(source: Source, options: argparse.Namespace) -> int:
 
 def _export(source: Source, options: argparse.Namespace) -> int:
     if options.file is None:
-        for block in source.export():
-            sys.stdout.buffer.write(block)
-        sys.stdout.buffer.flush()
+        _write(source.export(), sys.stdout.buffer)
+        return 0
+    path = Path(options.file)
+    if path.exists() and not path.is_file():
+        # A pipe or a device, such as /dev/stdout, is written to. A file in its place would be no good.
+        with path.open("wb") as pipe:
+            _write(source.export(), pipe)
         return 0
     # Written completely or not at all: half of an export looks like an export of fewer conversations.
-    path = Path(options.file)
+    path = path.resolve()  # A link stays, and leads to the export.
     unfinished = path.with_name(f"{path.name}.unfinished")
     try:
         with os.fdopen(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
-            for block in source.export():
-                file.write(block)
+            _write(source.export(), file)
         unfinished.replace(path)
     except BaseException:
         unfinished.unlink(missing_ok=True)
         raise
     return 0
+
+
+def _write(blocks: Iterable[bytes], file: BinaryIO) -> None:
+    for block in blocks:
+        file.write(block)
+    file.flush()
 
 
 def _import(source: Source, options: argparse.Namespace) -> int:

@@ -7,6 +7,8 @@
 //! rust_core leave URL QUESTION         dropped after the first text
 //! rust_core detach URL QUESTION        let go of after the first text, then resumed, and read to the end
 //! rust_core resume URL STREAM_ID [AFTER]
+//! rust_core refused URL QUESTION STREAM_ID  asked for before there is such a stream, begun, asked for wrongly, read
+//! rust_core beside URL QUESTION BYTES  with a request of so many bytes beside it
 //! rust_core events URL QUESTION [SESSION_ID]  event by event, those of a newer server too
 //! rust_core call URL QUESTION TOOL     asked with a tool: the calls, and the message to send back with their results
 //! rust_core run URL QUESTION [PERSON [SESSION_ID]]  its calls run here, as far as the person of weather.rs agrees
@@ -31,8 +33,8 @@ use archer_ws::types::{
     StreamStatus, Tool, ToolChoice,
 };
 use archer_ws::{ChatStream, Client, Config, Event};
-use futures_util::StreamExt;
 use futures_util::future::try_join_all;
+use futures_util::{FutureExt, StreamExt};
 use serde_json::{Value, json};
 
 type Failure = Box<dyn Error + Send + Sync>;
@@ -61,6 +63,8 @@ async fn run() -> Result<(), Failure> {
         ["detach", url, question] => detach(url, question).await,
         ["resume", url, stream_id] => resume(url, stream_id, 0).await,
         ["resume", url, stream_id, after] => resume(url, stream_id, after.parse()?).await,
+        ["refused", url, question, stream_id] => refused(url, question, stream_id).await,
+        ["beside", url, question, bytes] => beside(url, question, bytes.parse()?).await,
         ["events", url, question] => events(url, asking(question)).await,
         ["events", url, question, session_id] => events(url, asking_in(question, session_id)).await,
         ["call", url, question, tool] => call(url, question, tool).await,
@@ -157,6 +161,48 @@ async fn resume(url: &str, stream_id: &str, after: u64) -> Result<(), Failure> {
         .await?;
     tell_end(stream_id, &text, &ended);
     Ok(())
+}
+
+async fn refused(url: &str, question: &str, stream_id: &str) -> Result<(), Failure> {
+    let client = connect(url).await?;
+    tell_refusal(client.resume(stream_id, 0).await);
+    let request = ChatSendParams {
+        stream_id: Some(stream_id.into()),
+        ..asking(question)
+    };
+    let mut stream = client.send(request.clone()).await?;
+    first_text(&mut stream).await?;
+    stream.detach();
+    tell_refusal(client.resume(stream_id, 1_000_000).await);
+    let other = ChatSendParams {
+        temperature: Some(0.5),
+        ..request
+    };
+    tell_refusal(client.send(other).await);
+    // Given up before there is a response.
+    drop(client.resume(stream_id, 0).now_or_never());
+    let state = client.call(StreamGetParams::new(stream_id)).await?;
+    tell(&json!({"status": state.status}));
+    let (text, ended) = client.resume(stream_id, 0).await?.finish().await?;
+    tell_end(question, &text, &ended);
+    Ok(())
+}
+
+async fn beside(url: &str, question: &str, bytes: usize) -> Result<(), Failure> {
+    let client = connect(url).await?;
+    let mut stream = client.send(asking(question)).await?;
+    let first = first_text(&mut stream).await?;
+    tell_refusal(client.send(asking(&"x".repeat(bytes))).await);
+    let (rest, ended) = stream.finish().await?;
+    tell_end(question, &format!("{first}{rest}"), &ended);
+    Ok(())
+}
+
+fn tell_refusal(outcome: Result<ChatStream, archer_ws::Error>) {
+    tell(&match outcome {
+        Err(archer_ws::Error::Refused(info)) => json!({"refused": info.kind}),
+        other => json!({"not_refused": format!("{other:?}")}),
+    });
 }
 
 async fn events(url: &str, params: ChatSendParams) -> Result<(), Failure> {

@@ -126,6 +126,7 @@ impl Connection {
             })?;
             socket.send(Message::text(hello.text)).await?;
             let welcome = read_welcome(&mut socket, hello.id).await?;
+            self.ids.limit_frames(welcome.limits.max_frame_bytes);
             let heartbeat = Duration::from_millis(welcome.heartbeat_ms);
             Ok((socket, heartbeat * 2 + SILENCE_SLACK))
         })
@@ -153,11 +154,13 @@ impl Connection {
     async fn exchange(&mut self, incoming: &mut SplitStream<Socket>, silence: Duration) -> Ending {
         let mut deadline = Instant::now() + silence;
         loop {
+            let due = self.ledger.next_due();
             tokio::select! {
                 command = self.commands.recv() => match command {
                     Some(command) => self.ledger.obey(command),
                     None => return Ending::Unused,
                 },
+                () = sleep_until(due.unwrap_or(deadline)), if due.is_some() => self.ledger.ask_again(),
                 message = incoming.next() => {
                     deadline = Instant::now() + silence;
                     match message {

@@ -2,10 +2,14 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio_tungstenite::tungstenite;
 
 use crate::types::{CallError, ErrorInfo};
+
+/// The pause before a retry, if the server does not say how long it should be.
+const RETRY: Duration = Duration::from_secs(1);
 
 /// Why a call or a stream failed.
 #[derive(Clone, Debug)]
@@ -83,6 +87,16 @@ impl From<tungstenite::Error> for Error {
 }
 
 impl Error {
+    /// How long to wait before the same request may succeed; None if repeating it can't help.
+    pub(super) fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Refused(info) if info.retryable => {
+                Some(info.retry_after_ms.map_or(RETRY, Duration::from_millis))
+            }
+            _ => None,
+        }
+    }
+
     /// Whether dialling again can help.
     pub(super) fn is_passing(&self) -> bool {
         match self {

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
 use tokio_tungstenite::tungstenite::Message;
 
 use super::runner::Feed;
@@ -59,6 +60,17 @@ enum Awaited {
     },
     /// Ignore it.
     Nothing,
+}
+
+impl Awaited {
+    /// Whether the request is repeated on the next connection: not if its caller no longer waits.
+    fn outlives_connection(&self) -> bool {
+        match self {
+            Self::Reply(reply) => !reply.is_closed(),
+            Self::Attach { .. } | Self::Nothing => true,
+            Self::Reattach { .. } => false,
+        }
+    }
 }
 
 struct OpenRequest {
@@ -121,6 +133,8 @@ pub(super) struct Ledger {
     /// By request id, that is, in the order in which they were made.
     open_requests: BTreeMap<i64, OpenRequest>,
     streams: HashMap<String, Attached>,
+    /// Streams whose subscription was refused for the moment, and when to ask again.
+    postponed: Vec<(Instant, String)>,
     outgoing: Option<mpsc::UnboundedSender<Message>>,
 }
 
@@ -130,6 +144,7 @@ impl Ledger {
             ids,
             open_requests: BTreeMap::new(),
             streams: HashMap::new(),
+            postponed: Vec::new(),
             outgoing: None,
         }
     }
@@ -137,8 +152,9 @@ impl Ledger {
     /// There is a new socket: resume each stream after its last event, then repeat the requests without a response.
     pub(super) fn connected(&mut self, outgoing: mpsc::UnboundedSender<Message>) {
         self.outgoing = Some(outgoing);
+        self.postponed.clear();
         self.open_requests
-            .retain(|_, request| !matches!(request.awaited, Awaited::Reattach { .. }));
+            .retain(|_, request| request.awaited.outlives_connection());
         let repeated: Vec<String> = self
             .open_requests
             .values()
@@ -156,6 +172,23 @@ impl Ledger {
     /// There is no socket: requests wait for the next one.
     pub(super) fn disconnected(&mut self) {
         self.outgoing = None;
+    }
+
+    /// When to call `ask_again`, if a subscription was refused for the moment.
+    pub(super) fn next_due(&self) -> Option<Instant> {
+        self.postponed.iter().map(|(due, _)| *due).min()
+    }
+
+    /// Subscribe to the postponed streams that are due.
+    pub(super) fn ask_again(&mut self) {
+        let now = Instant::now();
+        let (due, later) = std::mem::take(&mut self.postponed)
+            .into_iter()
+            .partition(|(due, _)| *due <= now);
+        self.postponed = later;
+        for (_, stream_id) in due {
+            self.subscribe(stream_id);
+        }
     }
 
     /// Handle a command.
@@ -273,9 +306,18 @@ impl Ledger {
                 }
                 drop(reply.send(Ok(result)));
             }
+            // The caller gave up before the response.
+            (Awaited::Attach { stream_id, .. }, Ok(_)) => {
+                if !self.streams.contains_key(&stream_id) {
+                    self.ask_for_nothing(StreamUnsubscribeParams::new(stream_id));
+                }
+            }
             (Awaited::Attach { reply, .. }, outcome) => drop(reply.send(outcome)),
             (Awaited::Reattach { stream_id }, Err(error)) => {
-                if let Some(attached) = self.streams.remove(&stream_id) {
+                if let Some(pause) = error.retry_after() {
+                    // The server has not loaded its stored streams yet, for example. The stream itself is as it was.
+                    self.postponed.push((Instant::now() + pause, stream_id));
+                } else if let Some(attached) = self.streams.remove(&stream_id) {
                     attached.inbox.fail(error);
                 }
             }
@@ -362,5 +404,49 @@ impl Ledger {
         for request in std::mem::take(&mut self.open_requests).into_values() {
             self.settle(request.awaited, Err(error.clone()));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::SessionDeleteParams;
+
+    fn asked_to_delete(
+        ledger: &mut Ledger,
+        session_id: &str,
+    ) -> oneshot::Receiver<Result<Value, Error>> {
+        let (reply, response) = oneshot::channel();
+        let request = ledger
+            .ids
+            .request(SessionDeleteParams::new(session_id))
+            .unwrap();
+        ledger.obey(Command::Call { request, reply });
+        response
+    }
+
+    fn connect(ledger: &mut Ledger) -> mpsc::UnboundedReceiver<Message> {
+        let (outgoing, frames) = mpsc::unbounded_channel();
+        ledger.connected(outgoing);
+        frames
+    }
+
+    fn next_of(frames: &mut mpsc::UnboundedReceiver<Message>) -> Option<String> {
+        Some(frames.try_recv().ok()?.to_string())
+    }
+
+    #[test]
+    fn a_request_that_was_given_up_without_a_connection_is_not_sent_on_the_next() {
+        let mut ledger = Ledger::new(Ids::new());
+        let mut first = connect(&mut ledger);
+        let sent = asked_to_delete(&mut ledger, "sent");
+        assert!(next_of(&mut first).unwrap().contains("sent"));
+        ledger.disconnected();
+        let unsent = asked_to_delete(&mut ledger, "unsent");
+        let _awaited = asked_to_delete(&mut ledger, "awaited");
+        drop((sent, unsent));
+        let mut second = connect(&mut ledger);
+        assert!(next_of(&mut second).unwrap().contains("awaited"));
+        assert_eq!(next_of(&mut second), None);
     }
 }

@@ -10,13 +10,15 @@ mod stream;
 mod tools;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
 use serde::de::DeserializeOwned;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::types::{ChatSendParams, ChatSendResult, Method, Request, StreamSubscribeParams};
+use crate::types::{
+    ChatSendParams, ChatSendResult, ErrorInfo, ErrorKind, Method, Request, StreamSubscribeParams,
+};
 use connection::Connection;
 use ledger::{Attached, Command};
 use stream::Inbox;
@@ -60,19 +62,51 @@ pub struct Client {
     ids: Ids,
 }
 
-/// The request ids of one client, never used twice.
-#[derive(Clone, Debug, Default)]
-struct Ids(Arc<AtomicI64>);
+/// The request ids of one client, never used twice, and the limit of a request's size.
+#[derive(Clone, Debug)]
+struct Ids {
+    next: Arc<AtomicI64>,
+    frame_bytes_max: Arc<AtomicU64>,
+}
 
 impl Ids {
-    /// Serialize a request with a new id.
-    fn request<M: Method>(&self, params: M) -> Result<Numbered, Error> {
-        let id = self.0.fetch_add(1, Ordering::Relaxed);
-        Ok(Numbered {
-            id,
-            text: serde_json::to_string(&Request::new(id, params))?,
-        })
+    fn new() -> Self {
+        Self {
+            next: Arc::default(),
+            frame_bytes_max: Arc::new(AtomicU64::new(u64::MAX)), // until the server has sent its own
+        }
     }
+
+    /// The server reads frames of up to so many bytes.
+    fn limit_frames(&self, bytes: u64) {
+        self.frame_bytes_max.store(bytes, Ordering::Relaxed);
+    }
+
+    /// Serialize a request with a new id; an error if it is too large: the server would close the connection, which
+    /// carries all other streams.
+    fn request<M: Method>(&self, params: M) -> Result<Numbered, Error> {
+        let id = self.next.fetch_add(1, Ordering::Relaxed);
+        let text = serde_json::to_string(&Request::new(id, params))?;
+        let max = self.frame_bytes_max.load(Ordering::Relaxed);
+        if text.len() as u64 > max {
+            return Err(too_large(max));
+        }
+        Ok(Numbered { id, text })
+    }
+}
+
+fn too_large(max: u64) -> Error {
+    Error::Refused(Box::new(ErrorInfo {
+        kind: ErrorKind::ContentTooLarge,
+        message: format!("the request is larger than the {max} bytes that the server takes"),
+        hint: Some("Send less text, or send it over REST.".into()),
+        retryable: false,
+        retry_after_ms: None,
+        request_id: String::new(),
+        stream_id: None,
+        provider: None,
+        errors: None,
+    }))
 }
 
 #[derive(Debug)]
@@ -86,7 +120,7 @@ impl Client {
     pub async fn connect(config: Config) -> Result<Self, Error> {
         let (commands, received) = mpsc::unbounded_channel();
         let (connected, first) = oneshot::channel();
-        let ids = Ids::default();
+        let ids = Ids::new();
         tokio::spawn(Connection::new(config, ids.clone(), received).run(connected));
         first.await.unwrap_or(Err(Error::Closed))?;
         Ok(Self { commands, ids })
@@ -94,8 +128,8 @@ impl Client {
 
     /// Call a method. The type of the params determines the method's name and the type of its result.
     ///
-    /// After a loss of the connection the request is sent again: every method may be repeated without harm, except
-    /// `session/create` without a `session_id` of your own.
+    /// After a loss of the connection the request is sent again, unless this future was dropped: every method may be
+    /// repeated without harm, except `session/create` without a `session_id` of your own.
     pub async fn call<M: Method>(&self, params: M) -> Result<M::Result, Error> {
         let (reply, response) = oneshot::channel();
         self.put(Command::Call {
@@ -125,8 +159,16 @@ impl Client {
             .clone();
         tools.offer(&mut params);
         let (stream, response) = self.open(stream_id, params, 0, tools)?;
-        let accepted: ChatSendResult = result_of(response).await?;
-        Ok(stream.accepted(accepted.provider, accepted.model))
+        match result_of::<ChatSendResult>(response).await {
+            Ok(accepted) => Ok(stream.accepted(accepted.provider, accepted.model)),
+            Err(error) => {
+                // A cancel would be kept for the request that comes next with this id, or end another one's stream.
+                if matches!(error, Error::Refused(_)) {
+                    stream.detach();
+                }
+                Err(error)
+            }
+        }
     }
 
     /// Read a stream that runs or has ended, from the event after `after` (0: from the start). Any client may have
@@ -147,8 +189,10 @@ impl Client {
             ..StreamSubscribeParams::new(stream_id)
         };
         let (stream, response) = self.open(stream_id.to_owned(), params, after, tools)?;
+        // Until it is delivered, giving up must not end what another client may have started.
+        let stream = stream.cancelled_when_dropped(false);
         response.await.unwrap_or(Err(Error::Closed))?;
-        Ok(stream)
+        Ok(stream.cancelled_when_dropped(true))
     }
 
     fn open<M: Method>(

@@ -23,8 +23,6 @@ use crate::types::{
     ToolClaimParams, ToolOutcome, ToolOutcomeKind, ToolResultParams,
 };
 
-/// The pause before a retry, if the server does not say how long it should be.
-const RETRY: Duration = Duration::from_secs(1);
 /// How long it may take to send the error results of claimed calls, when the stream is dropped.
 const LEAVE_LIMIT: Duration = Duration::from_secs(5);
 /// The largest frame that every server accepts (protocol section 2), minus room for the fields around a result.
@@ -392,11 +390,10 @@ async fn say<M: Method<Result = ToolOutcome> + Clone>(
     params: M,
 ) -> Result<ToolOutcome, Error> {
     loop {
-        match client.call(params.clone()).await {
-            Err(Error::Refused(info)) if info.retryable => {
-                sleep(info.retry_after_ms.map_or(RETRY, Duration::from_millis)).await;
-            }
-            settled => return settled,
+        let told = client.call(params.clone()).await;
+        match told.as_ref().err().and_then(Error::retry_after) {
+            Some(pause) => sleep(pause).await,
+            None => return told,
         }
     }
 }

@@ -188,6 +188,11 @@ impl ChatStream {
         self
     }
 
+    pub(super) fn cancelled_when_dropped(mut self, is_cancelled: bool) -> Self {
+        self.cancels_when_dropped = is_cancelled;
+        self
+    }
+
     /// The stream's id. With it the stream can be cancelled or resumed from any connection.
     pub fn stream_id(&self) -> &str {
         &self.stream_id
