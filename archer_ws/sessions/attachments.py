@@ -96,15 +96,15 @@ class Attachments:
     async def media(self, principal: str, messages: Sequence[ChatMessage], held: "StreamFiles") -> Mapping[str, Media]:
         """Read the files that messages name, by file id; files that no longer exist are left out.
 
-        Waits while the files of other requests use all the memory that is reserved for files. `held` releases the
-        memory.
+        Waits while the files of other requests use all the memory that is reserved for files. `held` frees the memory;
+        it must have been freed since the previous call, or this could wait for itself.
 
         Raises:
             StorageUnavailable: the disk failed.
         """
         files = self.present(principal, messages)
         held.hold(files)
-        held.add(await self._room.take(sum(map(_encoded_bytes, files))))
+        held.reserve(await self._room.take(sum(map(_encoded_bytes, files))))
         media: dict[str, Media] = {}
         for file in files:
             with suppress(FileNotFound):
@@ -237,11 +237,12 @@ class Attachments:
 
 
 class StreamFiles:
-    """The files and memory that one stream holds; released when it ends."""
+    """The files that one stream holds until it ends, and the memory that they take while they are being sent."""
 
     def __init__(self, files: Files) -> None:
         self._files = files
-        self._holds: list[FileHold | Reservation] = []
+        self._holds: list[FileHold] = []
+        self._reserved: list[Reservation] = []
         self._bytes: list[bytearray] = []
 
     def hold(self, files: Sequence[StoredFile]) -> None:
@@ -249,28 +250,38 @@ class StreamFiles:
         if files:
             self._holds.append(self._files.hold(files))
 
-    def add(self, hold: FileHold | Reservation) -> None:
-        """Take ownership of a hold or a reservation."""
+    def add(self, hold: FileHold) -> None:
+        """Take ownership of a hold."""
         self._holds.append(hold)
 
+    def reserve(self, memory: Reservation) -> None:
+        """Take ownership of reserved memory, until `free`."""
+        self._reserved.append(memory)
+
     def free_later(self, held: bytearray) -> None:
-        """Clear these bytes when the stream ends, even if something still refers to them: the frames of an exception
-        live until the next garbage collection."""
+        """Clear these bytes with `free`, even if something still refers to them: the frames of an exception live until
+        the next garbage collection."""
         self._bytes.append(held)
 
-    def leave(self) -> None:
-        """Release, but leave the files of inline data in place: a later process goes on with the stream."""
-        for hold in self._holds:
-            if isinstance(hold, FileHold):
-                hold.keep()
-        self.release()
-
-    def release(self) -> None:
-        """Release everything: the stream has ended."""
+    def free(self) -> None:
+        """Free the memory: nothing is being sent any more. The files stay held."""
         for each in self._bytes:
             with suppress(BufferError):  # Being sent now; the sender releases it.
                 each.clear()
         self._bytes.clear()
+        reserved, self._reserved = self._reserved, []
+        for memory in reserved:
+            memory.release()
+
+    def leave(self) -> None:
+        """Release, but leave the files of inline data in place: a later process goes on with the stream."""
+        for hold in self._holds:
+            hold.keep()
+        self.release()
+
+    def release(self) -> None:
+        """Release everything: the stream has ended."""
+        self.free()
         holds, self._holds = self._holds, []
         for hold in holds:
             hold.release()

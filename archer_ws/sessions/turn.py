@@ -327,8 +327,11 @@ class Turn:
     async def go_on(self, calls: Sequence[ToolCall]) -> AsyncGenerator[StreamChunk, None] | None:
         """The next step's chunks, once all calls have results and the provider's slot is granted; None if there is no
         next step."""
-        # The connection to the provider is closed by now, so other streams may use the slot while the calls run.
+        # The connection to the provider is closed by now, so other streams may use the slot while the calls run, and
+        # the memory of the files: the next step reads them again.
         self._slot.release()
+        self._files.free()
+        self._media = {}
         agent = self._services.orchestrator.pick(AgentTurn(self._request, self._route, (), ChatOptions()))
         if not await agent.go_on(self._request, calls, self._stream.exchange):
             return None
@@ -363,7 +366,6 @@ class Turn:
     def _take_said(self) -> None:
         """Put the messages of the steps so far before the next one."""
         self._said = [message.as_chat() for message in messages_of(self._stream.log.events())]
-        self._media = {} if names_files(self._said) else self._media
 
     async def keep(self, events: Sequence[ControlEvent]) -> None:
         """If streams are stored: store the next events of the log, and what a restart needs to go on.
