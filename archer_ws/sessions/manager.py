@@ -114,7 +114,7 @@ class SessionManager:
         self._slots: dict[Stream, Slot] = {}
         self._stream_files: dict[Stream, StreamFiles] = {}
         #: Approvals, claims, results and steers of running streams.
-        self.calls = ToolCalls(self._known, self._stream_files.get, self._attachments, limits.max_content_bytes)
+        self.calls = ToolCalls(self._loaded, self._stream_files.get, self._attachments, limits.max_content_bytes)
         self._occupancy = Occupancy()
         #: Notifies the watchers of conversations.
         self.changes = SessionChanges(self._store.get, self.active_in)
@@ -312,8 +312,8 @@ class SessionManager:
             raise
 
     def cancel(self, principal: str, stream_id: str, reason: CancelReason = "client") -> CancelResult:
-        """Cancel a stream; harmless to repeat. An unknown id is remembered, and a request that comes with it later is
-        cancelled at once.
+        """Cancel a stream; harmless to repeat. An unknown id is remembered: a request that comes with it later, or a
+        stream of an earlier process that is loaded later, is cancelled at once.
 
         Raises:
             Draining: the stream waits for the next process.
@@ -333,6 +333,13 @@ class SessionManager:
                 retry_after_ms=5000,
             )
         return self._table.get(principal, stream_id)
+
+    def _loaded(self, principal: str, stream_id: str) -> Stream | None:
+        """`_known`, but with a retryable error where it can't be told yet whether there is such a stream."""
+        stream = self._known(principal, stream_id)
+        if stream is None:
+            self._check_found()
+        return stream
 
     def list_streams(
         self,
@@ -579,6 +586,8 @@ class SessionManager:
             left=left.state,
         )
         stream.go_on(turn, left.exchange(stream.stream_id, turn), left.state.usage)
+        if self._tombstones.take(record.principal, record.stream_id):
+            stream.cancel("client")
 
     def _forgotten(self, stream: Stream) -> None:
         if self._journaling is not None:
