@@ -1,8 +1,8 @@
 """Stores files in a directory of their own, where they outlive the process.
 
-    DIRECTORY/lock                                   locked while a process uses the directory DIRECTORY/incoming/*.part
-    files being written; removed when a process begins DIRECTORY/kept/OWNER/FILE_ID,TYPE,SUBTYPE        stored files;
-    the modification time is the time of last use
+    DIRECTORY/lock                                 locked while a process uses the directory
+    DIRECTORY/incoming/*.part                      files being written; removed when a process begins
+    DIRECTORY/kept/OWNER/FILE_ID,TYPE,SUBTYPE      stored files; the modification time is the time of last use
 
 A file's name contains all metadata, so a single rename makes the file complete: a crash can't separate the file from a
 second record. Names are in lower case, since some file systems ignore case.
@@ -54,7 +54,16 @@ class DiskShelf:
         """
         for each in (self._directory, self._incoming, self._kept):
             each.mkdir(mode=_PRIVATE, parents=True, exist_ok=True)
-        self._lock = _lock(self._directory / "lock")
+        lock = _lock(self._directory / "lock")
+        try:
+            found = self._found()
+        except BaseException:
+            lock.close()  # Otherwise the next attempt would take this process for another one.
+            raise
+        self._lock = lock
+        return found
+
+    def _found(self) -> list[FoundFile]:
         for left in self._incoming.glob(f"*{_PART}"):
             left.unlink(missing_ok=True)
         found = []
