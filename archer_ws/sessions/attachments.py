@@ -241,6 +241,8 @@ class StreamFiles:
 
     def __init__(self, files: Files) -> None:
         self._files = files
+        #: Whether a stored message may name them, so that those of inline data stay when the stream has ended.
+        self.may_be_named = False
         self._holds: list[FileHold] = []
         self._reserved: list[Reservation] = []
         self._bytes: list[bytearray] = []
@@ -275,8 +277,7 @@ class StreamFiles:
 
     def leave(self) -> None:
         """Release, but leave the files of inline data in place: a later process goes on with the stream."""
-        for hold in self._holds:
-            hold.keep()
+        self.may_be_named = True
         self.release()
 
     def release(self) -> None:
@@ -284,6 +285,8 @@ class StreamFiles:
         self.free()
         holds, self._holds = self._holds, []
         for hold in holds:
+            if self.may_be_named:
+                hold.keep()
             hold.release()
 
 

@@ -14,7 +14,14 @@ from pydantic import BaseModel
 
 from archer_ws.agents.base import AgentTurn, Gateway
 from archer_ws.agents.orchestrator import Orchestrator
-from archer_ws.core.exceptions import ArcherError, Conflict, ContentTooLarge, InvalidParams, ProviderNotConfigured
+from archer_ws.core.exceptions import (
+    ArcherError,
+    Conflict,
+    ContentTooLarge,
+    InvalidParams,
+    ProviderNotConfigured,
+    StorageUnavailable,
+)
 from archer_ws.core.lean_dataclass import lean_dataclass
 from archer_ws.core.limits import HISTORY_TOKENS_MAX, MEDIA_REQUEST_BYTES
 from archer_ws.llm_gateway.asking import conversation, options_of
@@ -255,6 +262,8 @@ class Turn:
             await self._services.store.get(self._principal, session_id)
             return
         self._budget = self._services.windows.budget(self._route)
+        # A turn whose storing is cancelled or takes too long may be stored all the same.
+        self._files.may_be_named = True
         try:
             stored = await self._services.store.begin_turn(
                 self._principal,
@@ -267,8 +276,11 @@ class Turn:
                 budget_tokens=self._budget,
                 record=self._services.journaling.begin(self._stream) if self._services.journaling is not None else None,
             )
-        except Conflict as conflict:
-            raise renamed(conflict, "version", "session_version") from None
+        except ArcherError as refusal:
+            self._files.may_be_named = isinstance(refusal, StorageUnavailable)
+            if isinstance(refusal, Conflict):
+                raise renamed(refusal, "version", "session_version") from None
+            raise
         self._services.attachments.stored(self._principal, self._request.messages)
         self._services.changes.changed(self._principal, session_id)
         turn = stored.messages

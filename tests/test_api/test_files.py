@@ -4,6 +4,7 @@ import asyncio
 import gc
 import json
 import signal
+import threading
 from base64 import b64encode
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -18,6 +19,7 @@ from archer_ws.core.limits import Limits
 from archer_ws.llm_gateway.media import Media
 from archer_ws.llm_gateway.router import LLMRouter
 from archer_ws.llm_gateway.types import ModelLimits
+from archer_ws.sessions.storage.sqlite import messages
 from tests.conftest import Archer, StartArcher
 from tests.fakes.file_heads import png
 from tests.fakes.ollama_api import ollama_error, ollama_server, ollama_show, ollama_stream, ollama_tags
@@ -305,6 +307,33 @@ async def test_data_of_a_turn_that_is_not_accepted_leaves_nothing(archer: Archer
         assert (answer.status_code, kind(answer)) == (404, "session_not_found")
     await asyncio.gather(*archer.app.state.services.files._tasks)
     assert archer.app.state.services.files.all() == []
+
+
+async def test_data_of_a_turn_that_is_stored_after_its_cancel_is_there_as_long_as_the_message(
+    start_archer: StartArcher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, is_storing, may_go_on = messages.begin_turn, threading.Event(), threading.Event()
+
+    def slow(*given: Any, **how: Any) -> Any:
+        is_storing.set()
+        assert may_go_on.wait(20)
+        return store(*given, **how)
+
+    monkeypatch.setattr(messages, "begin_turn", slow)
+    async with start_archer(store="sqlite", data_dir=str(tmp_path)) as archer:
+        await archer.http.post("/api/v1/sessions", json={"session_id": "one"})
+        asked = inline(NOTE, session_id="one", stream_id="s")
+        sending = asyncio.create_task(archer.http.post(CHAT, json=asked))
+        assert await asyncio.to_thread(is_storing.wait, 20)
+        await archer.http.delete("/api/v1/streams/s")
+        assert (await sending).json()["status"] == "cancelled"
+        may_go_on.set()
+        (part,) = await stored_parts(archer.http, "one")
+        await asyncio.gather(*archer.app.state.services.files._tasks)
+        assert (await archer.http.get(f"{FILES}/{part['file_id']}")).content == NOTE
+        archer.answer(ollama_stream("Text."))
+        more = {"messages": [{"role": "user", "content": "And now?"}], "session_id": "one"}
+        assert (await archer.http.post(CHAT, json=more)).status_code == 200
 
 
 async def test_the_data_of_a_long_body_is_kept_as_long_as_its_stream(archer: Archer) -> None:
