@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 import structlog
 
-from archer_ws.core.exceptions import ArcherError, FileNotFound, StorageFull
+from archer_ws.core.exceptions import ArcherError, FileNotFound, StorageFull, StorageUnavailable
 from archer_ws.core.limits import FILE_OVERHEAD_BYTES
 from archer_ws.files.failures import failure_of
 from archer_ws.files.shelf import DirectoryInUse, Label, Reader, Shelf
@@ -118,14 +118,25 @@ class Files:
 
         Raises:
             FileNotFound: it does not exist, or it belongs to another principal.
+            StorageUnavailable: the shelf can't be used yet, so it may exist.
         """
-        file = self._kept.get((owner_of(principal), file_id))
-        if file is None:
-            raise FileNotFound(
-                f"there is no file {file_id!r}",
-                hint="Upload it (POST /api/v1/files): files are kept for a while after their last use.",
+        file = self.get(principal, file_id)
+        if file is not None:
+            return file
+        if not self._is_open:
+            raise StorageUnavailable(
+                "the place where the server keeps its files can't be read yet",
+                hint="Try again in a moment. The server's log has the cause.",
+                retry_after_ms=5000,
             )
-        return file
+        raise FileNotFound(
+            f"there is no file {file_id!r}",
+            hint="Upload it (POST /api/v1/files): files are kept for a while after their last use.",
+        )
+
+    def get(self, principal: str, file_id: str) -> StoredFile | None:
+        """`find`, but None if there is no such file, or if that is not known yet."""
+        return self._kept.get((owner_of(principal), file_id))
 
     def hold(self, files: Iterable[StoredFile]) -> FileHold:
         """Keep the files until the hold is released; this counts as a use."""

@@ -59,6 +59,7 @@ class Attachments:
 
         Raises:
             FileNotFound: there is no such file; with the path of its id.
+            StorageUnavailable: the files can't be read yet.
         """
         found = []
         for place, message in enumerate(messages):
@@ -79,11 +80,19 @@ class Attachments:
         return found
 
     def media_bytes(self, principal: str, messages: Sequence[ChatMessage]) -> int:
-        """The bytes that the files of these messages take in memory when they are encoded for a request."""
+        """The bytes that the files of these messages take in memory when they are encoded for a request.
+
+        Raises:
+            StorageUnavailable: the files can't be read yet.
+        """
         return sum(_encoded_bytes(file) for file in self.present(principal, messages))
 
     def shown(self, principal: str, message: ChatMessage) -> Shown:
-        """The size of a message's pictures and files in a request; files that no longer exist count as 0."""
+        """The size of a message's pictures and files in a request; files that no longer exist count as 0.
+
+        Raises:
+            StorageUnavailable: the files can't be read yet.
+        """
         size = images = 0
         for part in message.parts or ():
             if isinstance(part, MediaPart):
@@ -100,7 +109,7 @@ class Attachments:
         it must have been freed since the previous call, or this could wait for itself.
 
         Raises:
-            StorageUnavailable: the disk failed.
+            StorageUnavailable: the disk failed, or the files can't be read yet.
         """
         files = self.present(principal, messages)
         held.hold(files)
@@ -114,7 +123,11 @@ class Attachments:
         return media
 
     def present(self, principal: str, messages: Sequence[ChatMessage]) -> list[StoredFile]:
-        """The files that messages name, each once. Files that no longer exist are left out, and logged."""
+        """The files that messages name, each once. Files that no longer exist are left out, and logged.
+
+        Raises:
+            StorageUnavailable: the files can't be read yet.
+        """
         found: dict[str, StoredFile] = {}
         for message in messages:
             for file_id in message.file_ids if message.parts else ():
@@ -160,8 +173,7 @@ class Attachments:
         """Note that the messages are stored: from now on they retain the files that they name."""
         for message in messages:
             for file_id in message.file_ids if message.parts else ():
-                with suppress(FileNotFound):
-                    file = self.files.find(principal, file_id)
+                if (file := self.files.get(principal, file_id)) is not None:
                     file.is_passing, file.is_stored = False, True
 
     async def delete(self, principal: str, file_id: str) -> None:
@@ -191,12 +203,9 @@ class Attachments:
             return
         still = await self._store.named_files()
         for file_id in set(named) - still:
-            try:
-                file = self.files.find(principal, file_id)
-                if file.is_stored:
-                    await self.files.remove(file)
-            except FileNotFound:
-                pass
+            file = self.files.get(principal, file_id)
+            if file is not None and file.is_stored:
+                await self.files.remove(file)
 
     async def run(self) -> None:
         """Delete expired files, again and again until cancelled."""
@@ -293,7 +302,9 @@ class StreamFiles:
 def in_memory(store: SessionStore) -> Attachments:
     """Attachments with files in memory, within the default limits."""
     most = MEMORY_FILES_BYTES
-    return Attachments(Files(MemoryShelf(), file_bytes_max=most, principal_bytes_max=most, bytes_max=most), store)
+    files = Files(MemoryShelf(), file_bytes_max=most, principal_bytes_max=most, bytes_max=most)
+    files.open_now()
+    return Attachments(files, store)
 
 
 def names_files(messages: Sequence[ChatMessage]) -> bool:

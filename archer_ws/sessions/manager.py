@@ -6,7 +6,7 @@ a plain call): they all get a `Stream` to read from and a `Hold` to keep it aliv
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, suppress
 from typing import Literal
 
 import structlog
@@ -202,7 +202,8 @@ class SessionManager:
             InvalidParams: the request is not valid.
             ContentTooLarge: the messages are too long.
             FileNotFound: a message names a file that does not exist.
-            StorageUnavailable: the streams of an earlier process are not loaded yet, so the id may be one of theirs.
+            StorageUnavailable: the streams of an earlier process are not loaded yet, so the id may be one of theirs; or
+                the files can't be read yet.
             SessionBusy: the session runs a stream, and `on_busy` is not `interrupt`.
             Overloaded: too many streams run or wait.
         """
@@ -572,7 +573,8 @@ class SessionManager:
         self._table.add(stream)
         slot = self._slots[stream] = self._gates[route.provider].unasked(record.principal)
         files = self._stream_files[stream] = StreamFiles(self._attachments.files)
-        files.hold(self._attachments.present(record.principal, left.said))
+        with suppress(StorageUnavailable):  # Nothing is removed while the files can't be read.
+            files.hold(self._attachments.present(record.principal, left.said))
         self._occupancy.enter(stream)
         journaling.adopt(stream)
         turn = Turn(

@@ -459,6 +459,33 @@ async def test_a_directory_that_can_not_be_used_is_told_at_the_start(tmp_path: P
         assert "ARCHER_FILES_DIR" in await running.errors()
 
 
+async def test_files_that_can_not_be_read_yet_are_not_said_to_be_gone(
+    start_archer: StartArcher, tmp_path: Path
+) -> None:
+    kept: dict[str, Any] = {"store": "sqlite", "data_dir": str(tmp_path)}
+    more = {"messages": [{"role": "user", "content": "And now?"}], "session_id": "one"}
+    async with start_archer(**kept) as archer:
+        answer_long(archer)
+        await archer.http.post("/api/v1/sessions", json={"session_id": "one"})
+        file_id = await upload(archer.http)
+        assert (await archer.http.post(CHAT, json=about(file_id, session_id="one"))).status_code == 200
+    damage = tmp_path / "files" / "incoming" / "folder.part"
+    damage.mkdir()  # Nobody can unlink it, so the directory can't be opened.
+    async with start_archer(**kept) as archer:
+        answer_long(archer)
+        for asked in (about(file_id), more):
+            answer = await archer.http.post(CHAT, json=asked)
+            assert (answer.status_code, kind(answer)) == (503, "storage_unavailable"), answer.text
+            assert answer.json()["error"]["retryable"] is True
+        for method in ("GET", "DELETE"):
+            answer = await archer.http.request(method, f"{FILES}/{file_id}")
+            assert (answer.status_code, kind(answer)) == (503, "storage_unavailable"), answer.text
+        damage.rmdir()
+        await asyncio.to_thread(archer.app.state.services.files.open_now)
+        assert (await archer.http.post(CHAT, json=more)).status_code == 200
+        assert (await archer.http.get(f"{FILES}/file_unknown")).status_code == 404
+
+
 async def test_openais_clients_send_photos_as_they_do_elsewhere(archer: Archer) -> None:
     archer.answer(ollama_stream("Text."))
     url = f"data:text/plain;base64,{b64encode(NOTE * 100_000).decode()}"
