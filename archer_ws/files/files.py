@@ -321,14 +321,15 @@ class Files:
                 found.append(file)
         return found
 
-    async def remove(self, file: StoredFile) -> None:
-        """Remove the file and its bytes, unless something holds it or it is gone.
+    async def remove(self, file: StoredFile, *, used_at: float | None = None) -> None:
+        """Remove the file and its bytes, unless something holds it or it is gone; with `used_at`, also unless its last
+        use is another one.
 
         Raises:
             StorageUnavailable: the disk failed; the file is kept.
         """
         async with self._moving:
-            if self._kept.get(_key(file)) is not file or self.is_held(file):
+            if self._kept.get(_key(file)) is not file or self.is_held(file) or used_at not in (None, file.used_at):
                 return
             self._forget(file)
             try:

@@ -199,13 +199,8 @@ class Attachments:
     async def session_deleted(self, principal: str, named: Collection[str]) -> None:
         """Delete the files that a deleted session's messages named, unless other messages name them, or the same file
         was uploaded again."""
-        if not named:
-            return
-        still = await self._store.named_files()
-        for file_id in set(named) - still:
-            file = self.files.get(principal, file_id)
-            if file is not None and file.is_stored:
-                await self.files.remove(file)
+        files = [file for file_id in named if (file := self.files.get(principal, file_id)) is not None]
+        await self._remove_unnamed([file for file in files if file.is_stored])
 
     async def run(self) -> None:
         """Delete expired files, again and again until cancelled."""
@@ -233,10 +228,16 @@ class Attachments:
         # It is unknown which files a damaged store's conversations name, and a backup may restore them.
         if not expired or not await asyncio.to_thread(lambda: self._store.is_whole):
             return
-        still = await self._store.named_files()
-        for file in expired:
+        await self._remove_unnamed(expired)
+
+    async def _remove_unnamed(self, files: Sequence[StoredFile]) -> None:
+        """Delete these files, unless stored messages name them, or somebody uses them meanwhile: a message that names
+        them may have been stored since the store was asked."""
+        used = [(file, file.used_at) for file in files]
+        still = await self._store.named_files() if used else ()
+        for file, used_at in used:
             if file.file_id not in still:
-                await self.files.remove(file)
+                await self.files.remove(file, used_at=used_at)
 
     async def _learn(self) -> None:
         """Find out which of the files from before this process are named by stored messages."""

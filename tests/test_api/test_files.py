@@ -5,6 +5,7 @@ import gc
 import json
 import signal
 import threading
+import time
 from base64 import b64encode
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -16,6 +17,7 @@ import pytest
 import websockets
 
 from archer_ws.core.limits import Limits
+from archer_ws.files.shelf import Label
 from archer_ws.llm_gateway.media import Media
 from archer_ws.llm_gateway.router import LLMRouter
 from archer_ws.llm_gateway.types import ModelLimits
@@ -256,6 +258,38 @@ async def test_the_sweep_needs_no_request(start_archer: StartArcher) -> None:
         for _ in range(5):
             await archer.app.state.services.attachments.sweep()
         assert [file.file_id for file in files.all()] == [kept]
+
+
+@pytest.mark.parametrize("goes", ["expired", "with its session"])
+async def test_a_file_that_is_used_while_others_are_being_removed_stays(
+    archer: Archer, monkeypatch: pytest.MonkeyPatch, goes: str
+) -> None:
+    answer_long(archer)
+    services = archer.app.state.services
+    file_ids = [await upload(archer.http, content) for content in (b"the first note", b"the second note")]
+    for session_id in ("one", "two"):
+        await archer.http.post("/api/v1/sessions", json={"session_id": session_id})
+    remove, is_removing, may_go_on = services.files._shelf.remove, threading.Event(), threading.Event()
+
+    def slow(label: Label) -> None:
+        is_removing.set()
+        assert may_go_on.wait(20)
+        remove(label)
+
+    monkeypatch.setattr(services.files._shelf, "remove", slow)
+    if goes == "expired":
+        monkeypatch.setattr(services.files, "_clock", lambda: time.time() + 2 * 86_400)
+        removing = asyncio.ensure_future(services.attachments.sweep())
+    else:
+        for file_id in file_ids:
+            assert (await archer.http.post(CHAT, json=about(file_id, session_id="one"))).status_code == 200
+        removing = asyncio.ensure_future(archer.http.delete("/api/v1/sessions/one"))
+    assert await asyncio.to_thread(is_removing.wait, 20)
+    (other,) = [file.file_id for file in services.files.all()]
+    assert (await archer.http.post(CHAT, json=about(other, session_id="two"))).status_code == 200
+    may_go_on.set()
+    await removing
+    assert [file.file_id for file in services.files.all()] == [other]
 
 
 async def test_no_file_of_conversations_that_are_kept_aside_as_damaged_is_removed(
