@@ -113,6 +113,7 @@ class DiskShelf:
 
     def part(self) -> tuple[int, str]:
         """A new file for a draft: its descriptor and its path."""
+        _make(self._incoming)
         return tempfile.mkstemp(suffix=_PART, dir=self._incoming)
 
 
@@ -148,7 +149,8 @@ class _Draft:
             # The data must be on disk before the file has its name.
             os.fsync(file.fileno())
             file.close()
-            path.parent.mkdir(mode=_PRIVATE, exist_ok=True)
+            _make(path.parent.parent)
+            _make(path.parent)
             os.utime(self._path, (used_at, used_at))
             self._path.replace(path)
             self._is_over = True
@@ -169,6 +171,11 @@ class _Draft:
             # Unbuffered: writes are large, and a failure is reported by the write that causes it.
             self._file, self._path = os.fdopen(descriptor, "w+b", buffering=0), Path(path)
         return self._file
+
+
+def _make(folder: Path) -> None:
+    """Make a folder that is missing: something that cleans up may remove empty ones while the server runs."""
+    folder.mkdir(mode=_PRIVATE, exist_ok=True)
 
 
 def _label(owner: str, name: str) -> Label | None:

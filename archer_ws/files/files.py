@@ -255,14 +255,20 @@ class Files:
             FileNotFound: it was deleted from the disk.
             StorageUnavailable: the disk failed.
         """
-        try:
-            return await self.in_thread(partial(self._shelf.open, file.label))
-        except FileNotFoundError:
+        reader = await self.in_thread(partial(self._opened, file.label))
+        if reader is None:
             if self._kept.get(_key(file)) is file:
                 self._forget(file)
             raise FileNotFound(
                 f"the file {file.file_id!r} is no longer on the disk", hint="Upload it again (POST /api/v1/files)."
-            ) from None
+            )
+        return reader
+
+    def _opened(self, label: Label) -> Reader | None:
+        try:
+            return self._shelf.open(label)
+        except FileNotFoundError:
+            return None
 
     async def pieces(self, file: StoredFile) -> AsyncIterator[bytes]:
         """The file's bytes, in pieces.
@@ -293,14 +299,11 @@ class Files:
         """The result of blocking work, run in a thread.
 
         Raises:
-            FileNotFoundError: raised unchanged.
-            StorageFull, StorageUnavailable: for any other OSError.
+            StorageFull, StorageUnavailable: for any OSError.
         """
         try:
             async with self._turns:
                 return await asyncio.get_running_loop().run_in_executor(self._threads, work)
-        except FileNotFoundError:
-            raise
         except OSError as error:
             raise failure_of(error) from error
 
