@@ -1,8 +1,8 @@
 """Stores files in a directory of their own, where they outlive the process.
 
-    DIRECTORY/lock                                   locked while a process uses the directory DIRECTORY/incoming/*.part
-    files being written; removed when a process begins DIRECTORY/kept/OWNER/FILE_ID,TYPE,SUBTYPE        stored files;
-    the modification time is the time of last use
+    DIRECTORY/lock                                 locked while a process uses the directory
+    DIRECTORY/incoming/*.part                      files being written; removed when a process begins
+    DIRECTORY/kept/OWNER/FILE_ID,TYPE,SUBTYPE      stored files; the modification time is the time of last use
 
 A file's name contains all metadata, so a single rename makes the file complete: a crash can't separate the file from a
 second record. Names are in lower case, since some file systems ignore case.
@@ -54,7 +54,16 @@ class DiskShelf:
         """
         for each in (self._directory, self._incoming, self._kept):
             each.mkdir(mode=_PRIVATE, parents=True, exist_ok=True)
-        self._lock = _lock(self._directory / "lock")
+        lock = _lock(self._directory / "lock")
+        try:
+            found = self._found()
+        except BaseException:
+            lock.close()  # Otherwise the next attempt would take this process for another one.
+            raise
+        self._lock = lock
+        return found
+
+    def _found(self) -> list[FoundFile]:
         for left in self._incoming.glob(f"*{_PART}"):
             left.unlink(missing_ok=True)
         found = []
@@ -104,6 +113,7 @@ class DiskShelf:
 
     def part(self) -> tuple[int, str]:
         """A new file for a draft: its descriptor and its path."""
+        _make(self._incoming)
         return tempfile.mkstemp(suffix=_PART, dir=self._incoming)
 
 
@@ -139,7 +149,8 @@ class _Draft:
             # The data must be on disk before the file has its name.
             os.fsync(file.fileno())
             file.close()
-            path.parent.mkdir(mode=_PRIVATE, exist_ok=True)
+            _make(path.parent.parent)
+            _make(path.parent)
             os.utime(self._path, (used_at, used_at))
             self._path.replace(path)
             self._is_over = True
@@ -160,6 +171,11 @@ class _Draft:
             # Unbuffered: writes are large, and a failure is reported by the write that causes it.
             self._file, self._path = os.fdopen(descriptor, "w+b", buffering=0), Path(path)
         return self._file
+
+
+def _make(folder: Path) -> None:
+    """Make a folder that is missing: something that cleans up may remove empty ones while the server runs."""
+    folder.mkdir(mode=_PRIVATE, exist_ok=True)
 
 
 def _label(owner: str, name: str) -> Label | None:

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 import structlog
 
-from archer_ws.core.exceptions import ArcherError, FileNotFound, StorageFull
+from archer_ws.core.exceptions import ArcherError, FileNotFound, StorageFull, StorageUnavailable
 from archer_ws.core.limits import FILE_OVERHEAD_BYTES
 from archer_ws.files.failures import failure_of
 from archer_ws.files.shelf import DirectoryInUse, Label, Reader, Shelf
@@ -118,14 +118,25 @@ class Files:
 
         Raises:
             FileNotFound: it does not exist, or it belongs to another principal.
+            StorageUnavailable: the shelf can't be used yet, so it may exist.
         """
-        file = self._kept.get((owner_of(principal), file_id))
-        if file is None:
-            raise FileNotFound(
-                f"there is no file {file_id!r}",
-                hint="Upload it (POST /api/v1/files): files are kept for a while after their last use.",
+        file = self.get(principal, file_id)
+        if file is not None:
+            return file
+        if not self._is_open:
+            raise StorageUnavailable(
+                "the place where the server keeps its files can't be read yet",
+                hint="Try again in a moment. The server's log has the cause.",
+                retry_after_ms=5000,
             )
-        return file
+        raise FileNotFound(
+            f"there is no file {file_id!r}",
+            hint="Upload it (POST /api/v1/files): files are kept for a while after their last use.",
+        )
+
+    def get(self, principal: str, file_id: str) -> StoredFile | None:
+        """`find`, but None if there is no such file, or if that is not known yet."""
+        return self._kept.get((owner_of(principal), file_id))
 
     def hold(self, files: Iterable[StoredFile]) -> FileHold:
         """Keep the files until the hold is released; this counts as a use."""
@@ -244,14 +255,20 @@ class Files:
             FileNotFound: it was deleted from the disk.
             StorageUnavailable: the disk failed.
         """
-        try:
-            return await self.in_thread(partial(self._shelf.open, file.label))
-        except FileNotFoundError:
+        reader = await self.in_thread(partial(self._opened, file.label))
+        if reader is None:
             if self._kept.get(_key(file)) is file:
                 self._forget(file)
             raise FileNotFound(
                 f"the file {file.file_id!r} is no longer on the disk", hint="Upload it again (POST /api/v1/files)."
-            ) from None
+            )
+        return reader
+
+    def _opened(self, label: Label) -> Reader | None:
+        try:
+            return self._shelf.open(label)
+        except FileNotFoundError:
+            return None
 
     async def pieces(self, file: StoredFile) -> AsyncIterator[bytes]:
         """The file's bytes, in pieces.
@@ -282,14 +299,11 @@ class Files:
         """The result of blocking work, run in a thread.
 
         Raises:
-            FileNotFoundError: raised unchanged.
-            StorageFull, StorageUnavailable: for any other OSError.
+            StorageFull, StorageUnavailable: for any OSError.
         """
         try:
             async with self._turns:
                 return await asyncio.get_running_loop().run_in_executor(self._threads, work)
-        except FileNotFoundError:
-            raise
         except OSError as error:
             raise failure_of(error) from error
 
@@ -310,14 +324,15 @@ class Files:
                 found.append(file)
         return found
 
-    async def remove(self, file: StoredFile) -> None:
-        """Remove the file and its bytes, unless something holds it or it is gone.
+    async def remove(self, file: StoredFile, *, used_at: float | None = None) -> None:
+        """Remove the file and its bytes, unless something holds it or it is gone; with `used_at`, also unless its last
+        use is another one.
 
         Raises:
             StorageUnavailable: the disk failed; the file is kept.
         """
         async with self._moving:
-            if self._kept.get(_key(file)) is not file or self.is_held(file):
+            if self._kept.get(_key(file)) is not file or self.is_held(file) or used_at not in (None, file.used_at):
                 return
             self._forget(file)
             try:

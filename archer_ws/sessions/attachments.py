@@ -59,6 +59,7 @@ class Attachments:
 
         Raises:
             FileNotFound: there is no such file; with the path of its id.
+            StorageUnavailable: the files can't be read yet.
         """
         found = []
         for place, message in enumerate(messages):
@@ -79,11 +80,19 @@ class Attachments:
         return found
 
     def media_bytes(self, principal: str, messages: Sequence[ChatMessage]) -> int:
-        """The bytes that the files of these messages take in memory when they are encoded for a request."""
+        """The bytes that the files of these messages take in memory when they are encoded for a request.
+
+        Raises:
+            StorageUnavailable: the files can't be read yet.
+        """
         return sum(_encoded_bytes(file) for file in self.present(principal, messages))
 
     def shown(self, principal: str, message: ChatMessage) -> Shown:
-        """The size of a message's pictures and files in a request; files that no longer exist count as 0."""
+        """The size of a message's pictures and files in a request; files that no longer exist count as 0.
+
+        Raises:
+            StorageUnavailable: the files can't be read yet.
+        """
         size = images = 0
         for part in message.parts or ():
             if isinstance(part, MediaPart):
@@ -96,15 +105,15 @@ class Attachments:
     async def media(self, principal: str, messages: Sequence[ChatMessage], held: "StreamFiles") -> Mapping[str, Media]:
         """Read the files that messages name, by file id; files that no longer exist are left out.
 
-        Waits while the files of other requests use all the memory that is reserved for files. `held` releases the
-        memory.
+        Waits while the files of other requests use all the memory that is reserved for files. `held` frees the memory;
+        it must have been freed since the previous call, or this could wait for itself.
 
         Raises:
-            StorageUnavailable: the disk failed.
+            StorageUnavailable: the disk failed, or the files can't be read yet.
         """
         files = self.present(principal, messages)
         held.hold(files)
-        held.add(await self._room.take(sum(map(_encoded_bytes, files))))
+        held.reserve(await self._room.take(sum(map(_encoded_bytes, files))))
         media: dict[str, Media] = {}
         for file in files:
             with suppress(FileNotFound):
@@ -114,7 +123,11 @@ class Attachments:
         return media
 
     def present(self, principal: str, messages: Sequence[ChatMessage]) -> list[StoredFile]:
-        """The files that messages name, each once. Files that no longer exist are left out, and logged."""
+        """The files that messages name, each once. Files that no longer exist are left out, and logged.
+
+        Raises:
+            StorageUnavailable: the files can't be read yet.
+        """
         found: dict[str, StoredFile] = {}
         for message in messages:
             for file_id in message.file_ids if message.parts else ():
@@ -160,8 +173,7 @@ class Attachments:
         """Note that the messages are stored: from now on they retain the files that they name."""
         for message in messages:
             for file_id in message.file_ids if message.parts else ():
-                with suppress(FileNotFound):
-                    file = self.files.find(principal, file_id)
+                if (file := self.files.get(principal, file_id)) is not None:
                     file.is_passing, file.is_stored = False, True
 
     async def delete(self, principal: str, file_id: str) -> None:
@@ -187,16 +199,8 @@ class Attachments:
     async def session_deleted(self, principal: str, named: Collection[str]) -> None:
         """Delete the files that a deleted session's messages named, unless other messages name them, or the same file
         was uploaded again."""
-        if not named:
-            return
-        still = await self._store.named_files()
-        for file_id in set(named) - still:
-            try:
-                file = self.files.find(principal, file_id)
-                if file.is_stored:
-                    await self.files.remove(file)
-            except FileNotFound:
-                pass
+        files = [file for file_id in named if (file := self.files.get(principal, file_id)) is not None]
+        await self._remove_unnamed([file for file in files if file.is_stored])
 
     async def run(self) -> None:
         """Delete expired files, again and again until cancelled."""
@@ -224,10 +228,16 @@ class Attachments:
         # It is unknown which files a damaged store's conversations name, and a backup may restore them.
         if not expired or not await asyncio.to_thread(lambda: self._store.is_whole):
             return
-        still = await self._store.named_files()
-        for file in expired:
+        await self._remove_unnamed(expired)
+
+    async def _remove_unnamed(self, files: Sequence[StoredFile]) -> None:
+        """Delete these files, unless stored messages name them, or somebody uses them meanwhile: a message that names
+        them may have been stored since the store was asked."""
+        used = [(file, file.used_at) for file in files]
+        still = await self._store.named_files() if used else ()
+        for file, used_at in used:
             if file.file_id not in still:
-                await self.files.remove(file)
+                await self.files.remove(file, used_at=used_at)
 
     async def _learn(self) -> None:
         """Find out which of the files from before this process are named by stored messages."""
@@ -237,11 +247,14 @@ class Attachments:
 
 
 class StreamFiles:
-    """The files and memory that one stream holds; released when it ends."""
+    """The files that one stream holds until it ends, and the memory that they take while they are being sent."""
 
     def __init__(self, files: Files) -> None:
         self._files = files
-        self._holds: list[FileHold | Reservation] = []
+        #: Whether a stored message may name them, so that those of inline data stay when the stream has ended.
+        self.may_be_named = False
+        self._holds: list[FileHold] = []
+        self._reserved: list[Reservation] = []
         self._bytes: list[bytearray] = []
 
     def hold(self, files: Sequence[StoredFile]) -> None:
@@ -249,37 +262,50 @@ class StreamFiles:
         if files:
             self._holds.append(self._files.hold(files))
 
-    def add(self, hold: FileHold | Reservation) -> None:
-        """Take ownership of a hold or a reservation."""
+    def add(self, hold: FileHold) -> None:
+        """Take ownership of a hold."""
         self._holds.append(hold)
 
+    def reserve(self, memory: Reservation) -> None:
+        """Take ownership of reserved memory, until `free`."""
+        self._reserved.append(memory)
+
     def free_later(self, held: bytearray) -> None:
-        """Clear these bytes when the stream ends, even if something still refers to them: the frames of an exception
-        live until the next garbage collection."""
+        """Clear these bytes with `free`, even if something still refers to them: the frames of an exception live until
+        the next garbage collection."""
         self._bytes.append(held)
 
-    def leave(self) -> None:
-        """Release, but leave the files of inline data in place: a later process goes on with the stream."""
-        for hold in self._holds:
-            if isinstance(hold, FileHold):
-                hold.keep()
-        self.release()
-
-    def release(self) -> None:
-        """Release everything: the stream has ended."""
+    def free(self) -> None:
+        """Free the memory: nothing is being sent any more. The files stay held."""
         for each in self._bytes:
             with suppress(BufferError):  # Being sent now; the sender releases it.
                 each.clear()
         self._bytes.clear()
+        reserved, self._reserved = self._reserved, []
+        for memory in reserved:
+            memory.release()
+
+    def leave(self) -> None:
+        """Release, but leave the files of inline data in place: a later process goes on with the stream."""
+        self.may_be_named = True
+        self.release()
+
+    def release(self) -> None:
+        """Release everything: the stream has ended."""
+        self.free()
         holds, self._holds = self._holds, []
         for hold in holds:
+            if self.may_be_named:
+                hold.keep()
             hold.release()
 
 
 def in_memory(store: SessionStore) -> Attachments:
     """Attachments with files in memory, within the default limits."""
     most = MEMORY_FILES_BYTES
-    return Attachments(Files(MemoryShelf(), file_bytes_max=most, principal_bytes_max=most, bytes_max=most), store)
+    files = Files(MemoryShelf(), file_bytes_max=most, principal_bytes_max=most, bytes_max=most)
+    files.open_now()
+    return Attachments(files, store)
 
 
 def names_files(messages: Sequence[ChatMessage]) -> bool:

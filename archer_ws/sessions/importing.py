@@ -39,13 +39,16 @@ Store = Callable[[ExportedSession], Awaitable[Session]]
 _Model = TypeVar("_Model", bound=BaseModel)
 
 
-def _not_before_1970(moment: datetime) -> datetime:
+def _storable(moment: datetime) -> datetime:
     if moment < _EPOCH:
         raise ValueError("must not be before 1970")
-    return moment
+    try:
+        return moment.astimezone(UTC)
+    except OverflowError:
+        raise ValueError("must not be after the year 9999 in UTC") from None
 
 
-_Moment = Annotated[AwareDatetime, AfterValidator(_not_before_1970)]
+_Moment = Annotated[AwareDatetime, AfterValidator(_storable)]
 
 
 class _Head(WireModel):
@@ -62,7 +65,7 @@ class _Head(WireModel):
 
 
 class _Marks(BaseModel):
-    """The ids and times of a message, validated as strictly as those of a request."""
+    """The ids and times of a message, validated as strictly as those of a request; times are converted to UTC."""
 
     message_id: Identifier
     stream_id: Identifier | None = None
@@ -120,8 +123,9 @@ async def conversation_of(value: Any) -> ExportedSession:
 
 
 def _message(value: Any, place: int) -> StoredMessage:
-    _validated(_Marks, value, place)
+    marks = _validated(_Marks, value, place)
     message = _validated(StoredMessage, value, place)
+    message.created_at = marks.created_at
     if message.status in _LIVE:
         path = f"messages.{place}.status"
         raise InvalidParams(

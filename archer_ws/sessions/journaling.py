@@ -36,6 +36,8 @@ log = structlog.get_logger(__name__)
 
 #: How many pieces are read, and how many streams, before the task yields to the event loop: about a millisecond each.
 _PIECES_AT_ONCE, _STREAMS_AT_ONCE = 256, 64
+#: A log with more events is put together in a thread.
+_EVENTS_AT_ONCE = 4096
 #: The approximate limit of text in one commit, in bytes. A second brings far less; but after a disk was full for a long
 #: time there is a backlog, and while it is full, each failed attempt costs one such commit.
 _BYTES_AT_ONCE = 4 * 1024 * 1024
@@ -218,7 +220,8 @@ class Journaling:
                 hint="Its streams were deleted with it. Create it again, or leave session_id out.",
             )
         try:
-            if len(pieces) > _PIECES_AT_ONCE:  # Decoding thousands of pieces takes a while.
+            # Decoding thousands of pieces, or checking thousands of events, takes a while.
+            if len(pieces) > _PIECES_AT_ONCE or (pieces and pieces[-1].last_seq > _EVENTS_AT_ONCE):
                 return await asyncio.to_thread(MemoryLog.of, pieces)
             return MemoryLog.of(pieces)
         except (ValueError, KeyError) as cause:

@@ -6,7 +6,7 @@ a plain call): they all get a `Stream` to read from and a `Hold` to keep it aliv
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, suppress
 from typing import Literal
 
 import structlog
@@ -114,7 +114,7 @@ class SessionManager:
         self._slots: dict[Stream, Slot] = {}
         self._stream_files: dict[Stream, StreamFiles] = {}
         #: Approvals, claims, results and steers of running streams.
-        self.calls = ToolCalls(self._known, self._stream_files.get, self._attachments, limits.max_content_bytes)
+        self.calls = ToolCalls(self._loaded, self._stream_files.get, self._attachments, limits.max_content_bytes)
         self._occupancy = Occupancy()
         #: Notifies the watchers of conversations.
         self.changes = SessionChanges(self._store.get, self.active_in)
@@ -202,7 +202,8 @@ class SessionManager:
             InvalidParams: the request is not valid.
             ContentTooLarge: the messages are too long.
             FileNotFound: a message names a file that does not exist.
-            StorageUnavailable: the streams of an earlier process are not loaded yet, so the id may be one of theirs.
+            StorageUnavailable: the streams of an earlier process are not loaded yet, so the id may be one of theirs; or
+                the files can't be read yet.
             SessionBusy: the session runs a stream, and `on_busy` is not `interrupt`.
             Overloaded: too many streams run or wait.
         """
@@ -312,8 +313,8 @@ class SessionManager:
             raise
 
     def cancel(self, principal: str, stream_id: str, reason: CancelReason = "client") -> CancelResult:
-        """Cancel a stream; harmless to repeat. An unknown id is remembered, and a request that comes with it later is
-        cancelled at once.
+        """Cancel a stream; harmless to repeat. An unknown id is remembered: a request that comes with it later, or a
+        stream of an earlier process that is loaded later, is cancelled at once.
 
         Raises:
             Draining: the stream waits for the next process.
@@ -333,6 +334,13 @@ class SessionManager:
                 retry_after_ms=5000,
             )
         return self._table.get(principal, stream_id)
+
+    def _loaded(self, principal: str, stream_id: str) -> Stream | None:
+        """`_known`, but with a retryable error where it can't be told yet whether there is such a stream."""
+        stream = self._known(principal, stream_id)
+        if stream is None:
+            self._check_found()
+        return stream
 
     def list_streams(
         self,
@@ -565,7 +573,8 @@ class SessionManager:
         self._table.add(stream)
         slot = self._slots[stream] = self._gates[route.provider].unasked(record.principal)
         files = self._stream_files[stream] = StreamFiles(self._attachments.files)
-        files.hold(self._attachments.present(record.principal, left.said))
+        with suppress(StorageUnavailable):  # Nothing is removed while the files can't be read.
+            files.hold(self._attachments.present(record.principal, left.said))
         self._occupancy.enter(stream)
         journaling.adopt(stream)
         turn = Turn(
@@ -579,6 +588,8 @@ class SessionManager:
             left=left.state,
         )
         stream.go_on(turn, left.exchange(stream.stream_id, turn), left.state.usage)
+        if self._tombstones.take(record.principal, record.stream_id):
+            stream.cancel("client")
 
     def _forgotten(self, stream: Stream) -> None:
         if self._journaling is not None:

@@ -21,7 +21,7 @@ class ToolCalls:
     """The open tool calls of all streams.
 
     Args:
-        find: returns a principal's stream, or None.
+        find: returns a principal's stream, or None; raises StorageUnavailable where that is not known yet.
         files: returns what a running stream holds.
         attachments: the files that messages name.
         max_content_bytes: the limit of text in a result or message, in bytes.

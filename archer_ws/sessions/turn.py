@@ -14,7 +14,14 @@ from pydantic import BaseModel
 
 from archer_ws.agents.base import AgentTurn, Gateway
 from archer_ws.agents.orchestrator import Orchestrator
-from archer_ws.core.exceptions import ArcherError, Conflict, ContentTooLarge, InvalidParams, ProviderNotConfigured
+from archer_ws.core.exceptions import (
+    ArcherError,
+    Conflict,
+    ContentTooLarge,
+    InvalidParams,
+    ProviderNotConfigured,
+    StorageUnavailable,
+)
 from archer_ws.core.lean_dataclass import lean_dataclass
 from archer_ws.core.limits import HISTORY_TOKENS_MAX, MEDIA_REQUEST_BYTES
 from archer_ws.llm_gateway.asking import conversation, options_of
@@ -255,6 +262,8 @@ class Turn:
             await self._services.store.get(self._principal, session_id)
             return
         self._budget = self._services.windows.budget(self._route)
+        # A turn whose storing is cancelled or takes too long may be stored all the same.
+        self._files.may_be_named = True
         try:
             stored = await self._services.store.begin_turn(
                 self._principal,
@@ -267,8 +276,11 @@ class Turn:
                 budget_tokens=self._budget,
                 record=self._services.journaling.begin(self._stream) if self._services.journaling is not None else None,
             )
-        except Conflict as conflict:
-            raise renamed(conflict, "version", "session_version") from None
+        except ArcherError as refusal:
+            self._files.may_be_named = isinstance(refusal, StorageUnavailable)
+            if isinstance(refusal, Conflict):
+                raise renamed(refusal, "version", "session_version") from None
+            raise
         self._services.attachments.stored(self._principal, self._request.messages)
         self._services.changes.changed(self._principal, session_id)
         turn = stored.messages
@@ -327,8 +339,11 @@ class Turn:
     async def go_on(self, calls: Sequence[ToolCall]) -> AsyncGenerator[StreamChunk, None] | None:
         """The next step's chunks, once all calls have results and the provider's slot is granted; None if there is no
         next step."""
-        # The connection to the provider is closed by now, so other streams may use the slot while the calls run.
+        # The connection to the provider is closed by now, so other streams may use the slot while the calls run, and
+        # the memory of the files: the next step reads them again.
         self._slot.release()
+        self._files.free()
+        self._media = {}
         agent = self._services.orchestrator.pick(AgentTurn(self._request, self._route, (), ChatOptions()))
         if not await agent.go_on(self._request, calls, self._stream.exchange):
             return None
@@ -363,7 +378,6 @@ class Turn:
     def _take_said(self) -> None:
         """Put the messages of the steps so far before the next one."""
         self._said = [message.as_chat() for message in messages_of(self._stream.log.events())]
-        self._media = {} if names_files(self._said) else self._media
 
     async def keep(self, events: Sequence[ControlEvent]) -> None:
         """If streams are stored: store the next events of the log, and what a restart needs to go on.

@@ -4,6 +4,8 @@ import asyncio
 import gc
 import json
 import signal
+import threading
+import time
 from base64 import b64encode
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -15,9 +17,11 @@ import pytest
 import websockets
 
 from archer_ws.core.limits import Limits
+from archer_ws.files.shelf import Label
 from archer_ws.llm_gateway.media import Media
 from archer_ws.llm_gateway.router import LLMRouter
 from archer_ws.llm_gateway.types import ModelLimits
+from archer_ws.sessions.storage.sqlite import messages
 from tests.conftest import Archer, StartArcher
 from tests.fakes.file_heads import png
 from tests.fakes.ollama_api import ollama_error, ollama_server, ollama_show, ollama_stream, ollama_tags
@@ -256,6 +260,38 @@ async def test_the_sweep_needs_no_request(start_archer: StartArcher) -> None:
         assert [file.file_id for file in files.all()] == [kept]
 
 
+@pytest.mark.parametrize("goes", ["expired", "with its session"])
+async def test_a_file_that_is_used_while_others_are_being_removed_stays(
+    archer: Archer, monkeypatch: pytest.MonkeyPatch, goes: str
+) -> None:
+    answer_long(archer)
+    services = archer.app.state.services
+    file_ids = [await upload(archer.http, content) for content in (b"the first note", b"the second note")]
+    for session_id in ("one", "two"):
+        await archer.http.post("/api/v1/sessions", json={"session_id": session_id})
+    remove, is_removing, may_go_on = services.files._shelf.remove, threading.Event(), threading.Event()
+
+    def slow(label: Label) -> None:
+        is_removing.set()
+        assert may_go_on.wait(20)
+        remove(label)
+
+    monkeypatch.setattr(services.files._shelf, "remove", slow)
+    if goes == "expired":
+        monkeypatch.setattr(services.files, "_clock", lambda: time.time() + 2 * 86_400)
+        removing = asyncio.ensure_future(services.attachments.sweep())
+    else:
+        for file_id in file_ids:
+            assert (await archer.http.post(CHAT, json=about(file_id, session_id="one"))).status_code == 200
+        removing = asyncio.ensure_future(archer.http.delete("/api/v1/sessions/one"))
+    assert await asyncio.to_thread(is_removing.wait, 20)
+    (other,) = [file.file_id for file in services.files.all()]
+    assert (await archer.http.post(CHAT, json=about(other, session_id="two"))).status_code == 200
+    may_go_on.set()
+    await removing
+    assert [file.file_id for file in services.files.all()] == [other]
+
+
 async def test_no_file_of_conversations_that_are_kept_aside_as_damaged_is_removed(
     tmp_path: Path, start_archer: StartArcher
 ) -> None:
@@ -305,6 +341,33 @@ async def test_data_of_a_turn_that_is_not_accepted_leaves_nothing(archer: Archer
         assert (answer.status_code, kind(answer)) == (404, "session_not_found")
     await asyncio.gather(*archer.app.state.services.files._tasks)
     assert archer.app.state.services.files.all() == []
+
+
+async def test_data_of_a_turn_that_is_stored_after_its_cancel_is_there_as_long_as_the_message(
+    start_archer: StartArcher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, is_storing, may_go_on = messages.begin_turn, threading.Event(), threading.Event()
+
+    def slow(*given: Any, **how: Any) -> Any:
+        is_storing.set()
+        assert may_go_on.wait(20)
+        return store(*given, **how)
+
+    monkeypatch.setattr(messages, "begin_turn", slow)
+    async with start_archer(store="sqlite", data_dir=str(tmp_path)) as archer:
+        await archer.http.post("/api/v1/sessions", json={"session_id": "one"})
+        asked = inline(NOTE, session_id="one", stream_id="s")
+        sending = asyncio.create_task(archer.http.post(CHAT, json=asked))
+        assert await asyncio.to_thread(is_storing.wait, 20)
+        await archer.http.delete("/api/v1/streams/s")
+        assert (await sending).json()["status"] == "cancelled"
+        may_go_on.set()
+        (part,) = await stored_parts(archer.http, "one")
+        await asyncio.gather(*archer.app.state.services.files._tasks)
+        assert (await archer.http.get(f"{FILES}/{part['file_id']}")).content == NOTE
+        archer.answer(ollama_stream("Text."))
+        more = {"messages": [{"role": "user", "content": "And now?"}], "session_id": "one"}
+        assert (await archer.http.post(CHAT, json=more)).status_code == 200
 
 
 async def test_the_data_of_a_long_body_is_kept_as_long_as_its_stream(archer: Archer) -> None:
@@ -428,6 +491,33 @@ async def test_a_directory_that_can_not_be_used_is_told_at_the_start(tmp_path: P
     ) as running:
         assert await running.ended() != 0
         assert "ARCHER_FILES_DIR" in await running.errors()
+
+
+async def test_files_that_can_not_be_read_yet_are_not_said_to_be_gone(
+    start_archer: StartArcher, tmp_path: Path
+) -> None:
+    kept: dict[str, Any] = {"store": "sqlite", "data_dir": str(tmp_path)}
+    more = {"messages": [{"role": "user", "content": "And now?"}], "session_id": "one"}
+    async with start_archer(**kept) as archer:
+        answer_long(archer)
+        await archer.http.post("/api/v1/sessions", json={"session_id": "one"})
+        file_id = await upload(archer.http)
+        assert (await archer.http.post(CHAT, json=about(file_id, session_id="one"))).status_code == 200
+    damage = tmp_path / "files" / "incoming" / "folder.part"
+    damage.mkdir()  # Nobody can unlink it, so the directory can't be opened.
+    async with start_archer(**kept) as archer:
+        answer_long(archer)
+        for asked in (about(file_id), more):
+            answer = await archer.http.post(CHAT, json=asked)
+            assert (answer.status_code, kind(answer)) == (503, "storage_unavailable"), answer.text
+            assert answer.json()["error"]["retryable"] is True
+        for method in ("GET", "DELETE"):
+            answer = await archer.http.request(method, f"{FILES}/{file_id}")
+            assert (answer.status_code, kind(answer)) == (503, "storage_unavailable"), answer.text
+        damage.rmdir()
+        await asyncio.to_thread(archer.app.state.services.files.open_now)
+        assert (await archer.http.post(CHAT, json=more)).status_code == 200
+        assert (await archer.http.get(f"{FILES}/file_unknown")).status_code == 404
 
 
 async def test_openais_clients_send_photos_as_they_do_elsewhere(archer: Archer) -> None:

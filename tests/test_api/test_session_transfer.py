@@ -114,6 +114,7 @@ async def test_each_line_of_an_import_has_its_own_outcome(archer: Archer) -> Non
         ("messages.0.content", {"messages": [{**MESSAGE, "content": 7}]}),
         ("messages.0.status", {"messages": [{**MESSAGE, "status": "running"}]}),
         ("messages.0.created_at", {"messages": [{**MESSAGE, "created_at": "0001-01-01T00:00:00Z"}]}),
+        ("messages.0.created_at", {"messages": [{**MESSAGE, "created_at": "9999-12-31T23:59:59-01:00"}]}),
         ("messages.0.tool_calls.0.name", {"messages": [{**MESSAGE, "tool_calls": [{"call_id": "c", "name": ""}]}]}),
     ],
 )
@@ -124,6 +125,14 @@ async def test_what_is_wrong_with_a_line_is_told_by_its_path(archer: Archer, pat
     assert error["kind"] == "invalid_params"
     assert error["errors"][0]["path"] == path
     assert (await archer.http.get("/api/v1/sessions")).json()["items"] == []
+
+
+async def test_times_of_other_places_are_told_in_utc(archer: Archer) -> None:
+    there = {"created_at": "2026-11-01T13:00:00+01:00"}
+    line = {**CONVERSATION, **there, "messages": [{**MESSAGE, **there}]}
+    assert (await archer.http.post(IMPORT, content=json.dumps(line).encode())).json()["imported"] == 1
+    session = (await archer.http.get(f"/api/v1/sessions/{CONVERSATION['session_id']}")).json()
+    assert [each["created_at"] for each in (session, *session["messages"])] == ["2026-11-01T12:00:00Z"] * 2
 
 
 @pytest.mark.parametrize("line", ['{"a":NaN}', '"\\ud800"', "[" * 300, "{", '{"session_id":"x"}{}', "\x00"])

@@ -16,7 +16,7 @@ from tests.conftest import Archer, StartArcher
 from tests.fakes import anthropic_api, thinking_anthropic, thinking_responses, tools_anthropic, tools_ollama
 from tests.fakes.calls import CALLS_MADE, TOOLS, piece
 from tests.fakes.ollama_api import ollama_line
-from tests.fakes.pictures import PNG_URL, image, text
+from tests.fakes.pictures import PNG, PNG_URL, image, text
 from tests.fakes.scripted_adapter import ScriptedAdapter
 from tests.fakes.scripted_server import Exchange, Reply, forever
 from tests.fakes.sse_reader import Received, read_events
@@ -221,6 +221,23 @@ async def test_a_picture_in_a_result_is_kept_over_a_restart_for_the_step_that_it
         rain, seen = [block["content"] for block in provider.requests[1]["messages"][-1]["content"]]
         assert "rain" in json.dumps(rain)
         assert [block["type"] for block in seen] == ["text", "image"]
+
+
+async def test_pictures_in_the_results_of_many_steps_take_the_room_of_one_request(archer: Archer) -> None:
+    room = archer.app.state.services.attachments._room
+    room._total = 3 * len(PNG)  # Of three such requests at once.
+    steps = 8
+    calls = [[piece(f"call{step}", "get_weather", "{}"), CALLS_MADE] for step in range(steps)]
+    adapter = play(archer, *calls, ["I have seen enough."])
+    async with asyncio.timeout(20), following(archer, messages=[{"role": "user", "content": [image()]}]) as events:
+        for step in range(steps):
+            await events.until("tool_call")
+            assert room._taken == 0, "nothing is being sent while the tool runs"
+            path = f"/api/v1/streams/s/tool_calls/call{step}/result"
+            assert await said(archer, path, content=[text("A map:"), image()]) == {"outcome": "accepted"}
+        assert (await events.until("ended"))["status"] == "completed"
+    assert room._taken == 0
+    assert all(asked["options"].media for asked in adapter.asked[1:])
 
 
 async def looped_to_the_end(archer: Archer, model: str, **fields: Any) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import asyncio
 import errno
+import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -261,4 +262,19 @@ async def test_a_file_that_somebody_took_from_the_disk_is_not_found_any_more(tmp
         await read(files, kept)
     with pytest.raises(FileNotFound):
         files.find("ann", kept.file.file_id)
+    await files.aclose()
+
+
+async def test_folders_that_somebody_removed_are_made_again(tmp_path: Path) -> None:
+    files = files_on(DiskShelf(tmp_path))
+    for name in ("incoming", "kept"):
+        (tmp_path / name).rmdir()
+        kept = await sent(files, name.encode())
+        assert await read(files, kept) == name.encode()
+        kept.hold.release()
+        await files.remove(kept.file)
+    shutil.rmtree(tmp_path)
+    with pytest.raises(StorageUnavailable):
+        await sent(files, b"nowhere")
+    assert files._taken == {}
     await files.aclose()

@@ -112,6 +112,23 @@ def test_two_processes_do_not_share_a_directory(tmp_path: Path) -> None:
     begun(tmp_path).close()
 
 
+def test_a_directory_that_could_not_be_read_whole_takes_no_file_and_is_there_once_it_can(tmp_path: Path) -> None:
+    shelf = begun(tmp_path)
+    put(shelf)
+    shelf.close()
+    damage = tmp_path / "incoming" / "folder.part"
+    damage.mkdir()  # Nobody can unlink it.
+    shelf = DiskShelf(tmp_path)
+    for _ in range(2):
+        with pytest.raises(OSError, match=r"folder\.part"):
+            shelf.begin()
+        with pytest.raises(OSError, match="not open"):
+            shelf.draft()
+    damage.rmdir()
+    assert [found.label for found in shelf.begin()] == [LABEL]
+    shelf.close()
+
+
 def test_strange_files_in_the_directory_are_left_alone(tmp_path: Path) -> None:
     begun(tmp_path).close()
     (tmp_path / "kept" / "notes.txt").write_text("mine")

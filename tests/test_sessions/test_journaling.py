@@ -469,6 +469,30 @@ async def test_a_row_that_is_damaged_keeps_the_server_from_nothing(tmp_path: Pat
         assert chat_response((await start(manager, asked["z"])).stream).content == "a"
 
 
+@pytest.mark.parametrize("text", ["ää", "ä", "bä"], ids=["longer", "shorter", "within a character"])
+async def test_a_text_that_is_damaged_keeps_no_other_stream_from_being_ended(
+    tmp_path: Path, gateway: ScriptedGateway, text: str
+) -> None:
+    async with process(tmp_path, gateway) as (manager, store):
+        await store.create("me", "other", None, None)
+        for session_id in ("s", "other"):
+            stream = (await start(manager, ask("Why?", session_id=session_id, stream_id=session_id))).stream
+            call = await gateway.call(len(gateway.calls) - 1)
+            call.say("ä", "b")
+            await until_written(store, stream, 3)
+    connection = sqlite3.connect(tmp_path / "archer.db")
+    with connection:
+        # The offsets where its pieces end no longer fit it.
+        connection.execute("UPDATE chunk SET text = ? WHERE kind = 'content' AND stream_pk = 1", (text,))
+    connection.close()
+    async with process(tmp_path, gateway) as (manager, store):
+        damaged, whole = manager.find("me", "s"), manager.find("me", "other")
+        assert (damaged.status, whole.status) == ("incomplete", "incomplete")
+        assert [each.content for each in await store.messages("me", "other")] == ["Why?", "äb"]
+        with pytest.raises(StorageUnavailable):
+            await damaged.wait_admitted()
+
+
 @pytest.mark.parametrize("year", [1971, 2100])
 async def test_a_clock_that_jumps_loses_no_stream(
     tmp_path: Path, gateway: ScriptedGateway, year: int, monkeypatch: pytest.MonkeyPatch

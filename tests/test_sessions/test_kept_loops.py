@@ -34,7 +34,10 @@ LIMIT_S = 20
 
 
 class Disk:
-    """The journal's disk: it is slow, or fails, where what a stream goes on with is to be kept."""
+    """The journal's disk: it is slow, or fails, where what a stream goes on with is to be kept before it is answered.
+
+    The write that the journal makes by itself may bring some of that again, in any moment: it has no trouble.
+    """
 
     def __init__(self, store: SqliteStore) -> None:
         self.fails: list[Exception] = []
@@ -45,14 +48,15 @@ class Disk:
         self.loops: list[str] = []
         put = store.journal.put
 
-        async def troubled(parts: Any, forgotten: Any = ()) -> None:
-            if any(part.loop is not None or _said_in(part) for part in parts):
+        async def troubled(parts: Any, forgotten: Any = None) -> None:
+            is_by_itself = forgotten is not None  # What is kept before an answer never comes with what is forgotten.
+            if not is_by_itself and any(part.loop is not None or _said_in(part) for part in parts):
                 self.loops += [part.loop for part in parts if part.loop is not None]
                 self.is_asked.set()
                 await self.may_go_on.wait()
                 if self.fails:
                     raise self.fails.pop(0)
-            await put(parts, forgotten)
+            await put(parts, forgotten or ())
 
         store.journal.put = troubled  # type: ignore[method-assign]
 

@@ -6,12 +6,20 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from archer_ws.core.exceptions import ArcherError, Draining, InvalidParams, ProviderNotConfigured, StreamNotFound
+from archer_ws.core.exceptions import (
+    ArcherError,
+    Draining,
+    InvalidParams,
+    ProviderNotConfigured,
+    StorageUnavailable,
+    StreamNotFound,
+)
 from archer_ws.llm_gateway.types import ChatRequest, Route
 from archer_ws.sessions.manager import SessionManager
 from archer_ws.sessions.storage.sqlite.store import SqliteStore
@@ -46,6 +54,7 @@ class Life:
         self.folder = folder
         self.gateway = ScriptedGateway()
         self.model: Model | None = None
+        self.make_room: Callable[[], None] = lambda: None
 
     @asynccontextmanager
     async def process(self, **settings: Any) -> AsyncIterator[SessionManager]:
@@ -84,6 +93,10 @@ async def answer(manager: SessionManager, call_id: str, content: str = "", claim
 
 async def claim(manager: SessionManager, call_id: str, claim: str = "mine") -> str:
     return (await manager.calls.claim("me", ID, call_id, claim, holder=None, ttl_s=60)).outcome
+
+
+async def steer(manager: SessionManager, message_id: str) -> str:
+    return (await manager.calls.steer("me", ID, Steer(message_id=message_id, content="Briefly"))).outcome
 
 
 async def approve(manager: SessionManager, call_id: str) -> str:
@@ -459,6 +472,55 @@ async def test_the_state_that_could_not_be_written_is_written_with_what_follows(
         stream = manager.find("me", ID)
         assert stream.log.head_seq == head
         assert (await ended(await work(manager, Said()))).usage is not None
+
+
+@asynccontextmanager
+async def on_a_full_disk(life: Life, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[SessionManager]:
+    """A process whose disk is full as it starts, until `life.make_room`."""
+    failing, recover = failing_connection(), SessionManager.recover
+
+    async def recover_without_room(manager: SessionManager) -> None:
+        failing.fails = True
+        await recover(manager)
+
+    with monkeypatch.context() as full:
+        full.setattr(SessionManager, "recover", recover_without_room)
+        async with life.process(factory=failing) as manager:
+            life.make_room = lambda: setattr(failing, "fails", False)
+            yield manager
+
+
+async def test_on_a_full_disk_what_is_said_of_a_call_is_to_come_again_and_is_not_unknown(
+    life: Life, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with life.process() as manager:
+        await life.begin(manager)
+    async with on_a_full_disk(life, monkeypatch) as manager:
+        for say in (
+            partial(answer, manager, "w1"),
+            partial(claim, manager, "w1"),
+            partial(approve, manager, "d1"),
+            partial(steer, manager, "m1"),
+        ):
+            with pytest.raises(StorageUnavailable, match="before the restart"):
+                await say()
+        life.make_room()
+        await until(lambda: bool(manager.list_streams("me").items))
+        assert await answer(manager, "w1") == "accepted"
+        assert await answer(manager, "unknown") == "not_found"
+        assert (await ended(await work(manager, Said()))).status == "completed"
+
+
+async def test_a_cancel_that_comes_while_a_stream_of_before_can_not_be_taken_up_is_not_lost(
+    life: Life, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with life.process() as manager:
+        await life.begin(manager)
+    async with on_a_full_disk(life, monkeypatch) as manager:
+        assert manager.cancel("me", ID).outcome == "not_found"
+        life.make_room()
+        await until(lambda: bool(manager.list_streams("me").items))
+        assert (await ended(manager.find("me", ID))).status == "cancelled"
 
 
 async def test_a_stream_whose_step_waits_for_a_busy_provider_is_parked_where_the_server_stops(life: Life) -> None:

@@ -9,6 +9,7 @@ from array import array
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
+from operator import lt
 from typing import TypeVar
 
 from archer_ws.core.limits import CONTROL_EVENT_BYTES, FIELD_ERROR_BYTES, MESSAGE_ID_BYTES, RESULT_TOLD_BYTES
@@ -31,6 +32,9 @@ from archer_ws.sessions.streams.pieces import event_in, event_piece, kind_name, 
 from archer_ws.sessions.streams.scalars import boundary
 
 SomeEvent = TypeVar("SomeEvent", bound=ControlEvent)
+
+#: The bytes that no character begins with in UTF-8.
+_INNER_BYTES = bytes(range(0x80, 0xC0))
 
 
 class MemoryLog:
@@ -144,7 +148,11 @@ class MemoryLog:
 
     @classmethod
     def of(cls, pieces: Sequence[LogPiece]) -> "MemoryLog":
-        """Restore a log from stored pieces, up to the first gap."""
+        """Restore a log from stored pieces, up to the first gap.
+
+        Raises:
+            ValueError, KeyError: a piece is damaged.
+        """
         log = cls()
         for piece in whole(pieces):
             if piece.ends is None:
@@ -155,8 +163,12 @@ class MemoryLog:
                 log._begin_run(kind)
             if kind != "content":
                 log._other_bytes += len(piece.text)
+            ends = array("I")
+            ends.frombytes(piece.ends)
             log._text += piece.text
-            log._ends.frombytes(piece.ends)
+            log._ends += ends
+            if not _fits(ends, piece, log._text):
+                raise ValueError("the events do not fit their text")
             log.head_seq = len(log._ends)
             log._newest = bytes(log._text[log._begin_of(log.head_seq) :])
         return log
@@ -295,6 +307,17 @@ class MemoryLog:
             for registration, watcher in tuple(self._watchers.items()):
                 if registration in self._watchers:
                     watcher()
+
+
+def _fits(ends: "array[int]", piece: LogPiece, text: bytearray) -> bool:
+    """Whether each event of the piece ends behind a whole character, and the last one with `text`, which ends with the
+    piece's."""
+    if len(ends) != piece.last_seq - piece.first_seq + 1 or not all(map(lt, ends, ends[1:])):
+        return False
+    if not ends or ends[0] <= len(text) - len(piece.text) or ends[-1] != len(text):
+        return False
+    following = bytes(map(text.__getitem__, ends[:-1]))
+    return len(following.translate(None, _INNER_BYTES)) == len(following)
 
 
 def _delta(first: int, last: int, kind: TextKind | CallName, text: bytes) -> Delta:
