@@ -14,9 +14,17 @@ from pydantic import BaseModel
 
 from archer_ws.agents.base import AgentTurn, Gateway
 from archer_ws.agents.orchestrator import Orchestrator
-from archer_ws.core.exceptions import ArcherError, Conflict, ContentTooLarge, InvalidParams, ProviderNotConfigured
+from archer_ws.core.exceptions import (
+    ArcherError,
+    Conflict,
+    ContentTooLarge,
+    FieldError,
+    InvalidParams,
+    ProviderNotConfigured,
+)
 from archer_ws.core.lean_dataclass import lean_dataclass
 from archer_ws.core.limits import HISTORY_TOKENS_MAX, MEDIA_REQUEST_BYTES
+from archer_ws.core.wire_model import MAX_FIELD_ERRORS
 from archer_ws.llm_gateway.asking import conversation, options_of
 from archer_ws.llm_gateway.content import MediaPart
 from archer_ws.llm_gateway.media import Media
@@ -79,14 +87,19 @@ def check_turn(request: ChatRequest, max_content_bytes: int) -> bool:
     if request.session_id is None:
         if request.replace_from is not None or request.session_version is not None:
             name = "session_version" if request.replace_from is None else "replace_from"
-            raise InvalidParams(f"{name} needs a session_id", hint=f"Add session_id, or leave {name} out.")
+            raise InvalidParams(
+                f"{name} needs a session_id",
+                hint=f"Add session_id, or leave {name} out.",
+                errors=[FieldError(path=name, message="needs a session_id")],
+            )
         if has_calls:
             check_arguments(messages)
-    elif any(message.role is ASSISTANT for message in messages):
+    elif said := [f"messages.{place}" for place, message in enumerate(messages) if message.role is ASSISTANT]:
         raise InvalidParams(
             "with session_id, messages holds the new turn only: no assistant messages",
             hint="Send only what is new: a user message or tool results. The server puts the session's stored history "
             "before it.",
+            errors=[FieldError(path=path, message="is the assistant's") for path in said[:MAX_FIELD_ERRORS]],
         )
     else:
         check_place(messages)

@@ -140,6 +140,23 @@ async def test_another_principals_file_is_as_one_that_never_was(start_archer: St
         assert (await archer.http.get(f"{FILES}/{file_id}")).status_code == 401
 
 
+@pytest.mark.parametrize(
+    ("content", "media_type", "expected"),
+    [
+        (b"", "text/plain", "invalid_params"),
+        (png() + b"%PDF-1.7", "image/png", "invalid_params"),
+        (b"<svg/>", "image/svg+xml", "unsupported"),
+        (b"\xff\xfe", "text/plain", "unsupported"),
+    ],
+)
+async def test_an_upload_that_is_refused_is_told_that_it_is_the_body(
+    archer: Archer, content: bytes, media_type: str, expected: str
+) -> None:
+    answer = await archer.http.post(FILES, content=content, headers={"Content-Type": media_type})
+    error = answer.json()["error"]
+    assert (error["kind"], [each["path"] for each in error["errors"]]) == (expected, ["body"])
+
+
 async def test_a_chat_that_names_no_file_of_ours_is_refused_with_the_place(archer: Archer) -> None:
     answer = await archer.http.post(CHAT, json=about("file_unknown"))
     assert (answer.status_code, kind(answer)) == (404, "file_not_found")
