@@ -23,7 +23,7 @@ pub const PROTOCOL_VERSION: i64 = 1;
 /// The WebSocket subprotocol to offer.
 pub const SUBPROTOCOL: &str = "archer.v1";
 /// The `schema_hash` of the server that these types were made for.
-pub const SCHEMA_HASH: &str = "27fe55485f6a4063";
+pub const SCHEMA_HASH: &str = "207f1a7f5b7a11e6";
 
 /// The params of a method, which know its name and what it gives.
 pub trait Method: Serialize {
@@ -2671,8 +2671,8 @@ pub struct StepEvent {
     pub content: String,
 }
 
-/// One message of a conversation; `status` is that of the stream that made it, `completed` for the
-/// user's own.
+/// One message of a conversation; `status` is that of the stream whose last completion it is, else
+/// `completed`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct StoredMessage {
@@ -2703,7 +2703,7 @@ pub struct StoredMessage {
     /// The stream that produced or carried the message.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stream_id: Option<String>,
-    /// How the stream that made it ended.
+    /// How the stream ended whose last completion it is; else `completed`.
     pub status: StreamStatus,
     /// When it was stored, RFC 3339 in UTC.
     pub created_at: String,

@@ -1236,7 +1236,7 @@ export interface StepEvent {
   finish_reason: null;
 }
 
-/** One message of a conversation; `status` is that of the stream that made it, `completed` for the user's own. */
+/** One message of a conversation; `status` is that of the stream whose last completion it is, else `completed`. */
 export interface StoredMessage {
   /** The message's id: what `replace_from` takes. */
   message_id: string;
@@ -1258,7 +1258,7 @@ export interface StoredMessage {
   result_status?: ResultStatus | (string & {}) | null;
   /** The stream that produced or carried the message. */
   stream_id?: string | null;
-  /** How the stream that made it ended. */
+  /** How the stream ended whose last completion it is; else `completed`. */
   status: StreamStatus;
   /** When it was stored, RFC 3339 in UTC. */
   created_at: string;

@@ -127,7 +127,7 @@ class ActiveStream(BaseModel):
 
 
 class StoredMessage(BaseModel):
-    """One message of a conversation; `status` is that of the stream that made it, `completed` for the user's own."""
+    """One message of a conversation; `status` is that of the stream whose last completion it is, else `completed`."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [*STORED_MESSAGES]})
 
@@ -141,7 +141,7 @@ class StoredMessage(BaseModel):
     call_id: str | None = optional("The id of the call that it is the result of.")
     result_status: ResultStatus | None = optional("How that call ended.")
     stream_id: str | None = optional("The stream that produced or carried the message.")
-    status: StreamStatus = Field(description="How the stream that made it ended.")
+    status: StreamStatus = Field(description="How the stream ended whose last completion it is; else `completed`.")
     created_at: datetime = Field(description="When it was stored, RFC 3339 in UTC.")
     parent_id: str | None = optional("The message before it; absent for the first.")
     provider: str | None = optional("The provider that generated it.")

@@ -20,7 +20,12 @@ from archer_ws.core.exceptions import (
     ContentTooLarge,
     FieldError,
     InvalidParams,
+    Overloaded,
     ProviderNotConfigured,
+    SessionNotFound,
+    StorageFull,
+    StorageUnavailable,
+    Unsupported,
 )
 from archer_ws.core.lean_dataclass import lean_dataclass
 from archer_ws.core.limits import HISTORY_TOKENS_MAX, MEDIA_REQUEST_BYTES
@@ -63,6 +68,17 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
+#: The errors by which `Turn.admit` refuses a request, so that everybody who waits for its stream gets them.
+NOT_ADMITTED = (
+    Conflict,
+    ContentTooLarge,
+    InvalidParams,
+    Overloaded,
+    SessionNotFound,
+    StorageFull,
+    StorageUnavailable,
+    Unsupported,
+)
 #: The fingerprint of a request whose stream's id the server mints: no request repeats it.
 NEVER_REPEATED = b""
 _NOT_ASKED = {"stream", "stream_id"}
@@ -253,7 +269,8 @@ class Turn:
             InvalidParams: `replace_from` is not a message of the session (without messages: not a completion), or a
                 tool result is for no open call.
             Conflict: a message's id exists, or the session has another version.
-            Overloaded, StorageFull: the store is full, or there is no room for inline pictures or documents.
+            Unsupported, InvalidParams, ContentTooLarge: inline pictures or documents are not accepted.
+            Overloaded, StorageFull: the store is full, or there is no room for them.
             StorageUnavailable: the store is slow or failed.
         """
         session_id = self._session_id
