@@ -1408,7 +1408,7 @@ export interface StreamInfo {
   ended_at?: string | null;
   /** The length of the completion so far, in bytes of UTF-8. */
   text_bytes: number;
-  /** What it cost, in tokens; known at the end at the latest. */
+  /** What it cost, in tokens; known at the end at the latest, unless the server was lost meanwhile. */
   usage?: TokenUsage | null;
   /** Why it failed or is incomplete. */
   error?: ErrorInfo | null;

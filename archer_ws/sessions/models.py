@@ -324,7 +324,9 @@ class StreamInfo(BaseModel):
     created_at: datetime = Field(description="When the request was accepted, RFC 3339 in UTC.")
     ended_at: datetime | None = optional("When it ended, RFC 3339 in UTC; absent while it runs.")
     text_bytes: Count = Field(description="The length of the completion so far, in bytes of UTF-8.")
-    usage: TokenUsage | None = optional("What it cost, in tokens; known at the end at the latest.")
+    usage: TokenUsage | None = optional(
+        "What it cost, in tokens; known at the end at the latest, unless the server was lost meanwhile."
+    )
     error: ErrorInfo | None = optional("Why it failed or is incomplete.")
     messages: list[StreamMessage] | None = optional(
         "The messages that it has generated so far, oldest first, if the request asked for them."
