@@ -274,6 +274,13 @@ class Settings(BaseSettings):
         is_chosen = is_general or f"{provider}_default_model" in self.model_fields_set
         return self.default_model_for(provider) if is_chosen else None
 
+    def model_variable_for(self, provider: str) -> str | None:
+        """The variable with the model for a request to `provider` that names none; None if there is no such setting."""
+        own, fields = f"{provider}_default_model", type(self).model_fields
+        if provider == self.llm_provider and ("llm_default_model" in self.model_fields_set or own not in fields):
+            return "LLM_DEFAULT_MODEL"
+        return own.upper() if own in fields else None
+
     def concurrency_of(self, provider: str) -> int:
         """How many requests may run at the provider at once."""
         if provider == "local":

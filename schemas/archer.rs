@@ -23,7 +23,7 @@ pub const PROTOCOL_VERSION: i64 = 1;
 /// The WebSocket subprotocol to offer.
 pub const SUBPROTOCOL: &str = "archer.v1";
 /// The `schema_hash` of the server that these types were made for.
-pub const SCHEMA_HASH: &str = "27fe55485f6a4063";
+pub const SCHEMA_HASH: &str = "81780d3991a1ec34";
 
 /// The params of a method, which know its name and what it gives.
 pub trait Method: Serialize {
@@ -2671,8 +2671,8 @@ pub struct StepEvent {
     pub content: String,
 }
 
-/// One message of a conversation; `status` is that of the stream that made it, `completed` for the
-/// user's own.
+/// One message of a conversation; `status` is that of the stream whose last completion it is, else
+/// `completed`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct StoredMessage {
@@ -2703,7 +2703,7 @@ pub struct StoredMessage {
     /// The stream that produced or carried the message.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stream_id: Option<String>,
-    /// How the stream that made it ended.
+    /// How the stream ended whose last completion it is; else `completed`.
     pub status: StreamStatus,
     /// When it was stored, RFC 3339 in UTC.
     pub created_at: String,
@@ -2921,7 +2921,8 @@ pub struct StreamInfo {
     pub ended_at: Option<String>,
     /// The length of the completion so far, in bytes of UTF-8.
     pub text_bytes: u64,
-    /// What it cost, in tokens; known at the end at the latest.
+    /// What it cost, in tokens; known at the end at the latest, unless the server was lost
+    /// meanwhile.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub usage: Option<TokenUsage>,
     /// Why it failed or is incomplete.

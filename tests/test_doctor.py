@@ -154,6 +154,20 @@ async def test_a_model_that_ollama_lacks_is_a_problem_with_the_command_that_pull
         assert not [finding for finding in await found("Qwen3", "ollama") if finding.state == "problem"]
 
 
+async def test_a_model_that_another_provider_lacks_is_a_warning_that_names_no_setting_of_the_chosen_one(
+    set_variable: SetVariable,
+) -> None:
+    answers = {"/api/tags": ollama_tags("qwen3:latest"), "/api/show": ollama_show(4096)}
+    async with scripted_server(responder=ollama_server(answers)) as server:
+        set_variable("ARCHER_OLLAMA_HOST", server.url)
+        (finding,) = [finding for finding in await found(provider="local") if finding.check == "ollama"]
+    assert finding.state == "warning"
+    assert finding.advice is not None
+    assert finding.advice.startswith("Run: ollama pull llama3.2 ")
+    assert "--model" not in finding.advice
+    assert "DEFAULT_MODEL" not in finding.advice
+
+
 async def test_a_model_file_that_is_not_there_or_no_gguf_is_a_problem(
     set_variable: SetVariable, tmp_path: Path
 ) -> None:

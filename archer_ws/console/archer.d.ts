@@ -1236,7 +1236,7 @@ export interface StepEvent {
   finish_reason: null;
 }
 
-/** One message of a conversation; `status` is that of the stream that made it, `completed` for the user's own. */
+/** One message of a conversation; `status` is that of the stream whose last completion it is, else `completed`. */
 export interface StoredMessage {
   /** The message's id: what `replace_from` takes. */
   message_id: string;
@@ -1258,7 +1258,7 @@ export interface StoredMessage {
   result_status?: ResultStatus | (string & {}) | null;
   /** The stream that produced or carried the message. */
   stream_id?: string | null;
-  /** How the stream that made it ended. */
+  /** How the stream ended whose last completion it is; else `completed`. */
   status: StreamStatus;
   /** When it was stored, RFC 3339 in UTC. */
   created_at: string;
@@ -1408,7 +1408,7 @@ export interface StreamInfo {
   ended_at?: string | null;
   /** The length of the completion so far, in bytes of UTF-8. */
   text_bytes: number;
-  /** What it cost, in tokens; known at the end at the latest. */
+  /** What it cost, in tokens; known at the end at the latest, unless the server was lost meanwhile. */
   usage?: TokenUsage | null;
   /** Why it failed or is incomplete. */
   error?: ErrorInfo | null;

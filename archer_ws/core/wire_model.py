@@ -54,6 +54,8 @@ class WireModel(BaseModel):
         return given
 
 
+#: Text of any length. With a bound, `str` is enough: pydantic then looks at the characters, and refuses what are none;
+#: a bound on this type would be told in "items".
 Text = Annotated[str, AfterValidator(_whole_scalars)]
 Identifier = Annotated[str, Field(pattern=ID_PATTERN)]
 

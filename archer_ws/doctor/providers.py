@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from archer_ws.config import Settings
 from archer_ws.doctor.finding import Finding, State
 from archer_ws.doctor.network import provider_urls
 from archer_ws.doctor.setup import Setup
@@ -73,9 +72,13 @@ def judge(status: ProviderStatus, model: str, setup: Setup) -> Finding:
     if not is_set_up:
         return Finding(name, "ok", f"it answers, and is not the chosen provider; it has {_listed(status.models)}")
     advice = f"Run: ollama pull {model}   or choose" if name == "ollama" else "Choose"
-    where = f"{advice} another with --model or {_model_variable(name, setup.settings)}."
+    ways = ["--model"] if is_chosen else []
+    ways.append(setup.settings.model_variable_for(name) or "`model` in each request")
     return Finding(
-        name, state, f"{name}{role} answers, but has no model {model}; it has {_listed(status.models)}", where
+        name,
+        state,
+        f"{name}{role} answers, but has no model {model}; it has {_listed(status.models)}",
+        f"{advice} another with {' or '.join(ways)}.",
     )
 
 
@@ -95,7 +98,3 @@ def _has(provider: str, models: Sequence[str], model: str) -> bool:
 def _listed(models: Sequence[str]) -> str:
     shown = ", ".join(models[:_LISTED_MAX])
     return f"{shown} and {len(models) - _LISTED_MAX} more" if len(models) > _LISTED_MAX else shown or "none yet"
-
-
-def _model_variable(provider: str, settings: Settings) -> str:
-    return "LLM_DEFAULT_MODEL" if provider == settings.llm_provider else f"{provider.upper()}_DEFAULT_MODEL"

@@ -70,8 +70,8 @@ def _checked_filename(name: str) -> str:
     return name
 
 
-FileId = Annotated[Text, Field(min_length=1, max_length=FILE_ID_CHARS_MAX)]
-Filename = Annotated[Text, Field(min_length=1, max_length=FILENAME_CHARS_MAX), AfterValidator(_checked_filename)]
+FileId = Annotated[str, Field(min_length=1, max_length=FILE_ID_CHARS_MAX)]
+Filename = Annotated[str, Field(min_length=1, max_length=FILENAME_CHARS_MAX), AfterValidator(_checked_filename)]
 
 
 class MediaPart(WireModel):

@@ -13,7 +13,7 @@ from urllib.request import getproxies
 from msgspec.structs import replace
 
 from archer_ws.config import Settings
-from archer_ws.core.exceptions import InvalidParams, ModelNotFound, ProviderFailure
+from archer_ws.core.exceptions import FieldError, InvalidParams, ModelNotFound, ProviderFailure
 from archer_ws.core.secrets import remember, remember_userinfo
 from archer_ws.llm_gateway.anthropic_adapter import AnthropicAdapter
 from archer_ws.llm_gateway.asking import conversation, options_of
@@ -105,8 +105,11 @@ class LLMRouter:
         if adapter is None:
             factory = self._factories.get(name)
             if factory is None:
+                message = f"there is no provider {name!r}"
                 raise InvalidParams(
-                    f"there is no provider {name!r}", hint=f"Use one of: {', '.join(self.providers)}; or leave it out."
+                    message,
+                    hint=f"Use one of: {', '.join(self.providers)}; or leave it out.",
+                    errors=[FieldError(path="provider", message=message)],
                 )
             adapter = self._instances[name] = factory()
         return adapter
@@ -325,12 +328,9 @@ class LLMRouter:
         """Say where an unknown model's name came from, if the request did not name it."""
         if route.model_was_named or not isinstance(error, ModelNotFound):
             return error
-        configured = route.provider == self.default_provider and route.model == self.settings.llm_default_model
-        variable = "LLM_DEFAULT_MODEL" if configured else f"{route.provider.upper()}_DEFAULT_MODEL"
-        hint = (
-            f"The request named no model, so the configured default {route.model!r} was used: set {variable} to a "
-            f"model that {route.provider} has, or name one in the request."
-        )
+        variable = self.settings.model_variable_for(route.provider)
+        advice = f"set {variable} to a model that {route.provider} has, or name one" if variable else "name one"
+        hint = f"The request named no model, so the default {route.model!r} was used: {advice} in the request."
         return ModelNotFound(error.message, hint=f"{hint} {error.hint or ''}".strip(), provider=error.provider)
 
     def _make_ollama(self) -> BaseLLMAdapter:

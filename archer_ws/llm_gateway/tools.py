@@ -22,7 +22,7 @@ CALL_ID_CHARS_MAX = 256
 _READ: msgspec.json.Decoder[msgspec.Raw] = msgspec.json.Decoder(msgspec.Raw)
 
 ToolName = Annotated[str, Field(pattern=TOOL_NAME_PATTERN)]
-CallId = Annotated[Text, Field(min_length=1, max_length=CALL_ID_CHARS_MAX)]
+CallId = Annotated[str, Field(min_length=1, max_length=CALL_ID_CHARS_MAX)]
 
 
 class ToolCall(WireModel):

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, NoReturn
 
 from pydantic import BaseModel
 
-from archer_ws.core.exceptions import ArcherError, InvalidParams, InvalidRequest
+from archer_ws.core.exceptions import ArcherError, FieldError, InvalidParams, InvalidRequest
 from archer_ws.core.limits import ID_CHARS_MAX
 from archer_ws.core.strict_json import decode_json
 from archer_ws.sessions.streams.events import ControlEvent, Delta, as_json, call_fields
@@ -91,7 +91,12 @@ def _call(message: Any) -> Call:
         # Some clients send an empty array when a request has no params.
         params = {}
     if not isinstance(params, dict):
-        raise BadMessage(InvalidParams("params must be an object", hint="Give every parameter by its name."), identity)
+        error = InvalidParams(
+            "params must be an object",
+            hint="Give every parameter by its name.",
+            errors=[FieldError(path="params", message="must be an object")],
+        )
+        raise BadMessage(error, identity)
     return Call(identity, message["method"], params)
 
 

@@ -17,6 +17,7 @@ from archer_ws.core.json_schema import Schema, Wire, examples_of, schemas_of, wi
 from archer_ws.rpc.messages import NOTIFICATIONS, PROTOCOL_VERSION
 from archer_ws.rpc.registry import Method, Registry
 from archer_ws.rpc.services import Description
+from archer_ws.sessions.turn import NOT_ADMITTED
 
 _COMPONENTS = "#/components/schemas/"
 _DESCRIPTION = """Many chat streams over one WebSocket, each cancellable and resumable: JSON-RPC 2.0, subprotocol \
@@ -54,16 +55,10 @@ _ERRORS: dict[str, tuple[type[ArcherError], ...]] = {
         exceptions.Unsupported,
     ),
     # A client that subscribes before the request is accepted learns that it was refused.
-    "stream/subscribe": (
-        *_OF_STREAM,
-        exceptions.SessionNotFound,
-        *_STORED,
-        exceptions.StreamNotFound,
-        exceptions.TooManyStreams,
-    ),
+    "stream/subscribe": (*_OF_STREAM, *NOT_ADMITTED, exceptions.StreamNotFound, exceptions.TooManyStreams),
     "stream/cancel": _OF_STREAM,
     # A stream has messages only once it is accepted, and they may have to be read from the disk.
-    "stream/get": (*_OF_STREAM, exceptions.SessionNotFound, *_STORED, exceptions.StreamNotFound),
+    "stream/get": (*_OF_STREAM, *NOT_ADMITTED, exceptions.StreamNotFound),
     "tool/approve": (*_OF_STREAM, *_STORED),
     "tool/claim": (*_OF_STREAM, *_STORED),
     "tool/result": (*_SAID, *_OF_STREAM, *_STORED),

@@ -8,7 +8,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic_core import from_json
 
 from archer_ws.core.exceptions import ErrorInfo
-from archer_ws.core.wire_model import Identifier, Text, WireModel, optional
+from archer_ws.core.wire_model import Identifier, WireModel, optional
 from archer_ws.core.wire_types import Count, NamedType
 from archer_ws.examples.sessions import (
     ACTIVE,
@@ -67,9 +67,9 @@ ListOrder = Annotated[
         "SessionOrder", "What a list of sessions is sorted by, newest first: their last change, or their creation."
     ),
 ]
-Query = Annotated[Text, Field(min_length=1, max_length=1000)]
+Query = Annotated[str, Field(min_length=1, max_length=1000)]
 Version = Annotated[int, Field(ge=0, le=2**53 - 1)]
-Title = Annotated[Text, Field(max_length=512)]
+Title = Annotated[str, Field(max_length=512)]
 Metadata = Annotated[dict[str, Any], AfterValidator(_bounded)]
 
 
@@ -127,7 +127,7 @@ class ActiveStream(BaseModel):
 
 
 class StoredMessage(BaseModel):
-    """One message of a conversation; `status` is that of the stream that made it, `completed` for the user's own."""
+    """One message of a conversation; `status` is that of the stream whose last completion it is, else `completed`."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [*STORED_MESSAGES]})
 
@@ -141,7 +141,7 @@ class StoredMessage(BaseModel):
     call_id: str | None = optional("The id of the call that it is the result of.")
     result_status: ResultStatus | None = optional("How that call ended.")
     stream_id: str | None = optional("The stream that produced or carried the message.")
-    status: StreamStatus = Field(description="How the stream that made it ended.")
+    status: StreamStatus = Field(description="How the stream ended whose last completion it is; else `completed`.")
     created_at: datetime = Field(description="When it was stored, RFC 3339 in UTC.")
     parent_id: str | None = optional("The message before it; absent for the first.")
     provider: str | None = optional("The provider that generated it.")
@@ -324,7 +324,9 @@ class StreamInfo(BaseModel):
     created_at: datetime = Field(description="When the request was accepted, RFC 3339 in UTC.")
     ended_at: datetime | None = optional("When it ended, RFC 3339 in UTC; absent while it runs.")
     text_bytes: Count = Field(description="The length of the completion so far, in bytes of UTF-8.")
-    usage: TokenUsage | None = optional("What it cost, in tokens; known at the end at the latest.")
+    usage: TokenUsage | None = optional(
+        "What it cost, in tokens; known at the end at the latest, unless the server was lost meanwhile."
+    )
     error: ErrorInfo | None = optional("Why it failed or is incomplete.")
     messages: list[StreamMessage] | None = optional(
         "The messages that it has generated so far, oldest first, if the request asked for them."

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from archer_ws.core.limits import CLAIM_MAX_S, CLAIM_S
-from archer_ws.core.wire_model import Identifier, Text, WireModel, optional
+from archer_ws.core.wire_model import Identifier, WireModel, optional
 from archer_ws.core.wire_types import NamedType
 from archer_ws.examples.tool_calls import APPROVALS, CLAIMS, RESULTS, STEERS
 from archer_ws.llm_gateway.content import Content, Parts, with_parts
@@ -28,7 +28,7 @@ ToolOutcomeKind = Annotated[
 GivenStatus = Annotated[
     Literal["ok", "error", "denied"], NamedType("GivenStatus", "How a call ended, as its runner reports it.")
 ]
-Reason = Annotated[Text, Field(max_length=10_000)]
+Reason = Annotated[str, Field(max_length=10_000)]
 
 
 class ToolOutcome(BaseModel):

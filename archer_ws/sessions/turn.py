@@ -18,12 +18,18 @@ from archer_ws.core.exceptions import (
     ArcherError,
     Conflict,
     ContentTooLarge,
+    FieldError,
     InvalidParams,
+    Overloaded,
     ProviderNotConfigured,
+    SessionNotFound,
+    StorageFull,
     StorageUnavailable,
+    Unsupported,
 )
 from archer_ws.core.lean_dataclass import lean_dataclass
 from archer_ws.core.limits import HISTORY_TOKENS_MAX, MEDIA_REQUEST_BYTES
+from archer_ws.core.wire_model import MAX_FIELD_ERRORS
 from archer_ws.llm_gateway.asking import conversation, options_of
 from archer_ws.llm_gateway.content import MediaPart
 from archer_ws.llm_gateway.media import Media
@@ -62,6 +68,17 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
+#: The errors by which `Turn.admit` refuses a request, so that everybody who waits for its stream gets them.
+NOT_ADMITTED = (
+    Conflict,
+    ContentTooLarge,
+    InvalidParams,
+    Overloaded,
+    SessionNotFound,
+    StorageFull,
+    StorageUnavailable,
+    Unsupported,
+)
 #: The fingerprint of a request whose stream's id the server mints: no request repeats it.
 NEVER_REPEATED = b""
 _NOT_ASKED = {"stream", "stream_id"}
@@ -86,14 +103,19 @@ def check_turn(request: ChatRequest, max_content_bytes: int) -> bool:
     if request.session_id is None:
         if request.replace_from is not None or request.session_version is not None:
             name = "session_version" if request.replace_from is None else "replace_from"
-            raise InvalidParams(f"{name} needs a session_id", hint=f"Add session_id, or leave {name} out.")
+            raise InvalidParams(
+                f"{name} needs a session_id",
+                hint=f"Add session_id, or leave {name} out.",
+                errors=[FieldError(path=name, message="needs a session_id")],
+            )
         if has_calls:
             check_arguments(messages)
-    elif any(message.role is ASSISTANT for message in messages):
+    elif said := [f"messages.{place}" for place, message in enumerate(messages) if message.role is ASSISTANT]:
         raise InvalidParams(
             "with session_id, messages holds the new turn only: no assistant messages",
             hint="Send only what is new: a user message or tool results. The server puts the session's stored history "
             "before it.",
+            errors=[FieldError(path=path, message="is the assistant's") for path in said[:MAX_FIELD_ERRORS]],
         )
     else:
         check_place(messages)
@@ -247,7 +269,8 @@ class Turn:
             InvalidParams: `replace_from` is not a message of the session (without messages: not a completion), or a
                 tool result is for no open call.
             Conflict: a message's id exists, or the session has another version.
-            Overloaded, StorageFull: the store is full, or there is no room for inline pictures or documents.
+            Unsupported, InvalidParams, ContentTooLarge: inline pictures or documents are not accepted.
+            Overloaded, StorageFull: the store is full, or there is no room for them.
             StorageUnavailable: the store is slow or failed.
         """
         session_id = self._session_id

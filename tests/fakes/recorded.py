@@ -1,8 +1,8 @@
 """A recorder of all that our server sends in the test run: each message is held to its schema (strict_schemas.py).
 
 `recording()` taps three narrow places of this process: the channel of every socket's `Connection`, the
-`ObservedRequest` of every HTTP request, and what the server offers it for writing past ASGI. A server in another process
-is tapped at its client: `RecordedSocket`.
+`ObservedRequest` of every HTTP request, and what the server offers it for writing past ASGI. A server in another
+process is tapped at its client: `RecordedSocket`.
 """
 
 import json
@@ -27,8 +27,10 @@ from tests.fakes.strict_schemas import CODE_OF_KIND, Validator, http_schemas, so
 
 #: So much of a wrong message is shown.
 SHOWN_CHARS = 2000
-#: Paths whose answers are archer's own.
-ARCHERS = ("/api/v1/", "/health")
+#: Paths whose answers are in the document.
+DESCRIBED = ("/api/v1/", "/health", "/v1/")
+#: Below this one, events are OpenAI's chunks, which have no names.
+OPENAIS = "/v1/"
 #: The request log's name for an answer that nobody reads.
 CLIENT_CLOSED_REQUEST = 499
 
@@ -210,7 +212,8 @@ class _Answer:
         """A piece of the body, whichever way it goes."""
         self._body += body
         if self._media_type == "text/event-stream":
-            self._take_events()
+            if not self._scope["path"].startswith(OPENAIS):
+                self._take_events()
         elif is_last:
             self._take_body()
 
@@ -317,7 +320,7 @@ def recording() -> Iterator[Recorder]:
     def begin(self: ObservedRequest, scope: Scope, receive: Receive, send: Send) -> None:
         # Not of an application that a test made up.
         is_ours = scope["type"] == "http" and isinstance(scope.get("app"), HotApplication)
-        if is_ours and scope["path"].startswith(ARCHERS) and scope["method"] != "OPTIONS":
+        if is_ours and scope["path"].startswith(DESCRIBED) and scope["method"] != "OPTIONS":
             # Inside: what the log adds (X-Request-ID) belongs to the answer.
             answer = _Answer(scope, send, recorder)
             _tap_direct(scope, answer)

@@ -27,6 +27,11 @@ def _errors(base: type[ArcherError]) -> Iterator[type[ArcherError]]:
 
 
 CODE_OF_KIND = {error.kind: error.code for error in _errors(ArcherError)}
+#: Errors of these kinds say where in the request they are (protocol section 11).
+_SAY_WHERE = {
+    "if": {"properties": {"kind": {"enum": ["invalid_params", "unsupported"]}}},
+    "then": {"required": ["errors"]},
+}
 
 
 def strict(schema: Any, *, without_null: bool = False) -> Any:
@@ -53,6 +58,11 @@ def _closed_branches(branches: list[Any], *, without_null: bool) -> list[Any]:
     return kept
 
 
+def _strict_components(document: Any, *, without_null: bool = False) -> Any:
+    components = strict(document["components"]["schemas"], without_null=without_null)
+    return {**components, "ErrorInfo": {**components["ErrorInfo"], **_SAY_WHERE}}
+
+
 def validator(schema: dict[str, Any], components: dict[str, Any]) -> Validator:
     """Of one schema among the document's others."""
     return Validator({**schema, "components": {"schemas": components}}, validate_formats=True)
@@ -63,7 +73,7 @@ class SocketSchemas:
 
     def __init__(self) -> None:
         document = openrpc_document(archer_v1())
-        components = strict(document["components"]["schemas"], without_null=True)
+        components = _strict_components(document, without_null=True)
         self.results: dict[str, Validator] = {}
         self.notifications: dict[str, Validator] = {}
         #: The kinds of error that a method is said to give.
@@ -103,7 +113,7 @@ class HttpSchemas:
 
     def __init__(self) -> None:
         document = openapi_document()
-        components = strict(document["components"]["schemas"])
+        components = _strict_components(document)
         self.error = validator({"$ref": "#/components/schemas/ErrorBody"}, components)
         self.events = {
             name: validator({"$ref": f"#/components/schemas/{model.__name__}"}, components)

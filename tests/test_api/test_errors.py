@@ -26,6 +26,7 @@ from archer_ws.core.exceptions import (
     Unauthenticated,
 )
 from archer_ws.core.wire_model import MAX_FIELD_ERRORS
+from tests.conftest import Archer
 
 SECRET = "the user's secret prompt"
 
@@ -320,3 +321,11 @@ async def test_a_refused_websocket_is_closed_plainly_where_the_server_cannot_say
     await refuse(InvalidParams("no"), scope, receive, send)
     assert [message["type"] for message in sent] == ["websocket.http.response.start", "websocket.http.response.body"]
     assert b"invalid_params" in sent[1]["body"]
+
+
+async def test_a_request_to_the_socket_that_lost_its_upgrade_is_told_what_it_lost(archer: Archer) -> None:
+    answer = await archer.http.get("/api/v1/ws")
+    error = answer.json()["error"]
+    assert (answer.status_code, error["kind"]) == (404, "method_not_found")
+    assert "is a WebSocket" in error["message"]
+    assert "proxy" in error["hint"]

@@ -1,6 +1,7 @@
 """Files over HTTP: what is kept for whom, how it comes back, and what keeps it. Real sockets, real directories."""
 
 import asyncio
+import errno
 import gc
 import json
 import signal
@@ -142,6 +143,23 @@ async def test_another_principals_file_is_as_one_that_never_was(start_archer: St
         assert (refused.status_code, kind(refused)) == (404, "file_not_found")
         assert (await archer.http.get(f"{FILES}/{file_id}", headers=ann)).content == NOTE
         assert (await archer.http.get(f"{FILES}/{file_id}")).status_code == 401
+
+
+@pytest.mark.parametrize(
+    ("content", "media_type", "expected"),
+    [
+        (b"", "text/plain", "invalid_params"),
+        (png() + b"%PDF-1.7", "image/png", "invalid_params"),
+        (b"<svg/>", "image/svg+xml", "unsupported"),
+        (b"\xff\xfe", "text/plain", "unsupported"),
+    ],
+)
+async def test_an_upload_that_is_refused_is_told_that_it_is_the_body(
+    archer: Archer, content: bytes, media_type: str, expected: str
+) -> None:
+    answer = await archer.http.post(FILES, content=content, headers={"Content-Type": media_type})
+    error = answer.json()["error"]
+    assert (error["kind"], [each["path"] for each in error["errors"]]) == (expected, ["body"])
 
 
 async def test_a_chat_that_names_no_file_of_ours_is_refused_with_the_place(archer: Archer) -> None:
@@ -611,3 +629,27 @@ async def test_a_file_that_is_gone_from_the_disk_is_told_by_its_place_in_the_his
         answer = await archer.http.post(CHAT, json=more)
         assert answer.status_code in {404, 422}, answer.text
         assert file_id in answer.text
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EIO])
+@pytest.mark.parametrize("path", [CHAT, "/v1/chat/completions"])
+async def test_data_of_a_long_body_that_the_disk_does_not_take_refuses_the_request_in_each_api(
+    start_archer: StartArcher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str, number: int
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(number, "no")
+
+    async with start_archer(files_dir=str(tmp_path), max_content_bytes=1000) as archer:
+        monkeypatch.setattr("archer_ws.files.disk_shelf._Draft.write", full)
+        url = f"data:text/plain;base64,{b64encode(b'a' * 1_500_000).decode()}"
+        parts = {
+            CHAT: {"type": "file", "url": url},
+            "/v1/chat/completions": {"type": "file", "file": {"file_data": url, "filename": "a.txt"}},
+        }
+        body = {"model": "llama3.2", "messages": [{"role": "user", "content": [parts[path]]}]}
+        answer = await archer.http.post(path, json=body)
+    error = answer.json()["error"]
+    assert (answer.status_code, error.get("kind") or error["code"]) == {
+        errno.ENOSPC: (507, "storage_full"),
+        errno.EIO: (503, "storage_unavailable"),
+    }[number], answer.text

@@ -47,8 +47,11 @@ async def test_nothing_is_changed_where_no_tag_matches(archer: Archer, tag: str 
         body = {"title": "t"} if method == "PATCH" else None
         value = tag if isinstance(tag, bytes) else tag.encode()
         refused = await archer.http.request(method, "/api/v1/sessions/sky", json=body, headers={b"If-Match": value})
-        assert (refused.status_code, refused.json()["error"]["kind"]) == (409, "conflict"), refused.text
-        assert refused.json()["error"]["hint"]
+        error = refused.json()["error"]
+        assert (refused.status_code, error["kind"]) == (409, "conflict"), refused.text
+        assert [each["path"] for each in error["errors"]] == ["header.if-match"]
+        assert error["message"].startswith("header.if-match: ")
+        assert error["hint"]
     session = (await archer.http.get("/api/v1/sessions/sky")).json()
     assert "title" not in session
 

@@ -4,9 +4,13 @@ import asyncio
 from typing import Any
 
 import pytest
+import websockets
 
+from archer_ws.sessions.storage.memory import MemoryStore
+from archer_ws.sessions.streams.stream import Stream
 from tests.conftest import Archer, StartArcher
 from tests.fakes.ollama_api import ollama_stream
+from tests.fakes.rpc_peer import RpcError, RpcPeer, SocketTransport
 from tests.fakes.scripted_server import Wait, forever
 from tests.fakes.sse_reader import Received, read_events, text_of
 
@@ -170,3 +174,46 @@ async def test_principals_do_not_see_each_other(start_archer: StartArcher) -> No
         assert (await archer.http.delete("/api/v1/streams/hers", headers=bob)).json()["outcome"] == "not_found"
         assert (await archer.http.get("/api/v1/streams")).status_code == 401
         assert (await archer.http.get("/health")).status_code == 200
+
+
+async def test_who_waits_for_a_stream_that_is_refused_gets_the_refusal_on_every_route_and_by_every_method(
+    archer: Archer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    archer.answer(ollama_stream("Dust"))
+    await archer.http.post("/api/v1/sessions", json={"session_id": "sky"})
+    question = {"session_id": "sky", "messages": [{"role": "user", "content": "Why?", "message_id": "m1"}]}
+    assert (await archer.http.post("/api/v1/chat/completions", json=question)).status_code == 200
+    begin_turn, wait_admitted = MemoryStore.begin_turn, Stream.wait_admitted
+    may_begin, waiting = asyncio.Event(), asyncio.Semaphore(0)
+
+    async def begin_later(*args: Any, **kwargs: Any) -> Any:
+        await may_begin.wait()
+        return await begin_turn(*args, **kwargs)
+
+    async def wait_admitted_seen(stream: Stream) -> None:
+        waiting.release()
+        await wait_admitted(stream)
+
+    monkeypatch.setattr(MemoryStore, "begin_turn", begin_later)
+    monkeypatch.setattr(Stream, "wait_admitted", wait_admitted_seen)
+    async with websockets.connect(f"ws://{archer.address}/api/v1/ws", proxy=None) as connection:
+        peer = RpcPeer(SocketTransport(connection))
+        sending = asyncio.create_task(peer.call("chat/send", stream_id="s", **question))
+        await waiting.acquire()
+        asking = [
+            asyncio.create_task(peer.call("stream/subscribe", stream_id="s")),
+            asyncio.create_task(peer.call("stream/get", stream_id="s", messages=True)),
+        ]
+        reading = [
+            asyncio.create_task(archer.http.get("/api/v1/streams/s/events")),
+            asyncio.create_task(archer.http.get("/api/v1/streams/s?messages=true")),
+        ]
+        async with asyncio.timeout(10):
+            for _ in (*asking, *reading):
+                await waiting.acquire()
+            may_begin.set()
+            refusals = await asyncio.gather(sending, *asking, return_exceptions=True)
+            answers = await asyncio.gather(*reading)
+        await peer.close()
+    assert [isinstance(refusal, RpcError) and refusal.kind for refusal in refusals] == ["conflict"] * 3
+    assert [(answer.status_code, answer.json()["error"]["kind"]) for answer in answers] == [(409, "conflict")] * 2

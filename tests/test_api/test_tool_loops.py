@@ -298,3 +298,22 @@ async def test_the_provider_s_connection_is_closed_while_a_stream_waits_and_by_a
         await archer.http.delete("/api/v1/streams/s")
         await asked[1].client_left.wait()
         assert (await events.until("ended"))["status"] == "cancelled"
+
+
+async def test_what_is_asked_of_a_parked_stream_is_told_that_the_server_stops(
+    start_archer: StartArcher, tmp_path: Path
+) -> None:
+    async with start_archer(store="sqlite", data_dir=str(tmp_path)) as archer:
+        looped(archer)
+        await archer.http.post("/api/v1/sessions", json={"session_id": "sky"})
+        async with following(archer, session_id="sky") as events:
+            await events.until("tool_call")
+            await archer.app.state.services.manager.drain(0)
+        answers = [
+            await archer.http.get("/api/v1/streams/s"),
+            await archer.http.get("/api/v1/streams/s/events"),
+            await archer.http.delete("/api/v1/streams/s"),
+            await archer.http.post(f"{CALL}/result", json={"content": "rain"}),
+        ]
+    assert [(answer.status_code, answer.json()["error"]["kind"]) for answer in answers] == [(503, "draining")] * 4
+    assert all("retry-after" in answer.headers for answer in answers)

@@ -1,8 +1,10 @@
 """Which provider and model a request goes to, and with which defaults."""
 
+import re
+
 import pytest
 
-from archer_ws.core.exceptions import InvalidParams
+from archer_ws.core.exceptions import InvalidParams, ModelNotFound
 from archer_ws.llm_gateway.anthropic_adapter import AnthropicAdapter
 from archer_ws.llm_gateway.base import BaseLLMAdapter
 from archer_ws.llm_gateway.local_adapter import LocalAdapter
@@ -176,6 +178,25 @@ async def test_a_wrong_default_model_is_told_with_its_variable(make_settings: Ma
         with pytest.raises(Exception, match="zebra") as refused:
             await router.chat(ask())
         assert "LLM_DEFAULT_MODEL" in refused.value.hint  # type: ignore[attr-defined]  # an ArcherError, by the match
+        await router.aclose()
+
+
+@pytest.mark.parametrize(
+    ("settings", "variable"),
+    [
+        ({}, "LLM_DEFAULT_MODEL"),
+        ({"llm_provider": "openai", "llm_default_model": "gpt-4o"}, None),
+    ],
+)
+async def test_no_variable_is_named_that_is_no_setting(
+    make_settings: MakeSettings, settings: dict[str, str], variable: str | None
+) -> None:
+    async with scripted_server(ollama_error("not found", 404)) as ollama:
+        router = LLMRouter(make_settings(ollama_host=ollama.url, **settings))
+        with pytest.raises(ModelNotFound) as refused:
+            await router.chat(ask(provider="ollama"))
+        assert re.findall(r"[A-Z_]{5,}", refused.value.hint or "") == ([variable] if variable else [])
+        assert "in the request" in (refused.value.hint or "")
         await router.aclose()
 
 

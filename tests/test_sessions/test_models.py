@@ -1,10 +1,13 @@
 from typing import Any
 
 import pytest
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from archer_ws.core.clock import utc_now
+from archer_ws.llm_gateway.types import ChatMessage
+from archer_ws.rpc.session_messages import SessionSearchParams
 from archer_ws.sessions.models import METADATA_BYTES_MAX, Session, SessionCreate, SessionPage, StoredMessage
+from archer_ws.sessions.tool_models import Approval
 
 
 def nested(depth: int) -> dict[str, Any]:
@@ -66,3 +69,19 @@ def test_parts_that_only_a_newer_server_knows_are_kept_as_they_came() -> None:
     sent = message.as_chat().parts
     assert sent is not None
     assert [part.type for part in sent] == ["text"]
+
+
+@pytest.mark.parametrize(
+    ("model", "given", "told"),
+    [
+        (SessionCreate, {"title": "é" * 513}, "at most 512 characters"),
+        (SessionSearchParams, {"query": ""}, "at least 1 character"),
+        (Approval, {"approved": False, "reason": "x" * 10_001}, "at most 10000 characters"),
+        (ChatMessage, {"role": "tool", "content": "", "call_id": "x" * 257}, "at most 256 characters"),
+    ],
+)
+def test_a_text_that_is_too_long_or_too_short_is_told_in_characters(
+    model: type[BaseModel], given: dict[str, Any], told: str
+) -> None:
+    with pytest.raises(ValidationError, match=told):
+        model.model_validate(given)

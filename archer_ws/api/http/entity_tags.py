@@ -6,13 +6,15 @@ A tag that does not match is a `conflict` (409), like a stale `version` in a bod
 """
 
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from typing import Annotated, TypeVar
 
 from fastapi import Header, Response
 
 from archer_ws.core.exceptions import Conflict, FieldError, InvalidParams
 from archer_ws.sessions.models import Session
+from archer_ws.sessions.storage.refusals import renamed
 
 _Session = TypeVar("_Session", bound=Session)
 
@@ -60,6 +62,19 @@ async def version_for(if_match: str | None, given: int | None, current: Callable
     if now not in versions:
         raise _conflict(f"does not name the session's version, {now}")
     return now
+
+
+@contextmanager
+def told_as_given(given: int | None) -> Iterator[None]:
+    """In a change of a session: tell of a stale version by the name that it has in the request.
+
+    Args:
+        given: the body's version; None if the version is the header's.
+    """
+    try:
+        yield
+    except Conflict as conflict:
+        raise (renamed(conflict, "version", _PATH) if given is None else conflict) from None
 
 
 def _versions(if_match: str) -> set[int]:

@@ -17,6 +17,7 @@ from archer_ws.api.openapi.success_responses import success_response
 from archer_ws.core.exceptions import (
     Conflict,
     ContentTooLarge,
+    FieldError,
     FileNotFound,
     InvalidParams,
     StorageFull,
@@ -85,10 +86,14 @@ async def upload_file(
     the same type have the same id.
     """
     declared = request.headers.get("content-type", "")
-    with services.files.upload(principal, declared, declared_length(request.scope)) as upload:
-        async for piece in request.stream():
-            await upload.write(piece)
-        kept = await upload.finish()
+    try:
+        with services.files.upload(principal, declared, declared_length(request.scope)) as upload:
+            async for piece in request.stream():
+                await upload.write(piece)
+            kept = await upload.finish()
+    except (InvalidParams, Unsupported) as error:
+        where = FieldError(path="body", message=error.message)
+        raise type(error)(error.message, hint=error.hint, errors=[where]) from None
     kept.hold.release()
     if not kept.is_new:
         response.status_code = 200

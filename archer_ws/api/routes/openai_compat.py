@@ -25,7 +25,14 @@ from archer_ws.api.openapi.error_responses import BODY, GENERATION, GUARDED, PRO
 from archer_ws.api.openapi.openai_compat_responses import COMPLETION_RESPONSE, openai_error_responses
 from archer_ws.api.signposts.dialects import PREFIX
 from archer_ws.api.streaming.responses import EventStreamResponse, WholeCompletionResponse, until_text
-from archer_ws.core.exceptions import Draining, InvalidParams, ModelNotFound, Overloaded
+from archer_ws.core.exceptions import (
+    Draining,
+    InvalidParams,
+    ModelNotFound,
+    Overloaded,
+    StorageFull,
+    StorageUnavailable,
+)
 from archer_ws.examples.openai import MODEL_ID, MODEL_OBJECT, PLAIN, STREAMED, WITH_RESULT, WITH_TOOL
 from archer_ws.llm_gateway.types import ChatMessage, ChatRequest, MessageRole, ModelInfo
 from archer_ws.sessions.manager import HeldStream
@@ -45,7 +52,7 @@ EXAMPLES: dict[str, Any] = {
     "result": {"summary": "The tool's result", "value": WITH_RESULT},
 }
 #: The errors of a request that is not accepted.
-_NOT_ACCEPTED = (*GUARDED, *BODY, Overloaded, Draining)
+_NOT_ACCEPTED = (*GUARDED, *BODY, Overloaded, Draining, StorageFull, StorageUnavailable)
 
 
 class Model(BaseModel):

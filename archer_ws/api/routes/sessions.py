@@ -11,7 +11,7 @@ from fastapi import APIRouter, Body, Path, Query, Response
 from fastapi.openapi.models import Example
 
 from archer_ws.api.dependencies import Principal, ServicesDep
-from archer_ws.api.http.entity_tags import IfMatch, set_tag, version_for
+from archer_ws.api.http.entity_tags import IfMatch, set_tag, told_as_given, version_for
 from archer_ws.api.http.request_body import JsonRoute
 from archer_ws.api.openapi.error_responses import BODY, GUARDED, error_responses
 from archer_ws.api.openapi.success_responses import success_response
@@ -239,8 +239,9 @@ async def update_session(
     """
     conversations = services.conversations
     version = await version_for(if_match, change.version, partial(conversations.version_of, principal, session_id))
-    change = change.model_copy(update={"version": version})
-    return set_tag(response, await conversations.update(principal, session_id, change))
+    with told_as_given(change.version):
+        changed = await conversations.update(principal, session_id, change.model_copy(update={"version": version}))
+    return set_tag(response, changed)
 
 
 @router.post(
@@ -282,4 +283,5 @@ async def delete_session(
     """End its streams and delete it; with the ETag of a response in `If-Match`, only if it has not changed since."""
     conversations = services.conversations
     version = await version_for(if_match, None, partial(conversations.version_of, principal, session_id))
-    await conversations.delete(principal, session_id, version=version)
+    with told_as_given(None):
+        await conversations.delete(principal, session_id, version=version)

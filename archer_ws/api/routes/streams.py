@@ -9,15 +9,7 @@ from archer_ws.api.http.head_requests import asked_method
 from archer_ws.api.openapi.error_responses import GUARDED, error_responses
 from archer_ws.api.openapi.success_responses import success_response
 from archer_ws.api.streaming.responses import EventStreamResponse, event_stream_head
-from archer_ws.core.exceptions import (
-    FieldError,
-    InvalidParams,
-    Overloaded,
-    SessionNotFound,
-    StorageFull,
-    StorageUnavailable,
-    StreamNotFound,
-)
+from archer_ws.core.exceptions import Draining, FieldError, InvalidParams, StreamNotFound
 from archer_ws.core.ids import ID_PATTERN
 from archer_ws.core.limits import PAGE_ITEMS_MAX
 from archer_ws.core.wire_model import Identifier
@@ -25,6 +17,7 @@ from archer_ws.examples.sessions import RUNNING
 from archer_ws.examples.story import SKY_STREAM_ID
 from archer_ws.sessions.manager import HeldStream
 from archer_ws.sessions.models import CancelResult, StreamInfo, StreamPage
+from archer_ws.sessions.turn import NOT_ADMITTED
 from archer_ws.sessions.views import stream_info, stream_messages
 
 router = APIRouter(prefix="/api/v1/streams", tags=["streams"])
@@ -60,8 +53,8 @@ async def list_streams(
     summary="One stream's state",
     responses={
         200: success_response("Its state, not its text", example=RUNNING),
-        # The last three only if messages are requested of a stream that waits for acceptance or is read from the disk.
-        **error_responses(*GUARDED, InvalidParams, StreamNotFound, SessionNotFound, StorageFull, StorageUnavailable),
+        # Those of NOT_ADMITTED if messages are requested of a stream that waits for acceptance.
+        **error_responses(*GUARDED, StreamNotFound, Draining, *NOT_ADMITTED),
     },
 )
 async def get_stream(
@@ -83,7 +76,8 @@ async def get_stream(
     summary="Cancel a stream",
     responses={
         200: success_response("The outcome of the cancel", example={"outcome": "cancelling", "status": "cancelling"}),
-        **error_responses(*GUARDED, InvalidParams),
+        # A stream that is parked for the next process can't be cancelled until that has started.
+        **error_responses(*GUARDED, InvalidParams, Draining),
     },
 )
 async def cancel_stream(services: ServicesDep, principal: Principal, stream_id: StreamId) -> CancelResult:
@@ -101,9 +95,7 @@ async def cancel_stream(services: ServicesDep, principal: Principal, stream_id: 
         200: success_response("The stream's events.", stream_id=True, events=True),
         204: {"description": "You have received its end already"},
         # It may still be waiting for acceptance, and then be refused.
-        **error_responses(
-            *GUARDED, InvalidParams, StreamNotFound, SessionNotFound, Overloaded, StorageFull, StorageUnavailable
-        ),
+        **error_responses(*GUARDED, StreamNotFound, Draining, *NOT_ADMITTED),
     },
 )
 async def follow_stream(

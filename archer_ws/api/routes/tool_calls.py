@@ -12,6 +12,7 @@ from archer_ws.api.openapi.error_responses import BODY, GUARDED, error_responses
 from archer_ws.api.openapi.success_responses import success_response
 from archer_ws.core.exceptions import (
     ContentTooLarge,
+    Draining,
     FileNotFound,
     Overloaded,
     StorageFull,
@@ -52,7 +53,8 @@ ClaimBody = Annotated[Claim, Body(openapi_examples=CLAIM_EXAMPLES)]
 ResultBody = Annotated[ToolResult, Body(openapi_examples=RESULT_EXAMPLES)]
 SteerBody = Annotated[Steer, Body(openapi_examples=STEER_EXAMPLES)]
 
-_STORING = (StorageFull, StorageUnavailable)
+#: Of what is stored; and of a stream that is parked for the next process.
+_STORING = (StorageFull, StorageUnavailable, Draining)
 _SAYING = (ContentTooLarge, FileNotFound, Unsupported)
 
 

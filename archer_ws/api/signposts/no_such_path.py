@@ -37,6 +37,12 @@ def no_such_path(scope: Scope) -> MethodNotFound:
             return _not_served(scope, "Anthropic's Messages API")
         case Dialect.OLLAMA:
             return _not_served(scope, "Ollama's API")
+    if path_of(scope) == SOCKET_PATH:
+        return MethodNotFound(
+            f"{SOCKET_PATH} is a WebSocket, and this request asks for none",
+            hint="Connect with a WebSocket client. If this was one, a proxy before the server took the Upgrade header "
+            "out: set it up to pass WebSockets on.",
+        )
     if not is_familiar(path_of(scope)):
         return MethodNotFound(f"there is no {_path(scope)} here", hint=_hint(scope))
     right = base_url(scope)

@@ -95,7 +95,12 @@ def renamed(error: RequestError, field_name: str, given_as: str) -> RequestError
 
 def foreign_cursor() -> InvalidParams:
     """A cursor is not valid."""
-    return InvalidParams("cursor is not one of this server's cursors", hint="Pass next_cursor unchanged.")
+    message = "is not one of this server's cursors"
+    return InvalidParams(
+        f"cursor {message}",
+        hint="Pass next_cursor unchanged.",
+        errors=[FieldError(path="cursor", message=message)],
+    )
 
 
 def blank_query() -> InvalidParams:

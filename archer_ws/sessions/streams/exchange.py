@@ -18,7 +18,7 @@ from typing import Literal, Protocol
 import structlog
 
 from archer_ws.core.clock import utc_now
-from archer_ws.core.exceptions import ArcherError, InvalidParams, ToolTimeout
+from archer_ws.core.exceptions import ArcherError, FieldError, InvalidParams, ToolTimeout
 from archer_ws.core.limits import SETTLE_PAUSES_S
 from archer_ws.llm_gateway.tools import ResultStatus, ToolCall
 from archer_ws.llm_gateway.types import ChatMessage
@@ -314,6 +314,7 @@ class Exchange:
                 raise InvalidParams(
                     f"the call {call_id!r} needs no approval",
                     hint="Claim it and run it, or send a result with status: denied.",
+                    errors=[FieldError(path="call_id", message="needs no approval")],
                 )
             if call.approved:
                 return _ACCEPTED if approved else ToolOutcome(outcome="too_late")
