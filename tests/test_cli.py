@@ -157,8 +157,31 @@ def test_what_is_told_to_be_typed_has_the_path_where_the_program_is_not_on_the_s
     assert cli._own_name() == "bin/archer-ws"
     monkeypatch.setenv("PATH", str(script.parent))
     assert cli._own_name() == "archer-ws"
+    monkeypatch.setattr(sys, "argv", ["/my models/bin/archer-ws"])
+    assert cli._own_name() == "'/my models/bin/archer-ws'"
     monkeypatch.setattr(sys, "argv", ["/x/archer_ws/__main__.py"])
     assert cli._own_name() == "archer-ws"
+
+
+async def test_what_does_not_work_although_the_provider_can_answer_is_told_when_ready(tmp_path: Path) -> None:
+    place = tmp_path / "in the way"
+    place.write_text("no folder")
+    environment = {
+        "ARCHER_DATA_DIR": str(place),
+        "ARCHER_LLM_PROVIDER": "local",
+        "ARCHER_LLM_DEFAULT_MODEL": "llama3.2",
+    }
+    command = ("serve", "--host", "127.0.0.1", "--port", "0")
+    async with program(*command, cwd=tmp_path, environment=environment) as running:
+        headline, *notes = [await running.line() for _ in range(3)]
+        assert " is ready at " in headline
+        assert notes[0].startswith("Requests that name no model will fail: the local model is SmolLM2-135M-Instruct, ")
+        assert notes[1].startswith(f"Conversations can't be stored in {place / 'archer.db'}: ")
+        running.process.terminate()
+        await running.ended(limit_s=60)
+        logged = await running.errors()
+    assert "conversations_not_kept" in logged
+    assert "conversations_kept" not in logged
 
 
 def test_the_ready_json_is_one_line_and_has_the_reason_only_where_there_is_one() -> None:

@@ -17,7 +17,7 @@ import pytest
 
 from archer_ws.cli import main
 from archer_ws.doctor import command
-from archer_ws.doctor.command import examine
+from archer_ws.doctor.command import examine, report
 from archer_ws.doctor.finding import Finding, without
 from archer_ws.doctor.setup import Setup, read_setup
 from tests.conftest import Archer
@@ -91,6 +91,16 @@ async def test_an_archer_server_that_runs_there_is_no_problem(archer: Archer, se
     (address,) = [finding for finding in everything if finding.check == "address"]
     assert address.state == "ok"
     assert "an Archer server (0.1.0) runs at" in address.message
+    told = report(everything, is_coloured=False).splitlines()[-1]
+    assert told.endswith(": a server runs already. Another one needs another --port.")
+
+
+async def test_a_name_that_is_not_the_local_model_s_is_a_problem(set_variable: SetVariable) -> None:
+    told = await the_problem("model file", model="llama3.2", provider="local")
+    assert told.startswith("requests that name no model will fail: the local model is SmolLM2-135M-Instruct, and not")
+    assert "--model" in told.partition(" | ")[2]
+    set_variable("ARCHER_LLM_DEFAULT_MODEL", "smollm2-135m-instruct")
+    assert not [finding for finding in await found() if finding.check == "model file"]
 
 
 async def test_an_address_of_another_machine_is_a_problem(set_variable: SetVariable) -> None:
