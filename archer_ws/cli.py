@@ -26,6 +26,10 @@ if TYPE_CHECKING:
     from archer_ws.sessions.storage.store import SessionStore
 
 
+#: What else a person reads whose question has become several arguments, or who named several files behind one option.
+_QUOTE_IT = " (a question of several words goes in quotes; --image and --file take one file each)"
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status.
 
@@ -33,7 +37,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         SystemExit: for `--help`, `--version` and invalid options.
     """
     _open_standard_streams()
-    options = _parser().parse_args(arguments)
+    parser = _parser()
+    options, others = parser.parse_known_args(arguments)
+    if others:
+        is_question = "text" in options and not any(each.startswith("-") for each in others)
+        parser.error(f"unrecognized arguments: {' '.join(others)}{_QUOTE_IT if is_question else ''}")
     try:
         status: int = options.run(options)
         sys.stdout.flush()

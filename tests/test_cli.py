@@ -218,6 +218,30 @@ async def test_an_empty_question_is_refused(given: str, capsys: pytest.CaptureFi
     assert "no question" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (
+            ("chat", "Why", "is", "the", "sky", "blue?"),
+            "is the sky blue? (a question of several words goes in quotes; ",
+        ),
+        (("chat", "Why?", "--modell", "x"), "unrecognized arguments: --modell x\n"),
+        (("serve", "here"), "unrecognized arguments: here\n"),
+        (("chat", "--max-tokens", "0", "Why?"), "--max-tokens: '0' is not a whole number, 1 or more\n"),
+        (("chat", "--temperature", "nan", "Why?"), "--temperature: 'nan' is not a number from 0 to 2\n"),
+        (("sessions", "list", "--limit", "many"), "--limit: 'many' is not a whole number, 1 or more\n"),
+        (("conformance", "--timeout", "inf"), "--timeout: 'inf' is not a number of seconds above 0\n"),
+    ],
+)
+def test_what_is_wrong_with_arguments_is_told_with_what_is_allowed(
+    arguments: tuple[str, ...], told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(arguments)
+    assert caught.value.code == 2
+    assert told in capsys.readouterr().err
+
+
 async def test_chat_without_a_server_says_how_to_start_one(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         url = f"http://127.0.0.1:{taken.getsockname()[1]}"

@@ -190,6 +190,14 @@ async def test_a_backup_is_a_file_of_its_own(tmp_path: Path, capsys: pytest.Capt
     assert (status, "--data-dir" in err) == (2, True)
 
 
+async def test_an_export_that_can_t_be_written_names_the_file_that_was_given(
+    archer: Archer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = Command(["--url", f"http://{archer.address}"], capsys)
+    file = tmp_path / "none" / "chats.jsonl"
+    assert await command("export", str(file)) == (1, "", f"archer-ws: {file}: No such file or directory\n")
+
+
 async def test_half_an_export_leaves_no_file(
     archer: Archer, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -27,7 +27,7 @@ WELCOME = "The server remembers the talk. {keys}Ctrl-C: stop an answer, Ctrl-D: 
 #: What a person can do about an error whose own hint is for programs.
 _HINTS = {
     "not_initialized": "Set ARCHER_TOKEN to the server's AUTH_TOKEN.",
-    "unauthenticated": "Set ARCHER_TOKEN to the server's AUTH_TOKEN.",
+    "unauthenticated": "Set ARCHER_TOKEN to the server's AUTH_TOKEN; a server that has none wants none.",
 }
 
 

@@ -7,6 +7,7 @@ import argparse
 import os
 import sys
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -68,7 +69,9 @@ def _check(options: argparse.Namespace, place: ConversationPlace) -> None:
             "backup needs --data-dir, the folder of a stopped server; a running one returns its conversations by export"
         )
     if options.action == "delete":
-        if options.all == bool(options.session_ids):
+        if options.all and options.session_ids:
+            raise _CalledWronglyError("delete takes the ids of conversations or --all, not both")
+        if not options.all and not options.session_ids:
             raise _CalledWronglyError("delete needs the ids of conversations, or --all")
         if options.all and not options.yes:
             raise _CalledWronglyError("delete --all deletes all conversations permanently: add --yes if that is meant")
@@ -128,8 +131,11 @@ def _export(source: Source, options: argparse.Namespace) -> int:
             for block in source.export():
                 file.write(block)
         unfinished.replace(path)
-    except BaseException:
-        unfinished.unlink(missing_ok=True)
+    except BaseException as error:
+        with suppress(OSError):
+            unfinished.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.filename == str(unfinished):
+            error.filename = str(path)  # the only one that the person knows
         raise
     return 0
 
