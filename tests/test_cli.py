@@ -425,6 +425,22 @@ async def test_a_conversation_is_remembered_and_ctrl_c_ends_an_answer_only(tmp_p
         assert await chat.ended() == 0
 
 
+async def test_a_conversation_has_the_first_line_as_its_title_and_none_is_stored_before(tmp_path: Path) -> None:
+    async with (
+        server(ollama_stream("Blue."), cwd=tmp_path) as running,
+        on_terminal("chat", "--url", running.url, cwd=tmp_path) as (chat, screen),
+    ):
+        await screen.expect("> ")
+        assert (await running.http.get("/api/v1/sessions")).json()["items"] == []
+        screen.type(f"Why is the  sky {'very ' * 20}blue?\n")
+        await screen.expect("Blue.")
+        await screen.expect("> ")
+        (stored,) = (await running.http.get("/api/v1/sessions")).json()["items"]
+        assert stored["title"] == f"Why is the sky {'very ' * 9}…".replace(" …", "…")
+        screen.type("\x04")
+        assert await chat.ended() == 0
+
+
 #: What a terminal sends for the arrow that points up.
 UP = "\x1b[A"
 
