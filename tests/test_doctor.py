@@ -4,6 +4,7 @@ import asyncio
 import importlib.util
 import json
 import os
+import re
 import shutil
 import socket
 import sys
@@ -25,7 +26,7 @@ from tests.fakes import openai_api
 from tests.fakes.ollama_api import ollama_server, ollama_show, ollama_tags
 from tests.fakes.scripted_server import Reply, scripted_server
 from tests.fakes.sqlite_files import sqlite_store
-from tests.processes import free_port, program
+from tests.processes import ROOT, free_port, program
 
 SetVariable = Callable[[str, str], None]
 
@@ -264,6 +265,14 @@ async def test_a_slip_in_a_variable_s_name_is_a_warning_with_the_right_one(set_v
     Path(".env").write_text("ARCHER_PROT=1\n", encoding="utf-8")
     advices = [finding.advice for finding in await found() if finding.check == "settings"]
     assert advices == ["Did you mean ARCHER_LLM_PROVIDER?", "Did you mean ARCHER_PORT?"]
+
+
+async def test_the_container_files_variables_are_no_slips(set_variable: SetVariable) -> None:
+    variables = set(re.findall(r"\$\{(ARCHER_\w+)", (ROOT / "docker-compose.yml").read_text("utf-8")))
+    assert len(variables) > 1
+    for variable in variables:
+        set_variable(variable, "1")
+    assert not [finding for finding in await found() if finding.check == "settings"]
 
 
 async def test_a_full_disk_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
