@@ -6,6 +6,7 @@ itself, so that a chat does not wait for the server's imports.
 """
 
 import argparse
+import errno
 import io
 import os
 import shlex
@@ -48,10 +49,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
-        # The reader of our output has gone (`| head`); at exit Python would flush once more, and complain.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # The reader of our output has gone (`| head`).
+        _drop_output()
         return 1
+    except OSError as error:
+        if error.errno != errno.ENOSPC or error.filename is not None:
+            raise
+        _drop_output()
+        return _fail(f"standard output: {error.strerror}", 1)
     return status
+
+
+def _drop_output() -> None:
+    """Let what can't be written go: at exit Python would flush once more, and complain."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _open_standard_streams() -> None:

@@ -242,6 +242,19 @@ def test_what_is_wrong_with_arguments_is_told_with_what_is_allowed(
     assert told in capsys.readouterr().err
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no such device")
+@pytest.mark.parametrize("command", [("conformance", "--list"), ("chat", "Why?")])
+async def test_an_output_that_has_no_room_is_one_line(command: tuple[str, ...], tmp_path: Path) -> None:
+    full = os.open("/dev/full", os.O_WRONLY)
+    async with (
+        server(ollama_stream("Blue."), cwd=tmp_path) as running,
+        program(*command, cwd=ROOT, environment={"ARCHER_URL": running.url}, stdout=full) as asking,
+    ):
+        os.close(full)
+        assert await asking.ended(limit_s=60) == 1
+        assert await asking.errors() == "archer-ws: standard output: No space left on device\n"
+
+
 async def test_chat_without_a_server_says_how_to_start_one(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         url = f"http://127.0.0.1:{taken.getsockname()[1]}"

@@ -3,6 +3,7 @@
 import asyncio
 import io
 import json
+import os
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -15,6 +16,7 @@ from archer_ws.llm_gateway.types import ChatMessage, MessageRole
 from tests.conftest import Archer, StartArcher
 from tests.fakes.ollama_api import ollama_stream
 from tests.fakes.sqlite_files import sqlite_store
+from tests.processes import WAIT_LIMIT_S
 
 
 class Command:
@@ -196,6 +198,25 @@ async def test_an_export_that_can_t_be_written_names_the_file_that_was_given(
     command = Command(["--url", f"http://{archer.address}"], capsys)
     file = tmp_path / "none" / "chats.jsonl"
     assert await command("export", str(file)) == (1, "", f"archer-ws: {file}: No such file or directory\n")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no such pipes there")
+async def test_an_export_is_written_to_a_pipe_and_behind_a_link_and_replaces_neither(
+    archer: Archer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    await archer.http.post("/api/v1/sessions", json={"session_id": "sky"})
+    command = Command(["--url", f"http://{archer.address}"], capsys)
+    pipe, link, file = tmp_path / "pipe", tmp_path / "link", tmp_path / "file"
+    os.mkfifo(pipe)
+    link.symlink_to(file)
+    reading = asyncio.create_task(asyncio.to_thread(pipe.read_text, "utf-8"))
+    assert (await command("export", str(pipe)))[0] == 0
+    async with asyncio.timeout(WAIT_LIMIT_S):
+        assert '"sky"' in await reading
+    assert pipe.is_fifo()
+    assert (await command("export", str(link)))[0] == 0
+    assert link.is_symlink()
+    assert '"sky"' in file.read_text("utf-8")
 
 
 async def test_half_an_export_leaves_no_file(

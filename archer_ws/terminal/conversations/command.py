@@ -58,7 +58,7 @@ def run(options: argparse.Namespace, place: ConversationPlace) -> int:
     except OSError as error:
         if isinstance(error, BrokenPipeError):
             raise
-        return _fail(f"{error.filename or 'a file'}: {error.strerror}", None, 1)
+        return _fail(f"{error.filename or 'standard output'}: {error.strerror}", None, 1)
 
 
 def _check(options: argparse.Namespace, place: ConversationPlace) -> None:
@@ -123,21 +123,32 @@ def _export(source: Source, options: argparse.Namespace) -> int:
             sys.stdout.buffer.write(block)
         sys.stdout.buffer.flush()
         return 0
-    # Written completely or not at all: half of an export looks like an export of fewer conversations.
-    path = Path(options.file)
-    unfinished = path.with_name(f"{path.name}.unfinished")
     try:
-        with os.fdopen(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
-            for block in source.export():
-                file.write(block)
-        unfinished.replace(path)
-    except BaseException as error:
-        with suppress(OSError):
-            unfinished.unlink(missing_ok=True)
-        if isinstance(error, OSError) and error.filename == str(unfinished):
-            error.filename = str(path)  # the only one that the person knows
+        _write_export(source, Path(options.file))
+    except OSError as error:
+        if not isinstance(error, BrokenPipeError):
+            error.filename = options.file  # not the one beside it, which the person did not name
         raise
     return 0
+
+
+def _write_export(source: Source, path: Path) -> None:
+    if path.exists() and not path.is_file():
+        # A device or a pipe must be written to, and not be replaced by a file.
+        with path.open("wb") as device:
+            device.writelines(source.export())
+        return
+    # Written completely or not at all: half of an export looks like an export of fewer conversations.
+    target = path.resolve()
+    unfinished = target.with_name(f"{target.name}.unfinished")
+    try:
+        with os.fdopen(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+            file.writelines(source.export())
+        unfinished.replace(target)
+    except BaseException:
+        with suppress(OSError):
+            unfinished.unlink(missing_ok=True)
+        raise
 
 
 def _import(source: Source, options: argparse.Namespace) -> int:
