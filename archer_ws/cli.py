@@ -6,10 +6,13 @@ itself, so that a chat does not wait for the server's imports.
 """
 
 import argparse
+import errno
 import io
 import os
+import shlex
 import shutil
 import socket
+import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,6 +24,11 @@ from archer_ws.server.announcement import DEFAULT_URL, Ready, ready_json, ready_
 
 if TYPE_CHECKING:
     from archer_ws.config import Settings
+    from archer_ws.sessions.storage.store import SessionStore
+
+
+#: What else a person reads whose question has become several arguments, or who named several files behind one option.
+_QUOTE_IT = " (a question of several words goes in quotes; --image and --file take one file each)"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -30,17 +38,31 @@ def main(arguments: Sequence[str] | None = None) -> int:
         SystemExit: for `--help`, `--version` and invalid options.
     """
     _open_standard_streams()
-    options = _parser().parse_args(arguments)
+    parser = _parser()
+    options, others = parser.parse_known_args(arguments)
+    if others:
+        is_question = "text" in options and not any(each.startswith("-") for each in others)
+        parser.error(f"unrecognized arguments: {' '.join(others)}{_QUOTE_IT if is_question else ''}")
     try:
         status: int = options.run(options)
         sys.stdout.flush()
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
-        # The reader of our output has gone (`| head`); at exit Python would flush once more, and complain.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # The reader of our output has gone (`| head`).
+        _drop_output()
         return 1
+    except OSError as error:
+        if error.errno != errno.ENOSPC or error.filename is not None:
+            raise
+        _drop_output()
+        return _fail(f"standard output: {error.strerror}", 1)
     return status
+
+
+def _drop_output() -> None:
+    """Let what can't be written go: at exit Python would flush once more, and complain."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _open_standard_streams() -> None:
@@ -145,7 +167,7 @@ def _serve(options: argparse.Namespace) -> int:
     if options.reload and (options.ready_json or options.exit_with_parent):
         return _fail("--reload is for development: it does not go with --ready-json or --exit-with-parent", 2)
     from archer_ws.config import SettingsError, load_settings
-    from archer_ws.model_option import ModelOptionError, settings_for
+    from archer_ws.model_option import ModelOptionError, foreign_local_model, settings_for
     from archer_ws.server.listening import AddressUnavailable, bind, raise_file_limit
 
     overrides = {"host": options.host, "port": options.port}
@@ -159,6 +181,9 @@ def _serve(options: argparse.Namespace) -> int:
         runs_locally = settings.llm_provider == "local"
         overrides |= settings_for(options.model, options.provider, settings.local_model_path if runs_locally else None)
         settings = load_settings(**overrides)
+        foreign = foreign_local_model(settings.configured_model_for("local"), settings.local_model_path)
+        if options.model and foreign:
+            raise ModelOptionError(f"--model: there is no file {options.model}\n{foreign[:1].upper()}{foreign[1:]}")
         sockets = bind(settings.host, settings.port)
     except (SettingsError, ModelOptionError) as error:
         return _fail(str(error), 2)
@@ -194,7 +219,8 @@ def _run_server(settings: "Settings", sockets: list[socket.socket], *, as_json: 
     output = LineWriter()
 
     def announce(reason: str | None) -> None:
-        ready = _ready(settings, default_model, sockets[0].getsockname()[1], reason)
+        notes = _notes(settings, app.state.services.store)
+        ready = _ready(settings, default_model, sockets[0].getsockname()[1], reason, notes)
         output.put(sys.stdout, f"{ready_json(ready) if as_json else ready_text(ready)}\n")
 
     server = ArcherServer(app, drain_s=settings.drain_s, on_ready=announce, watch_stdin=watch_stdin, limits=limits)
@@ -203,7 +229,20 @@ def _run_server(settings: "Settings", sockets: list[socket.socket], *, as_json: 
     return 1 if server.was_hurried else 0
 
 
-def _ready(settings: "Settings", default_model: str, port: int, reason: str | None) -> Ready:
+def _notes(settings: "Settings", store: "SessionStore") -> tuple[str, ...]:
+    """What does not work although the provider can answer."""
+    from archer_ws.model_option import foreign_local_model
+
+    notes = []
+    if foreign := foreign_local_model(settings.configured_model_for("local"), settings.local_model_path):
+        notes.append(f"Requests that name no model will fail: {foreign}")
+    if trouble := store.trouble:
+        told = f"Conversations can't be stored in {store.place['place']}: {trouble.message}. {trouble.hint or ''}"
+        notes.append(told.rstrip())
+    return tuple(notes)
+
+
+def _ready(settings: "Settings", default_model: str, port: int, reason: str | None, notes: tuple[str, ...]) -> Ready:
     from archer_ws.server.listening import client_url
 
     url = client_url(settings.host, port)
@@ -215,6 +254,7 @@ def _ready(settings: "Settings", default_model: str, port: int, reason: str | No
         provider=settings.llm_provider,
         model=settings.default_model_for(settings.llm_provider) or default_model,
         reason=reason,
+        notes=notes,
         is_demo=settings.llm_provider == "local" and settings.local_model_path is None,
         needs_token=bool(settings.auth_token or settings.auth_tokens),
         has_console=settings.console,
@@ -224,12 +264,17 @@ def _ready(settings: "Settings", default_model: str, port: int, reason: str | No
 
 
 def _own_name() -> str:
-    """The command that starts this program: with its path if it is not on the search path."""
+    """The command that starts this program, for a shell: with its path if it is not on the search path."""
     called = Path(sys.argv[0])
     if called.stem != "archer-ws":  # python -m archer_ws, or another program that has us inside
         return "archer-ws"
     found = shutil.which(called.name)
-    return "archer-ws" if found and Path(found).resolve() == called.resolve() else str(called)
+    return "archer-ws" if found and Path(found).resolve() == called.resolve() else _quoted(str(called))
+
+
+def _quoted(path: str) -> str:
+    """The path as a shell takes it."""
+    return subprocess.list2cmdline([path]) if sys.platform == "win32" else shlex.quote(path)
 
 
 def _supervise_reloads(overrides: dict[str, str | None], sockets: list[socket.socket]) -> int:

@@ -343,7 +343,10 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         # Otherwise the sweep meets the same error, and retries later.
         await asyncio.to_thread(services.files.open_now)
     await services.manager.recover()
-    log.info("conversations_kept", **services.store.place)
+    if (trouble := services.store.trouble) is None:
+        log.info("conversations_kept", **services.store.place)
+    else:
+        log.warning("conversations_not_kept", cause=trouble.message, **services.store.place)
     preparing = asyncio.create_task(_prepare(services))
     app.state.preparing = preparing
     sweeping = asyncio.create_task(services.attachments.run())

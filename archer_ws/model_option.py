@@ -71,6 +71,18 @@ def settings_of_file(model: str, provider: str | None) -> dict[str, str | None]:
     return {"llm_provider": "local", "llm_default_model": model_name(str(path)), "local_model_path": str(path)}
 
 
+def foreign_local_model(configured: str | None, local_model_path: str | None) -> str | None:
+    """What is wrong, and what to do, where the model that was configured for the local provider is not the one of its
+    file; else None."""
+    model = model_name(local_model_path)
+    if configured is None or configured.casefold() in (model.casefold(), "local"):
+        return None
+    return (
+        f"the local model is {model}, and not {configured}. Name a GGUF file or hf:OWNER/REPO with --model, or leave "
+        "out --model and LLM_DEFAULT_MODEL."
+    )
+
+
 def fetch_with_bar(name: str) -> Path:
     """The file of a model on a hub, fetched if it is not on this machine, with a progress bar on standard error.
 

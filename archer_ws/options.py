@@ -7,6 +7,7 @@ stands for and the default.
 import argparse
 import math
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 
 from archer_ws import __version__
 from archer_ws.server.announcement import DEFAULT_URL
@@ -159,7 +160,7 @@ def _take_serve_options(serve: argparse.ArgumentParser) -> None:
 
 
 def _take_chat_options(chat: argparse.ArgumentParser) -> None:
-    chat.add_argument("text", nargs="?", help="the question; without it, standard input or a conversation")
+    chat.add_argument("text", nargs="?", help="the question, in quotes; without it, standard input or a conversation")
     _take_url(chat)
     chat.add_argument("--model", help="the model to ask, also as provider/model (the server's default)")
     chat.add_argument("--provider", help="the provider to ask (the server's default)")
@@ -179,7 +180,7 @@ def _take_chat_options(chat: argparse.ArgumentParser) -> None:
     chat.add_argument(
         "--tools", metavar="FILE.py", help="a Python file whose functions the model may call; you are asked before each"
     )
-    chat.add_argument("--temperature", type=_finite, metavar="NUMBER", help="how much chance decides, 0 to 2")
+    chat.add_argument("--temperature", type=_temperature, metavar="NUMBER", help="how much chance decides, 0 to 2")
     chat.add_argument(
         "--effort",
         choices=("none", "minimal", "low", "medium", "high", "xhigh", "max"),
@@ -187,7 +188,7 @@ def _take_chat_options(chat: argparse.ArgumentParser) -> None:
         help="how much the model thinks: none, minimal, low, medium, high, xhigh or max",
     )
     chat.add_argument(
-        "--max-tokens", type=int, metavar="NUMBER", help="the longest answer; a token has about 4 letters"
+        "--max-tokens", type=_count, metavar="NUMBER", help="the longest answer; a token has about 4 letters"
     )
     chat.add_argument("--plain", action="store_true", help="show answers as they come, without colours and headings")
 
@@ -258,21 +259,21 @@ def _command(parser: argparse.ArgumentParser, description: str, epilog: str) -> 
 
 
 def _count(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise ValueError(text)
-    return number
+    with suppress(ValueError):
+        if (number := int(text)) >= 1:
+            return number
+    raise argparse.ArgumentTypeError(f"{text!r} is not a whole number, 1 or more")
 
 
-def _finite(text: str) -> float:
-    number = float(text)
-    if not math.isfinite(number):
-        raise ValueError(text)
-    return number
+def _temperature(text: str) -> float:
+    with suppress(ValueError):
+        if 0 <= (number := float(text)) <= 2:
+            return number
+    raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 to 2")
 
 
 def _seconds(text: str) -> float:
-    seconds = _finite(text)
-    if seconds <= 0:
-        raise ValueError(text)
-    return seconds
+    with suppress(ValueError):
+        if 0 < (seconds := float(text)) < math.inf:
+            return seconds
+    raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds above 0")

@@ -157,8 +157,31 @@ def test_what_is_told_to_be_typed_has_the_path_where_the_program_is_not_on_the_s
     assert cli._own_name() == "bin/archer-ws"
     monkeypatch.setenv("PATH", str(script.parent))
     assert cli._own_name() == "archer-ws"
+    monkeypatch.setattr(sys, "argv", ["/my models/bin/archer-ws"])
+    assert cli._own_name() == "'/my models/bin/archer-ws'"
     monkeypatch.setattr(sys, "argv", ["/x/archer_ws/__main__.py"])
     assert cli._own_name() == "archer-ws"
+
+
+async def test_what_does_not_work_although_the_provider_can_answer_is_told_when_ready(tmp_path: Path) -> None:
+    place = tmp_path / "in the way"
+    place.write_text("no folder")
+    environment = {
+        "ARCHER_DATA_DIR": str(place),
+        "ARCHER_LLM_PROVIDER": "local",
+        "ARCHER_LLM_DEFAULT_MODEL": "llama3.2",
+    }
+    command = ("serve", "--host", "127.0.0.1", "--port", "0")
+    async with program(*command, cwd=tmp_path, environment=environment) as running:
+        headline, *notes = [await running.line() for _ in range(3)]
+        assert " is ready at " in headline
+        assert notes[0].startswith("Requests that name no model will fail: the local model is SmolLM2-135M-Instruct, ")
+        assert notes[1].startswith(f"Conversations can't be stored in {place / 'archer.db'}: ")
+        running.process.terminate()
+        await running.ended(limit_s=60)
+        logged = await running.errors()
+    assert "conversations_not_kept" in logged
+    assert "conversations_kept" not in logged
 
 
 def test_the_ready_json_is_one_line_and_has_the_reason_only_where_there_is_one() -> None:
@@ -193,6 +216,43 @@ async def test_reload_starts_anew_when_the_code_changes_and_keeps_the_options(tm
 async def test_an_empty_question_is_refused(given: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["chat", given]) == 2
     assert "no question" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (
+            ("chat", "Why", "is", "the", "sky", "blue?"),
+            "is the sky blue? (a question of several words goes in quotes; ",
+        ),
+        (("chat", "Why?", "--modell", "x"), "unrecognized arguments: --modell x\n"),
+        (("serve", "here"), "unrecognized arguments: here\n"),
+        (("chat", "--max-tokens", "0", "Why?"), "--max-tokens: '0' is not a whole number, 1 or more\n"),
+        (("chat", "--temperature", "nan", "Why?"), "--temperature: 'nan' is not a number from 0 to 2\n"),
+        (("sessions", "list", "--limit", "many"), "--limit: 'many' is not a whole number, 1 or more\n"),
+        (("conformance", "--timeout", "inf"), "--timeout: 'inf' is not a number of seconds above 0\n"),
+    ],
+)
+def test_what_is_wrong_with_arguments_is_told_with_what_is_allowed(
+    arguments: tuple[str, ...], told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(arguments)
+    assert caught.value.code == 2
+    assert told in capsys.readouterr().err
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no such device")
+@pytest.mark.parametrize("command", [("conformance", "--list"), ("chat", "Why?")])
+async def test_an_output_that_has_no_room_is_one_line(command: tuple[str, ...], tmp_path: Path) -> None:
+    full = os.open("/dev/full", os.O_WRONLY)
+    async with (
+        server(ollama_stream("Blue."), cwd=tmp_path) as running,
+        program(*command, cwd=ROOT, environment={"ARCHER_URL": running.url}, stdout=full) as asking,
+    ):
+        os.close(full)
+        assert await asking.ended(limit_s=60) == 1
+        assert await asking.errors() == "archer-ws: standard output: No space left on device\n"
 
 
 async def test_chat_without_a_server_says_how_to_start_one(tmp_path: Path) -> None:
@@ -401,6 +461,22 @@ async def test_the_system_message_is_sent_once_even_if_ctrl_c_ends_the_first_ans
         said = (await running.next_chat()).json()["messages"]
         assert [each["content"] for each in said] == ["Be brief.", "Sky?", "Well", "And at sunset?"]
         await screen.expect("> ")
+        screen.type("\x04")
+        assert await chat.ended() == 0
+
+
+async def test_a_conversation_has_the_first_line_as_its_title_and_none_is_stored_before(tmp_path: Path) -> None:
+    async with (
+        server(ollama_stream("Blue."), cwd=tmp_path) as running,
+        on_terminal("chat", "--url", running.url, cwd=tmp_path) as (chat, screen),
+    ):
+        await screen.expect("> ")
+        assert (await running.http.get("/api/v1/sessions")).json()["items"] == []
+        screen.type(f"Why is the  sky {'very ' * 20}blue?\n")
+        await screen.expect("Blue.")
+        await screen.expect("> ")
+        (stored,) = (await running.http.get("/api/v1/sessions")).json()["items"]
+        assert stored["title"] == f"Why is the sky {'very ' * 9}…".replace(" …", "…")
         screen.type("\x04")
         assert await chat.ended() == 0
 

@@ -220,6 +220,14 @@ async def test_an_export_goes_to_where_a_link_leads(sessions: Command, tmp_path:
     assert list(file.parent.iterdir()) == [file]
 
 
+async def test_an_export_that_can_t_be_written_names_the_file_that_was_given(
+    archer: Archer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = Command(["--url", f"http://{archer.address}"], capsys)
+    file = tmp_path / "none" / "chats.jsonl"
+    assert await command("export", str(file)) == (1, "", f"archer-ws: {file}: No such file or directory\n")
+
+
 async def test_half_an_export_leaves_no_file(
     archer: Archer, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -102,6 +102,11 @@ async def test_what_can_not_be_sent_is_told_by_the_stream_that_it_was_for(archer
         with pytest.raises(Refused) as refused:
             await anext(client.chat("What?", images=[b"\x7fELF no picture\0"]))
         assert refused.value.kind == "unsupported"
+        note, empty = tmp_path / "note.md", tmp_path / "empty.md"
+        note.write_text("# Sky\n", "utf-8")
+        empty.touch()
+        with pytest.raises(Refused, match=r"^empty\.md: the file is empty"):
+            await anext(client.chat("What?", files=[note, empty]))
         assert await client.streams() == []
 
 

@@ -4,6 +4,7 @@ import asyncio
 import importlib.util
 import json
 import os
+import re
 import shutil
 import socket
 import sys
@@ -17,7 +18,7 @@ import pytest
 
 from archer_ws.cli import main
 from archer_ws.doctor import command
-from archer_ws.doctor.command import examine
+from archer_ws.doctor.command import examine, report
 from archer_ws.doctor.finding import Finding, without
 from archer_ws.doctor.setup import Setup, read_setup
 from tests.conftest import Archer
@@ -25,7 +26,7 @@ from tests.fakes import openai_api
 from tests.fakes.ollama_api import ollama_server, ollama_show, ollama_tags
 from tests.fakes.scripted_server import Reply, scripted_server
 from tests.fakes.sqlite_files import sqlite_store
-from tests.processes import free_port, program
+from tests.processes import ROOT, free_port, program
 
 SetVariable = Callable[[str, str], None]
 
@@ -91,6 +92,16 @@ async def test_an_archer_server_that_runs_there_is_no_problem(archer: Archer, se
     (address,) = [finding for finding in everything if finding.check == "address"]
     assert address.state == "ok"
     assert "an Archer server (0.1.0) runs at" in address.message
+    told = report(everything, is_coloured=False).splitlines()[-1]
+    assert told.endswith(": a server runs already. Another one needs another --port.")
+
+
+async def test_a_name_that_is_not_the_local_model_s_is_a_problem(set_variable: SetVariable) -> None:
+    told = await the_problem("model file", model="llama3.2", provider="local")
+    assert told.startswith("requests that name no model will fail: the local model is SmolLM2-135M-Instruct, and not")
+    assert "--model" in told.partition(" | ")[2]
+    set_variable("ARCHER_LLM_DEFAULT_MODEL", "smollm2-135m-instruct")
+    assert not [finding for finding in await found() if finding.check == "model file"]
 
 
 async def test_an_address_of_another_machine_is_a_problem(set_variable: SetVariable) -> None:
@@ -268,6 +279,14 @@ async def test_a_slip_in_a_variable_s_name_is_a_warning_with_the_right_one(set_v
     Path(".env").write_text("ARCHER_PROT=1\n", encoding="utf-8")
     advices = [finding.advice for finding in await found() if finding.check == "settings"]
     assert advices == ["Did you mean ARCHER_LLM_PROVIDER?", "Did you mean ARCHER_PORT?"]
+
+
+async def test_the_container_files_variables_are_no_slips(set_variable: SetVariable) -> None:
+    variables = set(re.findall(r"\$\{(ARCHER_\w+)", (ROOT / "docker-compose.yml").read_text("utf-8")))
+    assert len(variables) > 1
+    for variable in variables:
+        set_variable(variable, "1")
+    assert not [finding for finding in await found() if finding.check == "settings"]
 
 
 async def test_a_full_disk_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:

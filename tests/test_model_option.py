@@ -67,6 +67,21 @@ def test_a_file_that_can_t_be_used_is_told_at_the_start_with_what_to_do(
         assert all(line.startswith("archer-ws: ") for line in captured.err.splitlines())
 
 
+@pytest.mark.parametrize("is_set", [False, True])
+def test_the_local_provider_takes_no_name_of_another_model(
+    is_set: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if is_set:
+        monkeypatch.setenv("ARCHER_LLM_PROVIDER", "local")
+    provider = () if is_set else ("--provider", "local")
+    assert main(["serve", "--host", "127.0.0.1", "--port", "0", "--model", "llama3.2", *provider]) == 2
+    assert capsys.readouterr().err == (
+        "archer-ws: --model: there is no file llama3.2\n"
+        "archer-ws: The local model is SmolLM2-135M-Instruct, and not llama3.2. Name a GGUF file or hf:OWNER/REPO with "
+        "--model, or leave out --model and LLM_DEFAULT_MODEL.\n"
+    )
+
+
 def test_another_provider_does_not_run_files() -> None:
     for model in ("model.gguf", "hf:owner/repo"):
         with pytest.raises(ModelOptionError, match="Leave --provider out"):

@@ -18,6 +18,7 @@ from archer_ws.client.backoff import Backoff
 from archer_ws.client.dialling import Address
 from archer_ws.client.errors import ClientError, NotArcher, Refused, Unreachable
 from archer_ws.client.events import parse_error
+from archer_ws.core.exceptions import ErrorInfo
 
 if TYPE_CHECKING:
     import httpx
@@ -31,6 +32,7 @@ _PIECE_BYTES = 256 * 1024
 _LIMIT_S = 60.0
 #: Half of the frame that every server accepts (protocol section 2): the text needs room, too.
 _INLINE_CHARS_MAX = 512 * 1024
+_ABOUT_THE_FILE = frozenset({"invalid_params", "unsupported", "content_too_large"})
 _UNKNOWN_TYPE = "application/octet-stream"
 
 
@@ -120,22 +122,29 @@ class Uploads:
                 f"{what} could not be sent to {self._address.url}: {cause}",
                 "Check that the server is running. Sending the file again is harmless.",
             ) from error
-        return self._result(response)
+        return self._result(response, content.filename)
 
-    def _result(self, response: "httpx.Response") -> UploadedFile:
+    def _result(self, response: "httpx.Response", filename: str) -> UploadedFile:
         try:
             body = response.json()
             if response.is_success:
                 return UploadedFile.model_validate(body)
             error = body["error"]
             if isinstance(error, dict):
-                raise Refused(parse_error(error))
+                raise Refused(_naming(filename, parse_error(error)))
         except (ValueError, ValidationError, LookupError, TypeError):
             pass
         raise NotArcher(
             f"{self._address.url} responded to an upload with {response.status_code}, unlike an Archer server",
             "Check that it is an Archer server of this version.",
         )
+
+
+def _naming(filename: str, error: ErrorInfo) -> ErrorInfo:
+    """The error, which names the file if it is about it: a request may have several."""
+    if not filename or error.kind not in _ABOUT_THE_FILE:
+        return error
+    return error.model_copy(update={"message": f"{filename}: {error.message}"})
 
 
 def _wait_s(error: ClientError, backoff: Backoff) -> float | None:

@@ -87,6 +87,8 @@ def _verdict(findings: Sequence[Finding]) -> str:
     beside = f", and {_count(warnings, 'warning')}" if warnings else ""
     if problems:
         return f"{_count(problems, 'problem')}{beside}: archer-ws serve would not start, or not answer."
+    if any(finding.is_running for finding in findings):
+        return f"No problem{beside}: a server runs already. Another one needs another --port."
     return f"No problem{beside}: archer-ws serve can start."
 
 

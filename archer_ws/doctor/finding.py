@@ -23,12 +23,14 @@ class Finding:
         state: its severity.
         message: the finding, in one line.
         advice: what to do about it; None if there is nothing to do.
+        is_running: whether it is that a server runs already, so that no second one could listen there.
     """
 
     check: str
     state: State
     message: str
     advice: str | None = None
+    is_running: bool = False
 
     def as_json(self) -> dict[str, str | None]:
         """The finding as JSON, for programs."""

@@ -14,6 +14,7 @@ from archer_ws.doctor.setup import Setup
 from archer_ws.llm_gateway.local.hub import HubName, size_text
 from archer_ws.llm_gateway.local.hub_client import INSTALL_HINT
 from archer_ws.llm_gateway.local.model import find_model
+from archer_ws.model_option import foreign_local_model
 
 PYTHON_MIN = (3, 11)
 #: Less free space than this on a disk is reported, in bytes.
@@ -52,14 +53,24 @@ def check_model_file(setup: Setup) -> list[Finding]:
             state = "problem" if is_chosen else "warning"
             return [Finding("model file", state, failure.message, failure.hint)]  # type: ignore[arg-type]  # two of the states
         return [Finding("model file", "ok", "no local model is installed, and none is needed")]
+    return [_of_name(setup) or _of_memory(file, is_chosen=is_chosen)]
+
+
+def _of_name(setup: Setup) -> Finding | None:
+    foreign = foreign_local_model(setup.settings.configured_model_for("local"), setup.settings.local_model_path)
+    if foreign is None:
+        return None
+    message, _, advice = foreign.partition(". ")
+    return Finding("model file", "problem", f"requests that name no model will fail: {message}", advice)
+
+
+def _of_memory(file: Path, *, is_chosen: bool) -> Finding:
     size, free = file.stat().st_size, _free_memory()
     needed = size * _MEMORY_SHARE
     if is_chosen and free is not None and needed > free:
         message = f"{file.name} needs about {size_text(needed)} of memory, and {size_text(free)} are free"
-        return [
-            Finding("model file", "warning", message, "Stop other programs, or use a smaller model or quantisation.")
-        ]
-    return [Finding("model file", "ok", f"{file} ({size_text(size)})")]
+        return Finding("model file", "warning", message, "Stop other programs, or use a smaller model or quantisation.")
+    return Finding("model file", "ok", f"{file} ({size_text(size)})")
 
 
 def check_disk(setup: Setup) -> list[Finding]:

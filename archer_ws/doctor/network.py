@@ -56,7 +56,7 @@ def check_address(setup: Setup) -> list[Finding]:
         version = _archer_at(host, port)
         if version:
             message = f"an Archer server ({version}) runs at {client_url(host, port)} already"
-            found.append(Finding("address", "ok", message))
+            found.append(Finding("address", "ok", message, is_running=True))
         else:
             message, _, advice = str(error).partition(": ")
             found.append(Finding("address", "problem", message, advice[:1].upper() + advice[1:] + "."))

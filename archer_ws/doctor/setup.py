@@ -20,7 +20,7 @@ from archer_ws.model_option import ModelOptionError, names_a_file, settings_of_f
 
 ENV_FILE = ".env"
 #: Variables of other programs of this project: chat, and the container files.
-_OTHER_VARIABLES = {"ARCHER_URL", "ARCHER_TOKEN", "ARCHER_CHAT_HISTORY", "ARCHER_BIND"}
+_OTHER_VARIABLES = {"ARCHER_URL", "ARCHER_TOKEN", "ARCHER_CHAT_HISTORY", "ARCHER_BIND", "ARCHER_PUBLISHED_PORT"}
 
 
 @dataclass(frozen=True)

@@ -37,7 +37,9 @@ def file_type(declared: str, head: bytes) -> str:
         InvalidParams: the file is empty.
     """
     if not head:
-        raise InvalidParams("the file is empty", hint="Send the file's bytes as the request's body.")
+        raise InvalidParams(
+            "the file is empty", hint="Send one with content; over HTTP its bytes are the request's body."
+        )
     told = declared.partition(";")[0].strip().lower()
     try:
         found = media_type_of(declared, head)

@@ -27,6 +27,8 @@ class Ready:
     reason: str | None = None
     #: Whether the model is the small demo model that this package brings along.
     is_demo: bool = False
+    #: What does not work although the provider can answer, and what to do: a line each.
+    notes: tuple[str, ...] = ()
     needs_token: bool = False
     #: Whether `url` is the console in a browser.
     has_console: bool = True
@@ -46,6 +48,7 @@ def ready_text(ready: Ready) -> str:
             f"  {ready.reason}",
             f"It goes on serving. {ready.url}/health/ready tells when that is mended, {ready.command} doctor the rest.",
         ]
+    lines += ready.notes
     url = "" if ready.url == DEFAULT_URL else f" --url {ready.url}"
     token = " (with the variable ARCHER_TOKEN set to a token of this server)" if ready.needs_token else ""
     word = "Try" if ready.reason is None else "Then try"

@@ -29,7 +29,8 @@ def bind(host: str, port: int) -> list[socket.socket]:
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except (OSError, UnicodeError) as error:
-        raise AddressUnavailable(f"{_at(host, port)} can't be listened on: there is no host {host!r}") from error
+        reason = f"there is no host {host!r}; choose one with --host, 127.0.0.1 for this machine alone"
+        raise AddressUnavailable(f"{_at(host, port)} can't be listened on: {reason}") from error
     listening: list[socket.socket] = []
     unusable: OSError | None = None
     for family, _, _, _, address in dict.fromkeys(found):

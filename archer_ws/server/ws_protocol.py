@@ -99,6 +99,9 @@ class WatchedWebSocketProtocol(BoundedWebSocketProtocol):
         if message["type"] == "websocket.send":
             text = message.get("text") or ""
             self._mark(len(text) if text.isascii() else 3 * len(text))
+        elif message["type"] == "websocket.http.response.body" and not message.get("more_body", False):
+            # Refused, by a response that is whole: otherwise uvicorn would log an error that the handshake is not done.
+            self.handshake_complete = True
         await super().send(message)
         if self._unparsed:
             self._parse_soon()

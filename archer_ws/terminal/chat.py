@@ -24,10 +24,13 @@ INTERRUPTED = 130
 #: What a person reads before the first prompt.
 WELCOME = "The server remembers the talk. {keys}Ctrl-C: stop an answer, Ctrl-D: leave."
 
+#: How much of the first line is a conversation's title, in characters.
+TITLE_CHARS = 60
+
 #: What a person can do about an error whose own hint is for programs.
 _HINTS = {
     "not_initialized": "Set ARCHER_TOKEN to the server's AUTH_TOKEN.",
-    "unauthenticated": "Set ARCHER_TOKEN to the server's AUTH_TOKEN.",
+    "unauthenticated": "Set ARCHER_TOKEN to the server's AUTH_TOKEN; a server that has none wants none.",
 }
 
 
@@ -126,13 +129,13 @@ class ChatSession:
         self._unsent = attached
 
     async def begin(self) -> None:
-        """Create the session.
+        """Find out whether the server is there and stores conversations; the first line creates one.
 
         Raises:
             ClientError: the server can't be reached, or refuses.
         """
         async with _connect(self._url, self._token, self._terminal) as archer:
-            await self._begin(archer)
+            await archer.sessions.list(limit=1)
 
     async def turn(self, line: str) -> None:
         """Send a line and show the completion.
@@ -142,7 +145,7 @@ class ChatSession:
         """
         async with _connect(self._url, self._token, self._terminal) as archer:
             if self._session_id is None:
-                await self._begin(archer)
+                await self._begin(archer, line)
             # A stream that was just cancelled may still be ending.
             asked = archer.chat(
                 messages(line, self._untold),
@@ -167,8 +170,9 @@ class ChatSession:
                     # It is stored with the line, even if the completion fails or is cancelled.
                     self._untold, self._unsent = None, {}
 
-    async def _begin(self, archer: Archer) -> None:
-        self._session_id = (await archer.sessions.create()).session_id
+    async def _begin(self, archer: Archer, line: str) -> None:
+        (asked,) = messages(line, None)
+        self._session_id = (await archer.sessions.create(title=_title_of(asked["content"]))).session_id
         self._untold = self._system
         self._unsent = self._attached
 
@@ -196,6 +200,12 @@ def messages(text: str, system: str | None) -> list[dict[str, Any]]:
     """The messages of a turn; invalid Unicode from the shell becomes question marks."""
     said = [("system", system), ("user", text)] if system else [("user", text)]
     return [{"role": role, "content": content.encode("utf-8", "replace").decode()} for role, content in said]
+
+
+def _title_of(question: str) -> str:
+    """The title of the conversation that a question begins, as in the console."""
+    line = " ".join(question.strip().splitlines()[0].split())
+    return line if len(line) <= TITLE_CHARS else f"{line[:TITLE_CHARS].rstrip()}…"
 
 
 def tell(error: ClientError, terminal: Terminal) -> None:

@@ -52,6 +52,26 @@ async def test_a_conversation_is_renamed_and_then_deleted_in_every_window(browse
         assert await one.run("await page.locator('.welcome').waitFor(); return said();") == []
 
 
+async def test_one_without_a_title_is_named_by_its_last_message_and_its_tab_by_the_first_question(
+    sidecar: Server, browser: Browser
+) -> None:
+    await sidecar.http.post("/api/v1/sessions", json={"session_id": "oslo"})
+    asked = {"session_id": "oslo", "messages": [{"role": "user", "content": "say snow in Oslo"}]}
+    assert (await sidecar.http.post("/api/v1/chat/completions", json=asked)).status_code == 200
+    async with Console(browser, sidecar.url) as console:
+        listed, tab = await console.run(
+            """
+            const entry = page.locator(".row .entry").first();
+            await entry.waitFor();
+            const listed = await texts(entry);
+            await entry.click();
+            await ended();
+            return [listed[0], (await texts(page.locator(".tab .title")))[0]];
+            """
+        )
+    assert (listed, tab) == ("snow in Oslo", "say snow in Oslo")
+
+
 async def test_words_in_any_message_are_found_and_lead_to_their_conversation(console: Console) -> None:
     seen = await console.run(
         TALK

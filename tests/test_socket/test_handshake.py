@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import logging
 from typing import Any
 
 import httpx
@@ -12,7 +13,7 @@ from archer_ws.api.security.tickets import TicketOffice
 from archer_ws.core.limits import Limits
 from tests.fakes.raw_websocket import BINARY, frame, raw_websocket
 from tests.fakes.rpc_peer import RpcError
-from tests.test_socket.conftest import Socketed, StartSocketed, assert_quiet, until
+from tests.test_socket.conftest import Socketed, StartSocketed, assert_quiet, lines, until
 
 LIMIT_S = 20
 TOKEN = "the-right-token-0123456789"
@@ -56,12 +57,16 @@ def bearer(token: str) -> dict[str, str]:
     return {"Authorization": f"Bearer {token}"}
 
 
-async def test_a_foreign_origin_is_refused_before_the_upgrade(start_socketed: StartSocketed) -> None:
+async def test_a_foreign_origin_is_refused_before_the_upgrade(
+    start_socketed: StartSocketed, caplog: pytest.LogCaptureFixture
+) -> None:
     async with asyncio.timeout(LIMIT_S), start_socketed() as archer:
         status, error, headers = await refusal(archer, origin="https://evil.example")
         assert (status, error["kind"]) == (403, "forbidden")
         assert "CORS_ORIGINS" in error["hint"]
         assert headers["x-request-id"] == error["request_id"]
+    assert lines(caplog, "origin_refused")
+    assert not [record for record in caplog.records if record.levelno > logging.WARNING], caplog.text
 
 
 async def test_a_foreign_host_is_refused_before_the_upgrade(start_socketed: StartSocketed) -> None:

@@ -7,6 +7,7 @@ import argparse
 import os
 import sys
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -57,7 +58,7 @@ def run(options: argparse.Namespace, place: ConversationPlace) -> int:
     except OSError as error:
         if isinstance(error, BrokenPipeError):
             raise
-        return _fail(f"{error.filename or 'a file'}: {error.strerror}", None, 1)
+        return _fail(f"{error.filename or 'standard output'}: {error.strerror}", None, 1)
 
 
 def _check(options: argparse.Namespace, place: ConversationPlace) -> None:
@@ -68,7 +69,9 @@ def _check(options: argparse.Namespace, place: ConversationPlace) -> None:
             "backup needs --data-dir, the folder of a stopped server; a running one returns its conversations by export"
         )
     if options.action == "delete":
-        if options.all == bool(options.session_ids):
+        if options.all and options.session_ids:
+            raise _CalledWronglyError("delete takes the ids of conversations or --all, not both")
+        if not options.all and not options.session_ids:
             raise _CalledWronglyError("delete needs the ids of conversations, or --all")
         if options.all and not options.yes:
             raise _CalledWronglyError("delete --all deletes all conversations permanently: add --yes if that is meant")
@@ -118,23 +121,32 @@ def _export(source: Source, options: argparse.Namespace) -> int:
     if options.file is None:
         _write(source.export(), sys.stdout.buffer)
         return 0
-    path = Path(options.file)
+    try:
+        _write_to_path(source.export(), Path(options.file))
+    except OSError as error:
+        if not isinstance(error, BrokenPipeError):
+            error.filename = options.file  # not the one beside it, which the person did not name
+        raise
+    return 0
+
+
+def _write_to_path(blocks: Iterable[bytes], path: Path) -> None:
     if path.exists() and not path.is_file():
         # A pipe or a device, such as /dev/stdout, is written to. A file in its place would be no good.
         with path.open("wb") as pipe:
-            _write(source.export(), pipe)
-        return 0
+            _write(blocks, pipe)
+        return
     # Written completely or not at all: half of an export looks like an export of fewer conversations.
     path = path.resolve()  # A link stays, and leads to the export.
     unfinished = path.with_name(f"{path.name}.unfinished")
     try:
         with os.fdopen(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
-            _write(source.export(), file)
+            _write(blocks, file)
         unfinished.replace(path)
     except BaseException:
-        unfinished.unlink(missing_ok=True)
+        with suppress(OSError):
+            unfinished.unlink(missing_ok=True)
         raise
-    return 0
 
 
 def _write(blocks: Iterable[bytes], file: BinaryIO) -> None:

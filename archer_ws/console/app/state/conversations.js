@@ -39,9 +39,9 @@ let searching;
 
 export const titles = computed(() => new Map((sessions.value ?? []).map((each) => [each.session_id, each.title])));
 
-/** A conversation's title; empty if it has none yet. @param {string} id */
+/** A conversation's title, or the first question that is loaded; empty if there is none yet. @param {string} id */
 export function titleOfConversation(id) {
-  return titles.value.has(id) ? titles.value.get(id) : conversation(id).firstTitle.value;
+  return titles.value.get(id) || conversation(id).firstTitle.value;
 }
 
 /** @param {string} id */

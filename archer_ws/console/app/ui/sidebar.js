@@ -70,7 +70,7 @@ function Found({ onDone }) {
     showMessage(hit).catch((error) => announce(error.message));
     onDone();
   };
-  const titles = new Map((sessions.value ?? []).map(({ session_id, title }) => [session_id, title]));
+  const listed = new Map((sessions.value ?? []).map((session) => [session.session_id, session]));
   if (hits.length === 0) return html`<p class="empty" role="status">${strings.list.nothingFound(query.value)}</p>`;
   return html`
     <h2 role="status">${strings.list.found(hits.length)}</h2>
@@ -79,7 +79,7 @@ function Found({ onDone }) {
         (hit) => html`
           <li key=${hit.message_id}>
             <button type="button" class="entry" onClick=${() => open(hit)}>
-              <span class="title" dir="auto">${titles.get(hit.session_id) || strings.list.untitled}</span>
+              <span class="title" dir="auto">${nameOf(listed.get(hit.session_id))}</span>
               <span class="preview" dir="auto">${hit.snippet}</span>
             </button>
           </li>
@@ -118,10 +118,15 @@ function More() {
   return html`<button type="button" class="quiet" disabled=${isReading} onClick=${read}>${strings.list.more}</button>`;
 }
 
+/** By its title, else by the beginning of its last message. @param {Session | undefined} session */
+function nameOf(session) {
+  return session?.title || session?.preview || strings.list.untitled;
+}
+
 /** @param {{ session: Session, onDone: () => void }} props */
 function Entry({ session, onDone }) {
   const id = session.session_id;
-  const title = session.title || strings.list.untitled;
+  const title = nameOf(session);
   const active = session.active ?? [];
   const fails = (/** @type {any} */ error) => announce(error.message);
   const items = [
