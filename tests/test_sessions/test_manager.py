@@ -34,6 +34,7 @@ from archer_ws.sessions.streams.gates import ManagerLimits
 from archer_ws.sessions.streams.log import LOG_BYTES_MAX
 from archer_ws.sessions.streams.memory_log import MemoryLog
 from archer_ws.sessions.streams.stream import Stream
+from archer_ws.sessions.turn import Turn
 from archer_ws.sessions.views import chat_response, stream_info
 from tests.fakes.scripted_gateway import ScriptedGateway
 from tests.test_sessions.conftest import MakeManager
@@ -290,6 +291,24 @@ async def test_a_defect_ends_as_failed_and_shows_no_inside(manager: SessionManag
     assert end.error is not None
     assert (end.status, end.error.kind) == ("failed", "internal_error")
     assert "secret" not in end.error.model_dump_json()
+    assert manager.running == 0
+
+
+async def test_a_defect_while_the_end_is_built_leaves_no_stream_without_one(
+    manager: SessionManager, gateway: ScriptedGateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def defect(_: Turn) -> int:
+        raise ZeroDivisionError("secret detail")
+
+    monkeypatch.setattr(Turn, "estimate_prompt", defect)
+    stream = (await start(manager)).stream
+    call = await gateway.call()
+    call.say("Blue.")
+    call.finish()
+    end = await ended(stream)
+    assert end.error is not None
+    assert (end.status, end.error.kind, stream.status) == ("failed", "internal_error", "failed")
+    assert (end.text_bytes, stream.log.text("content")) == (5, "Blue.")
     assert manager.running == 0
 
 

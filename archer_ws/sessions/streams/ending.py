@@ -149,6 +149,19 @@ class Ending:
         return error.info(self._identity.request_id, stream_id=self._identity.stream_id) if error else None
 
 
+def end_of_defect(identity: StreamIdentity, stream_log: StreamLog, outcome: Outcome, seq: int) -> StreamEnded:
+    """The end of a stream whose own end could not be built: without anything that may be the reason."""
+    assert outcome.error is not None
+    return StreamEnded(
+        stream_id=identity.stream_id,
+        seq=seq,
+        status=outcome.status,
+        usage=final_usage(outcome.status, None, stream_log.text_bytes, lambda: 0),
+        text_bytes=stream_log.content_bytes,
+        error=outcome.error.info(identity.request_id, stream_id=identity.stream_id),
+    )
+
+
 def earlier_messages(messages: Sequence[StreamMessage], provider: str, model: str) -> list[EarlierMessage]:
     """The messages of a stream's earlier steps, in the form in which they are stored."""
     return [

@@ -198,21 +198,22 @@ class MemoryLog:
         self._notify()
 
     def _append_control(self, event: ControlEvent) -> None:
+        # First, since a text that can't be encoded raises here: the log then stays as it is.
+        match event:
+            case StreamEnded():
+                self._said_bytes += _said_bytes(event)
+                self.ended = event
+            case StreamStep():
+                self._said_bytes += _steered_bytes(event.messages)
+                self._step_run = len(self._run_kinds) + 1
+            case StreamToolResult():
+                self._said_bytes += len((event.content or "").encode())
         self._run_starts.append(event.seq)
         self._run_kinds.append(None)
         self._kind, self._newest = None, b""
         self._ends.append(len(self._text))
         self.head_seq += 1
         self._control[event.seq] = event
-        match event:
-            case StreamEnded():
-                self.ended = event
-                self._said_bytes += _said_bytes(event)
-            case StreamStep():
-                self._step_run = len(self._run_kinds)
-                self._said_bytes += _steered_bytes(event.messages)
-            case StreamToolResult():
-                self._said_bytes += len((event.content or "").encode())
 
     def read(self, after: int, max_bytes: int = DELTA_BYTES_MAX) -> Event | None:
         """The next event after `after`; None if there is none. Adjacent text of one kind and call is merged into one

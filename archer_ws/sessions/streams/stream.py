@@ -37,7 +37,7 @@ from archer_ws.sessions.admission import admit
 from archer_ws.sessions.format_judge import Judgement
 from archer_ws.sessions.streams.calls import as_tool_call
 from archer_ws.sessions.streams.end_line import write_end_line
-from archer_ws.sessions.streams.ending import Ending, Loop
+from archer_ws.sessions.streams.ending import Ending, Loop, end_of_defect
 from archer_ws.sessions.streams.events import StreamProgress
 from archer_ws.sessions.streams.exchange import Exchange, Parked
 from archer_ws.sessions.streams.hold import Hold
@@ -429,8 +429,16 @@ class Stream:
 
     def _over(self, work: Work, intake: Intake) -> None:
         """Write the end, and release everything."""
-        if self._rejection is None:
-            self._write_end(work, intake)
+        try:
+            if self._rejection is None:
+                self._write_end(work, intake)
+        except Exception as cause:
+            # Whatever it was: no stream is without its end, and none keeps its place.
+            log.exception("stream_defect", stream_id=self.stream_id)
+            if self.log.ended is None:
+                outcome = Outcome.broken(cause)
+                self._outcome = Outcome.plain(outcome.status, outcome.reason)
+                self.log.append(partial(end_of_defect, self.identity, self.log, outcome))
         if self._grace is not None:
             self._grace.cancel()
         self._finished.set()
