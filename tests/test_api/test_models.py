@@ -107,6 +107,20 @@ async def test_a_ticket_is_made_for_the_principal_and_its_origin(archer: Archer)
     assert tickets.redeem(made["ticket"], "http://localhost:1420") == "local"
 
 
+async def test_a_ticket_s_origin_is_read_as_browsers_spell_it(archer: Archer) -> None:
+    made = (await archer.http.post("/api/v1/ws/tickets", json={"origin": "HTTPS://App.Example:443"})).json()
+    assert archer.app.state.services.tickets.redeem(made["ticket"], "https://app.example") == "local"
+
+
+@pytest.mark.parametrize("origin", ["https://app.example/", "app.example", "null", "nonsense", "https://*.example", ""])
+async def test_a_ticket_that_no_page_could_use_is_not_made(archer: Archer, origin: str) -> None:
+    response = await archer.http.post("/api/v1/ws/tickets", json={"origin": origin})
+    error = response.json()["error"]
+    assert (response.status_code, error["kind"]) == (422, "invalid_params")
+    assert [found["path"] for found in error["errors"]] == ["origin"]
+    assert "no path" in error["hint"]
+
+
 async def test_a_foreign_origin_or_host_is_refused(archer: Archer) -> None:
     response = await archer.http.get("/api/v1/models", headers={"origin": "https://evil.example"})
     assert (response.status_code, response.json()["error"]["kind"]) == (403, "forbidden")

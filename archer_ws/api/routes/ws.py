@@ -5,7 +5,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Body, WebSocket
 from fastapi.openapi.models import Example
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from starlette.routing import WebSocketRoute
 from starlette.types import Receive, Scope, Send
 
@@ -15,7 +15,8 @@ from archer_ws.api.http.scope import SOCKET_PATH
 from archer_ws.api.openapi.error_responses import BODY, GUARDED, error_responses
 from archer_ws.api.openapi.success_responses import success_response
 from archer_ws.api.socket import SocketChannel, accept, draining_response
-from archer_ws.core.wire_model import WireModel, optional
+from archer_ws.config_values import parse_origin
+from archer_ws.core.wire_model import WireModel, optional, wrong
 from archer_ws.core.wire_types import Count
 from archer_ws.examples.story import TICKET_RESULT
 from archer_ws.rpc.connection import Connection
@@ -23,12 +24,22 @@ from archer_ws.rpc.connection import Connection
 router = APIRouter(prefix=SOCKET_PATH, route_class=JsonRoute, tags=["socket"])
 
 
+def _as_browsers_spell_it(origin: str) -> str:
+    try:
+        return parse_origin(origin)
+    except ValueError:
+        advice = "Send scheme://host:port, as location.origin has it: no path, not even a slash at the end."
+        raise wrong("is not the origin of a page, so no page could use the ticket", "", advice) from None
+
+
 class TicketRequest(WireModel):
     """The origin that the ticket is for."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"origin": "http://localhost:1420"}, {}]})
 
-    origin: str | None = optional("The page's origin; only pages of this origin can use the ticket.", max_length=256)
+    origin: Annotated[str, Field(max_length=256), AfterValidator(_as_browsers_spell_it)] | None = optional(
+        "The page's origin; only pages of this origin can use the ticket."
+    )
 
 
 class Ticket(BaseModel):
