@@ -77,7 +77,8 @@ def test_a_pipe_that_nobody_reads_keeps_nobody_waiting_and_what_was_dropped_is_t
         first = got.result(LIMIT_S).splitlines()
     whole = "\n".join(first).replace("\n", "").split(TEXT)
     kept = [int(number) for number in whole[:-1]]
-    assert kept == list(range(len(kept)))
+    # In their order, and none twice. A line is dropped while there is no room, and the next one may find some.
+    assert kept == sorted(set(kept))
     assert len(kept) + sum(dropped.counts) == LINES
 
 
