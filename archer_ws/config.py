@@ -47,7 +47,7 @@ from archer_ws.config_fields import (
     Url,
     allowed_values,
 )
-from archer_ws.config_sources import RawSetting, Variables, find, is_service_address
+from archer_ws.config_sources import RawSetting, Variables, find, is_service_address, unread_lines
 from archer_ws.config_values import (
     check_principal,
     check_token,
@@ -424,9 +424,16 @@ def load_settings(*, env_file: Path | str | None = ".env", **overrides: object) 
 
     Raises:
         SettingsError: a value is wrong. The message has one line for each: the variable, the value and what is allowed.
+            Or the file can't be read, or not a line of it: what that line sets may be the token that keeps others out.
     """
     given = {name: value for name, value in overrides.items() if value is not None}
     try:
+        if env_file is not None and Path(env_file).is_file() and (unread := unread_lines(Path(env_file))):
+            numbers = ", ".join(map(str, unread[:_LINES_SHOWN_MAX]))
+            raise SettingsError(
+                f"{env_file} has lines that can't be read ({numbers}): write NAME=value, close quotation marks, and "
+                "begin comments with #"
+            )
         return Settings(_env_file=env_file, **given)  # type: ignore[arg-type]  # pydantic checks the values
     except ValidationError as error:
         sources = (EnvSettingsSource(Settings), DotEnvSettingsSource(Settings, env_file=env_file))
@@ -438,6 +445,7 @@ def load_settings(*, env_file: Path | str | None = ".env", **overrides: object) 
 
 
 _SHOWN_MAX = 200  # characters of a wrong value, or of the reason, that an error repeats
+_LINES_SHOWN_MAX = 10  # line numbers in an error
 
 
 def service_variables() -> list[str]:

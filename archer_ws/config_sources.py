@@ -8,8 +8,10 @@ every program.
 
 import re
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any, NamedTuple
 
+from dotenv.parser import parse_stream
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, DotEnvSettingsSource, EnvSettingsSource, PydanticBaseSettingsSource
 
@@ -58,6 +60,16 @@ def find(name: str, field: FieldInfo, sources: Iterable[EnvSettingsSource]) -> R
             if value and not (variable != name and is_service_address(value)):
                 return RawSetting(variable.upper(), value, isinstance(source, DotEnvSettingsSource))
     return None
+
+
+def unread_lines(file: Path) -> list[int]:
+    """The numbers of the lines from which no variable is read, although they are no comments.
+
+    Raises:
+        OSError, UnicodeDecodeError: the file can't be read.
+    """
+    with file.open(encoding="utf-8") as text:
+        return [entry.original.line for entry in parse_stream(text) if entry.error]
 
 
 def is_service_address(value: str) -> bool:

@@ -207,6 +207,19 @@ def test_a_file_that_is_not_text_is_named() -> None:
         load_settings()
 
 
+@pytest.mark.parametrize("line", ['AUTH_TOKEN="a-token-of-some-length', "PORT: 81", "AUTH TOKEN=x", "=x"])
+def test_a_line_of_the_file_that_would_set_nothing_is_an_error_that_names_it(line: str) -> None:
+    write_env(f"# A comment.\n\nHOST=127.0.0.1\n{line}\nLLM_PROVIDER=local\n")
+    with pytest.raises(SettingsError, match=r"^\.env has lines that can't be read \(4\): write NAME=value") as raised:
+        load_settings()
+    assert "token" not in str(raised.value)
+
+
+def test_a_name_alone_an_export_and_a_value_of_several_lines_are_read() -> None:
+    write_env('BARE\nexport PORT=81\nAPP_NAME="of two\nlines"\n')
+    assert (load_settings().port, load_settings().app_name) == (81, "of two\nlines")
+
+
 @pytest.mark.parametrize(
     "text",
     [

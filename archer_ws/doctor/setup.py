@@ -85,7 +85,10 @@ def _load(overrides: dict[str, object]) -> tuple[Settings, list[Finding]]:
             else:
                 env_file = None
                 wrong[-1] = Finding(
-                    "settings", "problem", str(error), "Save it as text in UTF-8, readable for this user, or remove it."
+                    "settings",
+                    "problem",
+                    str(error),
+                    "Correct it (as text in UTF-8, readable for this user), or remove it.",
                 )
 
 
