@@ -459,14 +459,16 @@ class SessionManager:
         stream = Stream(identity, self._rules)
         self._table.add(stream)
         self._slots[stream] = slot
-        held = self._stream_files[stream] = StreamFiles(self._attachments.files)
-        held.hold(files)
+        stream_files = self._stream_files[stream] = StreamFiles(self._attachments.files)
+        stream_files.hold(files)
         if identity.session_id is not None:
             self._occupancy.enter(stream)
         hold = stream.hold()
         if self._tombstones.take(identity.principal, identity.stream_id):
             stream.cancel("client")
-        turn = Turn(self._services, request, route, stream=stream, predecessors=predecessors, slot=slot, files=held)
+        turn = Turn(
+            self._services, request, route, stream=stream, predecessors=predecessors, slot=slot, files=stream_files
+        )
         stream.start(turn, at_once=at_once)
         return HeldStream(stream, hold)
 

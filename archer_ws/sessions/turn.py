@@ -496,7 +496,7 @@ class Turn:
         )
         step = stream.exchange.step if self._said else 1
         return self._services.orchestrator.run(
-            AgentTurn(self._request, self._route, messages, options, step, stream.take)
+            AgentTurn(self._request, self._route, messages, options, step, on_chunk=stream.take)
         )
 
     def _messages(self) -> Sequence[ChatMessage]:
