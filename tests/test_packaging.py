@@ -317,6 +317,12 @@ def test_compose_pulls_the_model_that_the_engine_asks_for(monkeypatch: pytest.Mo
     assert settings.default_model_for("ollama") == Settings.model_fields["llm_default_model"].default
 
 
+def test_compose_takes_another_provider_from_the_env_file() -> None:
+    # Compose puts the values of .env into this file; without that, what stands here would win over .env in silence.
+    engine = SERVICES["ai-engine"]["environment"]
+    assert (engine["LLM_PROVIDER"], "ARCHER_LLM_PROVIDER" in engine) == ("${LLM_PROVIDER:-ollama}", False)
+
+
 def test_compose_lets_its_other_containers_reach_the_engine_by_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
     hosts = SERVICES["ai-engine"]["environment"]["ALLOWED_HOSTS"]
     monkeypatch.setenv("ALLOWED_HOSTS", re.sub(r"\$\{\w+:-(.*)\}", r"\1", hosts))
