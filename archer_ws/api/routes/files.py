@@ -144,6 +144,7 @@ async def read_file(request: Request, services: ServicesDep, principal: Principa
 @router.delete(
     "/{file_id}",
     status_code=204,
+    response_class=Response,
     operation_id="deleteFile",
     summary="Forget a file",
     response_description="It is forgotten",

@@ -272,6 +272,7 @@ async def fork_session(
 @router.delete(
     "/{session_id}",
     status_code=204,
+    response_class=Response,
     operation_id="deleteSession",
     summary="Forget a conversation",
     response_description="It is forgotten",
