@@ -8,7 +8,7 @@ import pytest
 from tests.fakes.ollama_api import ollama_stream
 from tests.fakes.raw_client import RawClient, chunked, raw_client, request
 from tests.fakes.raw_websocket import raw_websocket
-from tests.fakes.scripted_server import Wait
+from tests.fakes.scripted_server import Wait, forever
 from tests.test_socket.conftest import Socketed, StartSocketed, assert_quiet, until
 
 LIMIT_S = 60
@@ -225,6 +225,22 @@ async def test_a_running_response_comes_to_its_end_whatever_comes_behind_its_req
         assert b'"status":"completed"' in answer.body.replace(b": ", b":")
         assert await client.rest() == b""
     assert_quiet(caplog)
+
+
+@pytest.mark.parametrize("path", ["/api/v1/chat/completions", "/api/v1/chat/completions/stream"])
+@pytest.mark.parametrize("offered", [b"\x00\x01", request("CONNECT", "a:80")], ids=["no HTTP", "a tunnel"])
+async def test_a_client_that_leaves_behind_what_ends_its_connection_closes_the_provider_s(
+    start_socketed: StartSocketed, path: str, offered: bytes
+) -> None:
+    async with asyncio.timeout(LIMIT_S), start_socketed() as archer:
+        archer.answer(ollama_stream("Blue", forever()))
+        async with raw_client(archer.address) as client:
+            await client.send(request("POST", path, body=QUESTION))
+            exchange = await archer.ollama.exchange()
+            (connection,) = archer.http_connections
+            await client.send(offered)
+            await until(lambda: connection._is_over)
+        await exchange.client_left.wait()
 
 
 async def test_a_socket_is_no_socket_while_a_response_before_it_is_sent(
