@@ -20,7 +20,7 @@ from archer_ws.client import (
 from archer_ws.core.limits import Limits
 from tests.conftest import Archer as Server
 from tests.conftest import StartArcher
-from tests.fakes.cutting_proxy import Fate, cutting_proxy
+from tests.fakes.cutting_proxy import CuttingProxy, Fate, cutting_proxy
 from tests.fakes.ollama_api import ollama_line, ollama_stream
 from tests.fakes.scripted_server import Exchange, Reply, Step, Wait, forever, scripted_server
 
@@ -169,14 +169,19 @@ async def test_a_drain_lets_the_answer_end_and_the_next_server_is_used(start_arc
     assert changes == ["connected", "lost"] * 2 + ["connected"]
 
 
+async def lost_for_now(proxy: CuttingProxy) -> None:
+    """The connection is lost, and trying again is in vain until the proxy accepts one."""
+    proxy.accepts = False
+    proxy.cut()
+    await proxy.connected(3)
+
+
 async def test_a_cancel_made_while_there_is_no_connection_arrives(archer: Server) -> None:
     archer.answer(ollama_stream("Blu", forever()))
     async with asyncio.timeout(LIMIT_S), cutting_proxy(archer.address) as proxy, impatient(proxy.url) as client:
         stream = client.chat("Why?")
         assert await anext(stream) == "Blu"
-        proxy.accepts = False
-        proxy.cut()
-        await proxy.connected(3)
+        await lost_for_now(proxy)
         cancelling = asyncio.create_task(stream.cancel())
         proxy.accepts = True
         assert await cancelling == "cancelling"
@@ -216,9 +221,7 @@ async def test_a_cancel_that_was_given_up_without_a_connection_arrives(archer: S
     async with asyncio.timeout(LIMIT_S), cutting_proxy(archer.address) as proxy, impatient(proxy.url) as client:
         stream = client.chat("Why?")
         assert await anext(stream) == "Blu"
-        proxy.accepts = False
-        proxy.cut()
-        await proxy.connected(3)
+        await lost_for_now(proxy)
         cancelling = asyncio.create_task(stream.cancel())
         await asyncio.sleep(0)
         cancelling.cancel()

@@ -269,19 +269,20 @@ async def test_missing_events_are_asked_for_again_doubled_ones_dropped_and_unkno
         assert stream.ended.status == "applauded"
 
 
-@pytest.mark.parametrize("kind", ["storage_unavailable", "draining", "too_many_streams"])
-async def test_a_stream_that_the_server_cannot_deliver_for_the_moment_is_asked_for_again(kind: str) -> None:
-    refusals = 2
-    not_now = {"kind": kind, "message": "not now", "retryable": True, "retry_after_ms": 1, "request_id": "r"}
+class Postponing:
+    """Loses the connection after the first text of a stream, and then refuses to deliver it twice, for the moment."""
 
-    async def serve(connection: websockets.ServerConnection, request: dict[str, Any]) -> None:
-        nonlocal refusals
-        stream_id = request["params"]["stream_id"]
-        if request["method"] == "stream/subscribe" and refusals:
-            refusals -= 1
-            error = {"code": -32046, "message": "not now", "data": not_now}
+    def __init__(self, kind: str) -> None:
+        self.refusals = 2
+        self._refusal = {"kind": kind, "message": "not now", "retryable": True, "retry_after_ms": 1, "request_id": "r"}
+
+    async def __call__(self, connection: websockets.ServerConnection, request: dict[str, Any]) -> None:
+        if request["method"] == "stream/subscribe" and self.refusals:
+            self.refusals -= 1
+            error = {"code": -32046, "message": "not now", "data": self._refusal}
             await connection.send(json.dumps({"jsonrpc": "2.0", "id": request["id"], "error": error}))
             return
+        stream_id = request["params"]["stream_id"]
         await answer(connection, request, {"stream_id": stream_id, **ACCEPTED})
         if request["method"] == "chat/send":
             await tell(connection, "stream/delta", stream_id=stream_id, from_=1, seq=1, content="one ")
@@ -291,9 +292,13 @@ async def test_a_stream_that_the_server_cannot_deliver_for_the_moment_is_asked_f
             await tell(connection, "stream/delta", stream_id=stream_id, from_=2, seq=2, content="two")
             await tell(connection, "stream/ended", stream_id=stream_id, seq=3, status="completed", text_bytes=7)
 
-    async with asyncio.timeout(LIMIT_S), listening(Scripted(serve)) as url, impatient(url) as client:
+
+@pytest.mark.parametrize("kind", ["storage_unavailable", "draining", "too_many_streams"])
+async def test_a_stream_that_the_server_cannot_deliver_for_the_moment_is_asked_for_again(kind: str) -> None:
+    postponing = Postponing(kind)
+    async with asyncio.timeout(LIMIT_S), listening(Scripted(postponing)) as url, impatient(url) as client:
         assert await text_of(client.chat("Why?")) == "one two"
-    assert refusals == 0
+    assert postponing.refusals == 0
 
 
 async def test_a_stream_that_the_server_has_not_accepted_is_not_asked_for_again() -> None:

@@ -14,7 +14,6 @@ from subprocess import run
 from typing import Any
 
 import pytest
-import websockets
 
 from archer_ws.core.limits import MAX_FRAME_BYTES
 from tests.e2e.sidecar import running_sidecar
@@ -22,7 +21,7 @@ from tests.fakes.cutting_proxy import CuttingProxy, Fate
 from tests.fakes.scripted_server import Exchange
 from tests.interop.scripted_chat import HALF, PIECES, TEXT, Answers
 from tests.processes import Server, server
-from tests.test_client_socket_servers import ACCEPTED, Scripted, answer, listening, tell
+from tests.test_client_socket_servers import Postponing, Scripted, listening
 
 pytestmark = [pytest.mark.interop, pytest.mark.timeout(600)]
 
@@ -151,30 +150,11 @@ async def test_a_request_that_is_too_large_costs_the_other_streams_nothing(sidec
 
 @pytest.mark.parametrize("kind", ["storage_unavailable", "too_many_streams"])
 async def test_a_stream_that_the_server_cannot_deliver_for_the_moment_is_asked_for_again(kind: str) -> None:
-    refusals = 2
-    not_now = {"kind": kind, "message": "not now", "retryable": True, "retry_after_ms": 1, "request_id": "r"}
-
-    async def serve(connection: websockets.ServerConnection, request: dict[str, Any]) -> None:
-        nonlocal refusals
-        if request["method"] == "stream/subscribe" and refusals:
-            refusals -= 1
-            error = {"code": -32046, "message": "not now", "data": not_now}
-            await connection.send(json.dumps({"jsonrpc": "2.0", "id": request["id"], "error": error}))
-            return
-        stream_id = request["params"]["stream_id"]
-        await answer(connection, request, {"stream_id": stream_id, **ACCEPTED})
-        if request["method"] == "chat/send":
-            await tell(connection, "stream/delta", stream_id=stream_id, from_=1, seq=1, content="one ")
-            await connection.close(1012)
-        else:
-            assert request["params"]["after"] == 1
-            await tell(connection, "stream/delta", stream_id=stream_id, from_=2, seq=2, content="two")
-            await tell(connection, "stream/ended", stream_id=stream_id, seq=3, status="completed", text_bytes=7)
-
-    async with listening(Scripted(serve)) as url, rust_core("ask", url, "Why?") as rust:
+    postponing = Postponing(kind)
+    async with listening(Scripted(postponing)) as url, rust_core("ask", url, "Why?") as rust:
         ended = ends(await rust.lines())
     assert ended["Why?"]["text"] == "one two"
-    assert refusals == 0
+    assert postponing.refusals == 0
 
 
 async def test_cut_anywhere_again_and_again_no_text_is_lost_or_doubled(sidecar: Server, proxy: CuttingProxy) -> None:
