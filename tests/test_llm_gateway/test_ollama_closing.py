@@ -10,6 +10,7 @@ from archer_ws.llm_gateway import ollama_adapter
 from archer_ws.llm_gateway.base import Timeouts
 from archer_ws.llm_gateway.ollama.models import loaded_models
 from archer_ws.llm_gateway.ollama_adapter import OllamaAdapter
+from archer_ws.llm_gateway.transport.response import StreamedResponse
 from archer_ws.llm_gateway.types import ChatMessage, ChatOptions, MessageRole, ProgressPhase, StreamChunk
 from tests.fakes.ollama_api import Answer, adapter_at, ollama_ps, ollama_server, ollama_stream
 from tests.fakes.scripted_server import Abort, Exchange, Reply, ScriptedServer, Wait, forever, scripted_server
@@ -118,6 +119,35 @@ async def test_closing_at_the_last_chunk_closes_upstream(server: ScriptedServer,
         while (await anext(stream)).finish_reason is None:
             pass
         await stream.aclose()
+    assert await has_left(await server.exchange())
+
+
+async def test_a_body_that_does_not_end_behind_the_last_line_is_closed(
+    server: ScriptedServer, adapter: OllamaAdapter
+) -> None:
+    server.enqueue(Reply([*ollama_stream("Hi").steps, forever()]))
+    listener = Listener(adapter)
+    async with asyncio.timeout(5):
+        await listener.task
+    assert listener.text == "Hi"
+    assert await has_left(await server.exchange())
+
+
+async def test_cancel_behind_the_last_line_closes_upstream(
+    server: ScriptedServer, adapter: OllamaAdapter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    is_draining = asyncio.Event()
+
+    async def drain(response: StreamedResponse) -> None:
+        is_draining.set()
+        await response.read_some()
+
+    monkeypatch.setattr(ollama_adapter, "drain", drain)
+    server.enqueue(Reply([*ollama_stream("Hi").steps, forever()]))
+    listener = Listener(adapter)
+    async with asyncio.timeout(5):
+        await is_draining.wait()
+    await listener.cancel()
     assert await has_left(await server.exchange())
 
 
