@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 import os
+import shlex
 import signal
 import socket
 import sys
@@ -446,7 +447,7 @@ async def test_what_kubernetes_sets_for_a_service_called_archer_is_told_and_igno
 async def test_it_serves_and_stops_with_its_standard_streams_closed(tmp_path: Path, closed: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    command = f"exec {sys.executable} -m archer_ws serve --host 127.0.0.1 --port {port} {closed}"
+    command = f"exec {shlex.quote(sys.executable)} -m archer_ws serve --host 127.0.0.1 --port {port} {closed}"
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     process = await asyncio.create_subprocess_exec("/bin/sh", "-c", command, cwd=tmp_path, env=environment)
     try:

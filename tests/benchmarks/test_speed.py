@@ -1,5 +1,6 @@
 """The speed benchmark in small: every scenario runs, and what was asked for came whole. No figure is judged here."""
 
+import shlex
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -37,7 +38,7 @@ CALLING = {"multiplex", "sse", "openai", "anthropic"}
 #: Those that a proxy can serve, beside the sidecar: configured for the same provider.
 COMPARED = {"sse", "paced-sse", "ttft", "rest"}
 #: In the place of Bifrost: reads the configuration that it is given, and relays all bytes to the provider named there.
-STAND_IN = """#!{python}
+STAND_IN = """
 import argparse, asyncio, json, pathlib, urllib.parse
 
 options = argparse.ArgumentParser()
@@ -79,7 +80,10 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
     """One run, whose scenarios share their sidecars, with a proxy to compare."""
     directory: Path = tmp_path_factory.mktemp("speed")
     command = directory / "bifrost-http"
-    command.write_text(STAND_IN.format(python=sys.executable))
+    program = directory / "stand_in.py"
+    program.write_text(STAND_IN)
+    # Not as the program's first line, where a path with a space would end at it.
+    command.write_text(f'#!/bin/sh\nexec {shlex.join([sys.executable, str(program)])} "$@"\n')
     command.chmod(0o755)
     with Bench(directory, proxies={"bifrost": str(command)}, shared=True) as bench:
         yield Run(bench, TOY)

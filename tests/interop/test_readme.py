@@ -8,6 +8,7 @@ import asyncio
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import sys
@@ -49,9 +50,9 @@ class Shell:
             "#!/bin/sh\n"
             "command=$1; shift\n"
             "case $command in\n"
-            f'serve) exec {sys.executable} -m archer_ws serve --port 0 --ready-json "$@" ;;\n'
-            f'chat) exec {sys.executable} -m archer_ws chat --url "$SIDECAR" "$@" ;;\n'
-            f'*) exec {sys.executable} -m archer_ws "$command" "$@" ;;\n'
+            f'serve) exec {shlex.quote(sys.executable)} -m archer_ws serve --port 0 --ready-json "$@" ;;\n'
+            f'chat) exec {shlex.quote(sys.executable)} -m archer_ws chat --url "$SIDECAR" "$@" ;;\n'
+            f'*) exec {shlex.quote(sys.executable)} -m archer_ws "$command" "$@" ;;\n'
             "esac\n",
             "utf-8",
         )
