@@ -9,15 +9,14 @@ import argparse
 import errno
 import io
 import os
-import shlex
 import shutil
 import socket
-import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from archer_ws.core.shell_words import shell_word
 from archer_ws.options import Command
 from archer_ws.options import parser as make_parser
 from archer_ws.server.announcement import DEFAULT_URL, Ready, ready_json, ready_text
@@ -269,12 +268,7 @@ def _own_name() -> str:
     if called.stem != "archer-ws":  # python -m archer_ws, or another program that has us inside
         return "archer-ws"
     found = shutil.which(called.name)
-    return "archer-ws" if found and Path(found).resolve() == called.resolve() else _quoted(str(called))
-
-
-def _quoted(path: str) -> str:
-    """The path as a shell takes it."""
-    return subprocess.list2cmdline([path]) if sys.platform == "win32" else shlex.quote(path)
+    return "archer-ws" if found and Path(found).resolve() == called.resolve() else shell_word(str(called))
 
 
 def _supervise_reloads(overrides: dict[str, str | None], sockets: list[socket.socket]) -> int:

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 from archer_ws.core.exceptions import ProviderFailure
+from archer_ws.core.shell_words import shell_word
 from archer_ws.doctor.finding import Finding
 from archer_ws.doctor.setup import Setup
 from archer_ws.llm_gateway.local.hub import HubName, size_text
@@ -34,7 +35,7 @@ def check_python(setup: Setup) -> list[Finding]:
         return [Finding("python", "problem", f"this is Python {version}", f"Install Python {needed} or newer.")]
     lacking = _lacking_packages()
     if lacking:
-        advice = f"Run: {sys.executable} -m pip install --no-deps -r requirements.txt   (from a clone)"
+        advice = f"Run: {shell_word(sys.executable)} -m pip install --no-deps -r requirements.txt   (from a clone)"
         return [Finding("python", "problem", f"packages are missing or too old: {', '.join(lacking)}", advice)]
     return [Finding("python", "ok", f"Python {version} at {sys.executable}, with all packages")]
 

@@ -18,9 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from archer_ws.core.exceptions import ProviderFailure, ProviderNotConfigured, ProviderUnavailable
+from archer_ws.core.shell_words import shell_word
 
 INSTALL_HINT = (
-    f"Run: {sys.executable} -m pip install huggingface_hub   (or, from a clone: pip install --no-deps -r "
+    f"Run: {shell_word(sys.executable)} -m pip install huggingface_hub   (or, from a clone: pip install --no-deps -r "
     "requirements-extras.txt). A file that you downloaded yourself needs no such package: --model PATH."
 )
 #: The time limits for connecting, and for silence in a transfer, in seconds.
