@@ -182,7 +182,7 @@ async def test_a_model_that_does_not_begin_in_time_is_not_asked_again() -> None:
     answers: dict[str, Answer] = {"/api/chat": Reply(before_headers=[forever()])}
     async with scripted_server(responder=ollama_server(answers)) as server:
         router = LLMRouter(
-            Settings(_env_file=None, ollama_host=server.url, first_token_timeout_s=0.1, model_load_timeout_s=0.1)
+            Settings(_env_file=None, ollama_host=server.url, first_token_timeout_s=1, model_load_timeout_s=1)
         )
         with pytest.raises(ProviderTimeout):
             async for _ in router.stream_chat(ChatRequest(messages=user("q"))):
