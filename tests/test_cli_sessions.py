@@ -14,6 +14,7 @@ import pytest
 from archer_ws.cli import main
 from archer_ws.llm_gateway.types import ChatMessage, MessageRole
 from tests.conftest import Archer, StartArcher
+from tests.fakes.locks import without_locks
 from tests.fakes.ollama_api import ollama_stream
 from tests.fakes.sqlite_files import sqlite_store
 
@@ -160,6 +161,16 @@ async def test_a_file_that_a_server_uses_is_left_alone_and_its_holder_is_named(
     assert (status, out) == (1, "")
     assert "in use by process" in err
     assert "--url" in err
+
+
+async def test_a_file_that_can_not_be_locked_is_left_alone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await fill_file(tmp_path)
+    without_locks(monkeypatch)
+    status, out, err = await Command(["--data-dir", str(tmp_path)], capsys)("list")
+    assert (status, out) == (1, "")
+    assert "can't be locked" in err
 
 
 async def test_of_a_file_of_several_one_must_be_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -23,6 +23,7 @@ from archer_ws.doctor.finding import Finding, without
 from archer_ws.doctor.setup import Setup, read_setup
 from tests.conftest import Archer
 from tests.fakes import openai_api
+from tests.fakes.locks import without_locks
 from tests.fakes.ollama_api import ollama_server, ollama_show, ollama_tags
 from tests.fakes.scripted_server import Reply, scripted_server
 from tests.fakes.sqlite_files import sqlite_store
@@ -324,6 +325,16 @@ async def test_where_conversations_would_be_kept_is_looked_at_and_not_made(
     assert "is not a folder" in await the_problem("conversations")
     set_variable("ARCHER_STORE", "memory")
     assert "in memory only" in await the_word_on_conversations()
+
+
+async def test_a_folder_that_can_not_be_locked_is_a_problem(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = sqlite_store(tmp_path / "conversations")
+    await store.open()
+    await store.aclose()
+    without_locks(monkeypatch)
+    problem = await the_problem("conversations")
+    assert "can't be locked" in problem
+    assert "ARCHER_DATA_DIR" in problem
 
 
 async def the_word_on_conversations() -> str:

@@ -5,6 +5,7 @@ import shutil
 import stat
 import sys
 
+from archer_ws.core.exceptions import StorageUnavailable
 from archer_ws.doctor.finding import Finding
 from archer_ws.doctor.machine import DISK_LOW_BYTES
 from archer_ws.doctor.setup import Setup
@@ -28,6 +29,8 @@ def check_conversations(setup: Setup) -> list[Finding]:
         return [_of_place(folder) or _of_holder(folder) or _of_file(folder) or _told(folder)]
     except OSError as error:
         return [Finding(_CHECK, "problem", f"{folder.path} can't be read: {error.strerror}", _ELSEWHERE)]
+    except StorageUnavailable as failure:
+        return [Finding(_CHECK, "problem", failure.message, failure.hint)]
 
 
 def _of_place(folder: Folder) -> Finding | None:

@@ -17,12 +17,13 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO, BinaryIO
 
 import structlog
 
+from archer_ws.core.file_lock import try_to_lock
 from archer_ws.files.pictures import Content
-from archer_ws.files.shelf import DirectoryInUse, FoundFile, Label
+from archer_ws.files.shelf import DirectoryNotLocked, FoundFile, Label
 
 log = structlog.get_logger(__name__)
 
@@ -42,14 +43,14 @@ class DiskShelf:
         self._directory = directory
         self._incoming = directory / "incoming"
         self._kept = directory / "kept"
-        self._lock: BinaryIO | None = None
+        self._lock: IO[bytes] | None = None
 
     def begin(self) -> list[FoundFile]:
         """Create the directory if it does not exist, lock it, and return the files that earlier processes stored. Their
         unfinished files are removed.
 
         Raises:
-            DirectoryInUse: another process uses it.
+            DirectoryNotLocked: another process uses it, or its file system has no locks.
             OSError: it can't be created or written to.
         """
         for each in (self._directory, self._incoming, self._kept):
@@ -195,19 +196,14 @@ def _sync_directory(directory: Path) -> None:
         os.close(descriptor)
 
 
-def _lock(path: Path) -> BinaryIO:
+def _lock(path: Path) -> IO[bytes]:
     """The open, locked file. The lock is released when it is closed, or when this process ends for any reason."""
-    file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o600), "r+b")
+    file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o600), "r+b", buffering=0)
     try:
-        if sys.platform == "win32":
-            import msvcrt
-
-            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
-        else:
-            import fcntl
-
-            fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        file.close()
-        raise DirectoryInUse(f"another process keeps its files in {path.parent}") from None
-    return file
+        if try_to_lock(file):
+            return file
+        reason = f"another process keeps its files in {path.parent}"
+    except OSError as error:
+        reason = f"{path.parent} can't be locked ({error.strerror}); its file system may have no locks"
+    file.close()
+    raise DirectoryNotLocked(reason)

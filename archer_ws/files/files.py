@@ -20,7 +20,7 @@ import structlog
 from archer_ws.core.exceptions import ArcherError, FileNotFound, StorageFull, StorageUnavailable
 from archer_ws.core.limits import FILE_OVERHEAD_BYTES
 from archer_ws.files.failures import failure_of
-from archer_ws.files.shelf import DirectoryInUse, Label, Reader, Shelf
+from archer_ws.files.shelf import DirectoryNotLocked, Label, Reader, Shelf
 from archer_ws.files.stored import FileHold, Kept, StoredFile
 from archer_ws.files.upload import Upload
 from archer_ws.files.writing import Writing, owner_of
@@ -88,13 +88,13 @@ class Files:
         """Open the shelf and read its contents; harmless to repeat. It takes a while if there are many files.
 
         Raises:
-            StorageUnavailable, StorageFull: it can't be used, and is needed or another process uses it.
+            StorageUnavailable, StorageFull: it can't be used, and is needed or can't be locked.
         """
         try:
             self._open()
         except OSError as error:
             failure = failure_of(error)
-            if self._is_needed or isinstance(error, DirectoryInUse):
+            if self._is_needed or isinstance(error, DirectoryNotLocked):
                 hint = f"{failure.hint} ARCHER_FILES_DIR names another folder."
                 raise type(failure)(f"{failure.message}: {error}", hint=hint) from error
 

@@ -63,8 +63,8 @@ class Reader(Protocol):
         """Close the file."""
 
 
-class DirectoryInUse(OSError):
-    """Another process uses the directory."""
+class DirectoryNotLocked(OSError):
+    """The directory can't be locked: another process uses it, or its file system has no locks."""
 
 
 class Shelf(Protocol):

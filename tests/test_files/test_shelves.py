@@ -7,7 +7,8 @@ import pytest
 
 from archer_ws.files.disk_shelf import DiskShelf
 from archer_ws.files.memory_shelf import MemoryShelf
-from archer_ws.files.shelf import DirectoryInUse, Label, Shelf
+from archer_ws.files.shelf import DirectoryNotLocked, Label, Shelf
+from tests.fakes.locks import without_locks
 
 LABEL = Label("0a" * 16, "file_" + "1b" * 20, "text/x-python")
 
@@ -106,10 +107,18 @@ def test_what_a_killed_server_had_not_finished_is_removed_by_the_next(tmp_path: 
 
 def test_two_processes_do_not_share_a_directory(tmp_path: Path) -> None:
     shelf = begun(tmp_path)
-    with pytest.raises(DirectoryInUse):
+    with pytest.raises(DirectoryNotLocked, match="another process"):
         begun(tmp_path)
     shelf.close()
     begun(tmp_path).close()
+
+
+def test_a_directory_whose_file_system_has_no_locks_is_refused_for_that(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    without_locks(monkeypatch)
+    with pytest.raises(DirectoryNotLocked, match="No locks available"):
+        begun(tmp_path)
 
 
 def test_a_directory_that_could_not_be_read_whole_takes_no_file_and_is_there_once_it_can(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from archer_ws.sessions.storage.sqlite.forgetting import EVERY_S, SOON_S
 from archer_ws.sessions.storage.sqlite.schema import STEPS
 from archer_ws.sessions.storage.sqlite.store import SqliteStore
 from archer_ws.sessions.storage.values import StoredCompletion
+from tests.fakes.locks import without_locks
 from tests.fakes.manual_clock import ManualClock
 from tests.fakes.sqlite_files import BYTES_MAX, sqlite_store
 
@@ -395,3 +396,12 @@ async def test_two_stores_of_one_process_do_not_share_a_folder(tmp_path: Path) -
             await sqlite_store(tmp_path).open()
     finally:
         database.close()
+
+
+async def test_a_folder_whose_file_system_has_no_locks_is_refused_for_that(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    without_locks(monkeypatch)
+    with pytest.raises(StorageUnavailable, match="can't be locked: No locks available") as refused:
+        await sqlite_store(tmp_path, wait_s=60).open()
+    assert "ARCHER_DATA_DIR" in (refused.value.hint or "")

@@ -41,7 +41,11 @@ class KeptConversations:
         kept = Folder(folder.expanduser().absolute())
         if not kept.database.exists():
             raise SourceError(f"{kept.path} has no conversations", "Name the folder that ARCHER_DATA_DIR names.")
-        if kept.is_held():
+        try:
+            is_held = kept.is_held()
+        except ArcherError as failure:
+            raise SourceError(failure.message, failure.hint) from failure
+        if is_held:
             holder = kept.holder()
             whose = "another process" if holder is None else f"process {holder}"
             raise SourceError(

@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import sys
 import time
 from collections.abc import Callable
 from datetime import datetime
@@ -13,6 +12,7 @@ import structlog
 
 from archer_ws.core.clock import utc_now
 from archer_ws.core.exceptions import StorageUnavailable
+from archer_ws.core.file_lock import try_to_lock
 
 log = structlog.get_logger(__name__)
 
@@ -23,8 +23,6 @@ _DAMAGED = f"{DATABASE}.damaged-"
 COMPANIONS = ("", "-wal", "-shm", "-journal")
 #: How often to try to lock a folder that another process has locked, in seconds.
 _LOOK_AGAIN_S = 0.1
-#: The offset of the locked byte on Windows. Locked bytes can't be read, and the process id is at the beginning.
-_LOCKED_BYTE = 1 << 30
 
 
 class Folder:
@@ -42,21 +40,24 @@ class Folder:
         """Create the folder if there is none, and lock it; wait up to `wait_s` seconds for another process.
 
         Raises:
-            StorageUnavailable: another process still has the lock.
+            StorageUnavailable: another process still has the lock, or the file system has no locks.
             OSError: the folder can't be created, or a file in it.
         """
         self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
         lock = os.fdopen(os.open(self.path / LOCK, os.O_RDWR | os.O_CREAT, 0o600), "r+b", buffering=0)
         until = time.monotonic() + wait_s
         is_told = False
-        while not _try_to_lock(lock):
-            if time.monotonic() >= until:
-                lock.close()
-                raise self._held_by_another()
-            if not is_told:
-                log.warning("conversations_held", folder=str(self.path), holder=self.holder(), waits_s=wait_s)
-                is_told = True
-            wait(_LOOK_AGAIN_S)
+        try:
+            while not self._try_to_lock(lock):
+                if time.monotonic() >= until:
+                    raise self._held_by_another()
+                if not is_told:
+                    log.warning("conversations_held", folder=str(self.path), holder=self.holder(), waits_s=wait_s)
+                    is_told = True
+                wait(_LOOK_AGAIN_S)
+        except BaseException:
+            lock.close()
+            raise
         self._lock = lock
         # Writing the process id fails on a full disk, whose conversations can still be read.
         with contextlib.suppress(OSError):
@@ -80,12 +81,17 @@ class Folder:
             return None
 
     def is_held(self) -> bool:
-        """Whether a process has locked the folder, including this one."""
+        """Whether a process has locked the folder, including this one.
+
+        Raises:
+            StorageUnavailable: the file system has no locks.
+        """
         try:
-            with (self.path / LOCK).open("r+b", buffering=0) as lock:
-                return not _try_to_lock(lock)
+            lock = (self.path / LOCK).open("r+b", buffering=0)
         except OSError:
             return False
+        with lock:
+            return not self._try_to_lock(lock)
 
     def make_file(self) -> None:
         """Create the database's file, readable only by its owner, if there is none."""
@@ -103,6 +109,16 @@ class Folder:
                 Path(f"{self.database}{companion}").rename(f"{aside}{companion}")
         return aside
 
+    def _try_to_lock(self, lock: IO[bytes]) -> bool:
+        try:
+            return try_to_lock(lock)
+        except OSError as error:
+            raise StorageUnavailable(
+                f"the folder of the conversations, {self.path}, can't be locked: {error.strerror}",
+                hint="Its file system may have no locks, as some network drives. Use a folder on a disk of this "
+                "machine (ARCHER_DATA_DIR), or keep conversations in memory (ARCHER_STORE=memory).",
+            ) from error
+
     def _held_by_another(self) -> StorageUnavailable:
         holder = self.holder()
         whose = f"process {holder}" if holder is not None else "another process"
@@ -116,24 +132,3 @@ class Folder:
 def dated(moment: datetime) -> str:
     """A moment in the form for file names."""
     return moment.strftime("%Y%m%d-%H%M%S-%f")
-
-
-def _try_to_lock(lock: IO[bytes]) -> bool:
-    """Try to lock the file; whether that succeeded."""
-    if sys.platform == "win32":
-        import msvcrt
-
-        try:
-            lock.seek(_LOCKED_BYTE)
-            msvcrt.locking(lock.fileno(), msvcrt.LK_NBLCK, 1)
-        except OSError:
-            return False
-        return True
-    import fcntl
-
-    try:
-        # Not lockf, which would allow a second database of the same process.
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    return True
