@@ -55,14 +55,16 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    """One for each processor that this process may use; none (0) for a few tests, which would be done before the
-    workers have started and collected, and for the packages, whose builds use all processors by themselves."""
+    """Three for two processors that this process may use, since the tests wait for a third of their time; one for each
+    where browsers and compilers work. None (0) for a few tests, which would be done before the workers have started
+    and collected, and for the packages, whose builds use all processors by themselves."""
     here, marks = config.invocation_params.dir, config.option.markexpr
     is_a_few = bool(config.option.keyword) or not all((here / argument).is_dir() for argument in config.args)
     if is_a_few or "packages" in marks.replace("not packages", ""):
         return 0
-    usable = os.sched_getaffinity(0) if sys.platform == "linux" else range(os.cpu_count() or 1)
-    return min(len(usable), WORKERS_MAX)
+    usable = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+    needs_processors = "interop" in marks.replace("not interop", "")
+    return min(usable if needs_processors else usable + usable // 2, WORKERS_MAX)
 
 
 @pytest.hookimpl(optionalhook=True)
