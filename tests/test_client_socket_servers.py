@@ -1,10 +1,8 @@
 """The Python client and what other servers do: close codes, gaps, other protocols, and when to try again."""
 
 import asyncio
-import json
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -23,8 +21,8 @@ from archer_ws.client import (
     connect,
 )
 from archer_ws.client.dialling import Address
-from archer_ws.rpc.messages import SUBPROTOCOL
 from archer_ws.sessions.streams.events import StreamDelta, as_fields
+from tests.fakes.scripted_archer import ACCEPTED, Postponing, Scripted, answer, listening, refuse, tell
 from tests.fakes.scripted_server import Reply, scripted_server
 
 LIMIT_S = 60
@@ -114,52 +112,6 @@ async def test_a_server_that_is_no_http_server_is_recognised() -> None:
                 pass
 
 
-WELCOME = {
-    "protocol_version": 1,
-    "server": {"name": "scripted", "version": "0"},
-    "connection_id": "c",
-    "heartbeat_ms": 15000,
-    "limits": {"max_frame_bytes": 1048576, "max_content_bytes": 1, "max_requests": 64, "max_streams": 32},
-    "schema_hash": "",
-    "of_a_newer_server": True,
-}
-
-
-class Scripted:
-    """A WebSocket server that answers `initialize`, then hands each request to `serve`."""
-
-    def __init__(self, serve: Callable[[websockets.ServerConnection, dict[str, Any]], Awaitable[None]]) -> None:
-        self.asked: list[dict[str, Any]] = []
-        self._serve = serve
-
-    async def __call__(self, connection: websockets.ServerConnection) -> None:
-        async for text in connection:
-            request = json.loads(text)
-            self.asked.append(request)
-            if request["method"] == "initialize":
-                await answer(connection, request, WELCOME)
-            else:
-                await self._serve(connection, request)
-
-
-async def answer(connection: websockets.ServerConnection, request: dict[str, Any], result: dict[str, Any]) -> None:
-    await connection.send(json.dumps({"jsonrpc": "2.0", "id": request["id"], "result": result}))
-
-
-async def tell(connection: websockets.ServerConnection, method: str, **params: Any) -> None:
-    named = {name.rstrip("_"): value for name, value in params.items()}
-    await connection.send(json.dumps({"jsonrpc": "2.0", "method": method, "params": named}))
-
-
-@asynccontextmanager
-async def listening(
-    handler: Callable[[websockets.ServerConnection], Awaitable[None]], **options: Any
-) -> AsyncIterator[str]:
-    options = {"subprotocols": [SUBPROTOCOL], **options}
-    async with websockets.serve(handler, "127.0.0.1", 0, **options) as server:
-        yield f"ws://127.0.0.1:{next(iter(server.sockets)).getsockname()[1]}"
-
-
 @pytest.mark.parametrize("code", [1000, 1002, 1003, 1007, 1008, 1009, 4500, 4501, 4504, 4505, 4999])
 async def test_a_close_for_good_fails_all_that_waits_at_once(code: int) -> None:
     async def serve(connection: websockets.ServerConnection, _: dict[str, Any]) -> None:
@@ -238,9 +190,6 @@ async def test_closing_sends_what_is_to_be_sent_and_says_goodbye() -> None:
     assert [each["method"] for each in scripted.asked].count("stream/cancel") == 20
 
 
-ACCEPTED = {"provider": "p", "model": "m", "status": "running", "head_seq": 0, "duplicate": False}
-
-
 async def test_missing_events_are_asked_for_again_doubled_ones_dropped_and_unknown_ones_passed_over() -> None:
     async def serve(connection: websockets.ServerConnection, request: dict[str, Any]) -> None:
         stream_id = request["params"]["stream_id"]
@@ -269,30 +218,6 @@ async def test_missing_events_are_asked_for_again_doubled_ones_dropped_and_unkno
         assert stream.ended.status == "applauded"
 
 
-class Postponing:
-    """Loses the connection after the first text of a stream, and then refuses to deliver it twice, for the moment."""
-
-    def __init__(self, kind: str) -> None:
-        self.refusals = 2
-        self._refusal = {"kind": kind, "message": "not now", "retryable": True, "retry_after_ms": 1, "request_id": "r"}
-
-    async def __call__(self, connection: websockets.ServerConnection, request: dict[str, Any]) -> None:
-        if request["method"] == "stream/subscribe" and self.refusals:
-            self.refusals -= 1
-            error = {"code": -32046, "message": "not now", "data": self._refusal}
-            await connection.send(json.dumps({"jsonrpc": "2.0", "id": request["id"], "error": error}))
-            return
-        stream_id = request["params"]["stream_id"]
-        await answer(connection, request, {"stream_id": stream_id, **ACCEPTED})
-        if request["method"] == "chat/send":
-            await tell(connection, "stream/delta", stream_id=stream_id, from_=1, seq=1, content="one ")
-            await connection.close(1012)
-        else:
-            assert request["params"]["after"] == 1
-            await tell(connection, "stream/delta", stream_id=stream_id, from_=2, seq=2, content="two")
-            await tell(connection, "stream/ended", stream_id=stream_id, seq=3, status="completed", text_bytes=7)
-
-
 @pytest.mark.parametrize("kind", ["storage_unavailable", "draining", "too_many_streams"])
 async def test_a_stream_that_the_server_cannot_deliver_for_the_moment_is_asked_for_again(kind: str) -> None:
     postponing = Postponing(kind)
@@ -306,7 +231,7 @@ async def test_a_stream_that_the_server_has_not_accepted_is_not_asked_for_again(
 
     async def serve(connection: websockets.ServerConnection, request: dict[str, Any]) -> None:
         error = {"code": -32001, "message": "not now", "data": not_now}
-        await connection.send(json.dumps({"jsonrpc": "2.0", "id": request["id"], "error": error}))
+        await refuse(connection, request, error)
 
     scripted = Scripted(serve)
     async with asyncio.timeout(LIMIT_S), listening(scripted) as url, impatient(url) as client:
@@ -376,7 +301,7 @@ async def test_a_delete_that_had_to_be_repeated_finds_its_own_work_done() -> Non
             return
         gone = {"kind": "session_not_found", "message": "no such session", "retryable": False, "request_id": "r"}
         error = {"code": -32023, "message": "no such session", "data": gone}
-        await connection.send(json.dumps({"jsonrpc": "2.0", "id": request["id"], "error": error}))
+        await refuse(connection, request, error)
 
     async with asyncio.timeout(LIMIT_S), listening(Scripted(serve)) as url, impatient(url) as client:
         await client.sessions.delete("s")

@@ -13,8 +13,8 @@ from typing import Any
 
 import websockets
 
-from archer_ws.rpc.messages import SUBPROTOCOL
-from tests.fakes.newer_server import WELCOME, Event, answer, notify
+from tests.fakes.newer_server import Event
+from tests.fakes.scripted_archer import WELCOME, answer, listening, notify
 
 FIRST = "Let me look."
 #: How much of a text result its event has.
@@ -237,8 +237,8 @@ class ExchangeServer:
 async def exchange_server(*calls: Call, lost: Iterable[str] = ()) -> AsyncIterator[ExchangeServer]:
     """A running one; its `url` begins with `http://`."""
     served = ExchangeServer(calls, lost)
-    async with websockets.serve(served, "127.0.0.1", 0, subprotocols=[websockets.Subprotocol(SUBPROTOCOL)]) as server:
-        served.url = f"http://127.0.0.1:{next(iter(server.sockets)).getsockname()[1]}"
+    async with listening(served) as url:
+        served.url = url.replace("ws", "http", 1)
         yield served
 
 

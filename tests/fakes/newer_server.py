@@ -11,7 +11,7 @@ from typing import Any
 
 import websockets
 
-from archer_ws.rpc.messages import SUBPROTOCOL
+from tests.fakes.scripted_archer import ACCEPTED, WELCOME, answer, listening, notify
 
 Event = tuple[str, dict[str, Any]]
 
@@ -33,15 +33,6 @@ TEXT = "one two three"
 UNKNOWN_SEQS = (2, 6, 10, 13)
 SEQS = tuple(int(params["seq"]) for _, params in LOG)
 
-#: What `initialize` is answered.
-WELCOME = {
-    "protocol_version": 1,
-    "server": {"name": "newer", "version": "9"},
-    "connection_id": "c",
-    "heartbeat_ms": 15000,
-    "limits": {"max_frame_bytes": 1048576, "max_content_bytes": 1048576, "max_requests": 64, "max_streams": 32},
-    "schema_hash": "",
-}
 #: A close that clients come back from; what was sent before it is read first.
 _RESTARTING = 1012
 
@@ -98,8 +89,7 @@ class NewerServer:
                     self._log = self._later_log
                 self.request = params
             head = self._log[-1][1]["seq"]
-            accepted = {"provider": "p", "model": "m", "status": "running", "head_seq": head, "duplicate": False}
-            await answer(connection, request, {"stream_id": params["stream_id"], **accepted})
+            await answer(connection, request, {"stream_id": params["stream_id"], **ACCEPTED, "head_seq": head})
             is_whole = params.get("stream") is False
             await self._tell(connection, params["stream_id"], after, is_whole=is_whole)
 
@@ -123,16 +113,6 @@ class NewerServer:
                 return
 
 
-async def answer(connection: websockets.ServerConnection, request: dict[str, Any], result: dict[str, Any]) -> None:
-    """Answer a request."""
-    await connection.send(json.dumps({"jsonrpc": "2.0", "id": request["id"], "result": result}))
-
-
-async def notify(connection: websockets.ServerConnection, method: str, params: dict[str, Any]) -> None:
-    """Tell something."""
-    await connection.send(json.dumps({"jsonrpc": "2.0", "method": method, "params": params}))
-
-
 @asynccontextmanager
 async def newer_server(
     cuts: Iterable[int] = (),
@@ -143,8 +123,8 @@ async def newer_server(
 ) -> AsyncIterator[NewerServer]:
     """A running one; its `url` begins with `http://`."""
     newer = NewerServer(cuts, left_out, results, log, later_log)
-    async with websockets.serve(newer, "127.0.0.1", 0, subprotocols=[websockets.Subprotocol(SUBPROTOCOL)]) as server:
-        newer.url = f"http://127.0.0.1:{next(iter(server.sockets)).getsockname()[1]}"
+    async with listening(newer) as url:
+        newer.url = url.replace("ws", "http", 1)
         yield newer
 
 

@@ -14,8 +14,8 @@ from typing import Any
 
 import websockets
 
-from archer_ws.rpc.messages import SUBPROTOCOL
-from tests.fakes.newer_server import WELCOME, Event, answer, notify
+from tests.fakes.newer_server import Event
+from tests.fakes.scripted_archer import WELCOME, answer, listening, notify, refuse
 
 #: What a server says of what is told of a call, unless a test says otherwise.
 _OUTCOMES = {"tool/approve": "accepted", "tool/claim": "claimed", "tool/result": "accepted", "stream/steer": "accepted"}
@@ -134,7 +134,7 @@ class WaitingServer:
             if result is None:
                 return
             if "code" in result:
-                await connection.send(json.dumps({"jsonrpc": "2.0", "id": request["id"], "error": result}))
+                await refuse(connection, request, result)
                 return
             await answer(connection, request, result)
         elif method in _OUTCOMES:
@@ -158,6 +158,6 @@ async def waiting_server(log: Sequence[Event] = ()) -> AsyncIterator[WaitingServ
     """A running one; its `url` begins with `http://`."""
     waiting = WaitingServer()
     await waiting.say(*log)
-    async with websockets.serve(waiting, "127.0.0.1", 0, subprotocols=[websockets.Subprotocol(SUBPROTOCOL)]) as server:
-        waiting.url = f"http://127.0.0.1:{next(iter(server.sockets)).getsockname()[1]}"
+    async with listening(waiting) as url:
+        waiting.url = url.replace("ws", "http", 1)
         yield waiting

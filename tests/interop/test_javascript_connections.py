@@ -8,9 +8,9 @@ import pytest
 import websockets
 
 from tests.fakes.cutting_proxy import cutting_proxy
+from tests.fakes.scripted_archer import WELCOME, Scripted, answer, listening, tell
 from tests.interop.javascript import Javascript, JavascriptError
 from tests.interop.scripted_chat import IMPATIENT, connected
-from tests.test_client_socket_servers import WELCOME, Scripted, answer, listening, tell
 
 pytestmark = [pytest.mark.interop, pytest.mark.timeout(180)]
 

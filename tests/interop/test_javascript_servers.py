@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 import websockets
 
+from tests.fakes.scripted_archer import ACCEPTED, Scripted, answer, listening, refuse, tell
 from tests.interop.javascript import Javascript, JavascriptError
 from tests.interop.scripted_chat import connected
-from tests.test_client_socket_servers import ACCEPTED, Scripted, answer, listening, tell
 
 pytestmark = [pytest.mark.interop, pytest.mark.timeout(180)]
 
@@ -52,7 +52,7 @@ async def test_what_may_not_be_repeated_is_rejected_and_a_deletion_finds_its_own
         else:
             gone = {"kind": "session_not_found", "message": "no such session", "retryable": False, "request_id": "r"}
             error = {"code": -32023, "message": "no such session", "data": gone}
-            await connection.send(json.dumps({"jsonrpc": "2.0", "id": request["id"], "error": error}))
+            await refuse(connection, request, error)
 
     scripted = Scripted(serve)
     async with listening(scripted) as url:
@@ -158,7 +158,7 @@ async def test_an_overloaded_server_is_asked_again_for_a_stream_that_it_has(js: 
         if request["method"] == "stream/subscribe" and asked.count("stream/subscribe") == 1:
             busy = {"kind": "overloaded", "message": "busy", "retryable": True, "retry_after_ms": 1, "request_id": "r"}
             error = {"code": -32001, "message": "busy", "data": busy}
-            await connection.send(json.dumps({"jsonrpc": "2.0", "id": request["id"], "error": error}))
+            await refuse(connection, request, error)
             return
         stream_id = await accept(connection, request)
         if request["method"] == "chat/send":

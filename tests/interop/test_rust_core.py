@@ -18,10 +18,10 @@ import pytest
 from archer_ws.core.limits import MAX_FRAME_BYTES
 from tests.e2e.sidecar import running_sidecar
 from tests.fakes.cutting_proxy import CuttingProxy, Fate
+from tests.fakes.scripted_archer import Postponing, Scripted, listening
 from tests.fakes.scripted_server import Exchange
 from tests.interop.scripted_chat import HALF, PIECES, TEXT, Answers
 from tests.processes import Server, server
-from tests.test_client_socket_servers import Postponing, Scripted, listening
 
 pytestmark = [pytest.mark.interop, pytest.mark.timeout(600)]
 
