@@ -108,6 +108,20 @@ async def test_done_after_text_is_the_end_and_done_alone_is_no_answer() -> None:
         assert (await asked(OPENAI, reply_of(OPENAI, nothing))).kind == "upstream_truncated"
 
 
+@streamed_and_whole
+@pytest.mark.parametrize("reason", [None, "stop"])
+async def test_an_answer_that_groq_stopped_early_is_no_whole_one(reason: str | None, is_streamed: bool) -> None:
+    """Its `x_groq.error` says why, beside choices that look like any end."""
+    first = {"choices": [{"index": 0, "delta": {"role": "assistant", "content": ""}}], "x_groq": {"id": "req_1"}}
+    last = {"choices": [{"index": 0, "delta": {}, "finish_reason": reason}], "x_groq": {"error": "over capacity now"}}
+    body = api.event(first) + api.delta("Hello") + api.event(last) + api.DONE
+
+    outcome = await asked(OPENAI, reply_of(OPENAI, body), is_streamed=is_streamed)
+
+    assert (outcome.text, outcome.kind) == ("Hello" if is_streamed else "", "provider_error")
+    assert "over capacity now" in str(outcome.failure)
+
+
 @pytest.mark.parametrize("done", ["true", None], ids=["as text", "left out"])
 async def test_an_ollama_that_says_otherwise_that_it_is_done_is_done(done: str | None) -> None:
     last = {"message": {"content": ""}, "done_reason": "limit"} | ({} if done is None else {"done": done})

@@ -226,7 +226,7 @@ class ChatStreamDecoder:
         except (msgspec.DecodeError, ValueError, RecursionError):
             return False
         choices = chunk.choices
-        if choices is None or len(choices) != 1 or chunk.error or not self._is_plain:
+        if choices is None or len(choices) != 1 or chunk.error or chunk.x_groq or not self._is_plain:
             # Without choices it is the usage. vLLM's errors contain the word "error".
             return choices == [] and not chunk.error and b'"error"' not in data and self._count(chunk.usage, gathered)
         choice = choices[0]
@@ -318,6 +318,8 @@ class ChatStreamDecoder:
         is_said = event == "error" or (document.get("error") and document["error"] is not True)
         if is_said or (not choices and is_error(document, is_named=event not in _CHUNK_EVENTS)):
             raise ErrorReported(document)
+        if (groqs := _error_of_groq(document)) is not None:
+            raise ErrorReported(groqs)
         if not self._count(document.get("usage"), gathered):
             self._note_counts(document, gathered)
         if not choices:
@@ -449,6 +451,12 @@ class ChatStreamDecoder:
             self._has_text = self._has_text or bool(chunk.content)
             self._has_reasoning = self._has_reasoning or bool(chunk.reasoning)
         return chunks
+
+
+def _error_of_groq(document: dict[str, Any]) -> dict[str, Any] | None:
+    """Why Groq stopped the stream early, which it says beside choices (groq-python, `XGroq.error`)."""
+    groqs = document.get("x_groq")
+    return groqs if isinstance(groqs, dict) and groqs.get("error") else None
 
 
 def _documents_in(data: bytes) -> list[dict[str, Any]]:

@@ -62,6 +62,8 @@ class PlainChunk(msgspec.Struct, gc=False):
     choices: list[_Choice] | None = None
     usage: Any = None
     error: Any = None
+    # Groq's field, on the first and the last chunk: counts, or an error beside choices.
+    x_groq: Any = None
 
 
 #: Raises msgspec.DecodeError, ValueError or RecursionError for anything else.
