@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from archer_ws.core.limits import PROVIDER_MESSAGE_CHARS
 from archer_ws.llm_gateway.decoding.error_bodies import decoded_error, error_details
 from tests.fakes import openai_api as api
-from tests.fakes.dialects import OLLAMA, OPENAI, Dialect, asked, every_dialect, every_event_stream, reply_of
+from tests.fakes.dialects import OLLAMA, OPENAI, Dialect, asked, cut, every_dialect, every_event_stream, reply_of
 
 SAID = "the adapter is not loaded"
 SHAPES: dict[str, Any] = {
@@ -135,6 +135,22 @@ async def test_a_key_that_google_calls_an_invalid_argument_is_a_refused_key() ->
     reply = reply_of(OPENAI, json.dumps([body]).encode(), status=400)
 
     assert (await asked(OPENAI, reply)).kind == "provider_auth"
+
+
+@pytest.mark.parametrize("is_first", [True, False], ids=["first", "after text"])
+@pytest.mark.parametrize("end", [b"\n\n", b"\r\n", b""], ids=["blank line", "CR LF", "end of the body"])
+@pytest.mark.parametrize("size", [1, 10_000])
+@every_event_stream
+async def test_an_error_in_a_field_of_that_name_is_one(dialect: Dialect, size: int, end: bytes, is_first: bool) -> None:
+    """llama.cpp's server in versions of 2024 and 2025: `error: {…}` in place of `data:`."""
+    said = b'error: {"code":400,"message":"the prompt is so and so","type":"invalid_request_error"}' + end
+    before = b"" if is_first else dialect.start + dialect.text("Hello")
+
+    outcome = await asked(dialect, reply_of(dialect, *cut(before + said, size)))
+
+    assert (outcome.text, outcome.kind) == ("" if is_first else "Hello", "provider_error")
+    assert "(400): the prompt is so and so" in str(outcome.failure)
+    assert not (outcome.failure and outcome.failure.retryable)
 
 
 async def test_an_error_that_is_null_is_none() -> None:

@@ -93,6 +93,7 @@ class EventDecoder:
     - an event that ends with the body, and not with a blank line (`finish`);
     - events separated only by line ends: if more data follows, one data line with a whole JSON object, or `[DONE]`, is
       an event, since JSON does not continue after its end;
+    - an error in a field of that name (`error: {…}`), which llama.cpp's server sent for a while, as an event named so;
     - JSON without any framing, in a line or in the whole rest of the body, as an event with the name BARE_JSON.
 
     Args:
@@ -224,6 +225,10 @@ class EventDecoder:
             self._add(b"", events)
         elif line == b"event":
             self._take([b"event:"], events)
+        elif line.startswith(b"error:") and (said := line[6:].strip()).startswith(b"{"):
+            if self._data:
+                self._end_event(events)
+            events.append(("error", said))
         elif self._bare:
             self._bare.append(line)
             self._count(line)
