@@ -263,6 +263,57 @@ def test_counts_in_openais_own_form_and_in_any_other_are_the_same(details: dict[
     assert usage_of({**counts, "cached_tokens": 3, "reasoning_tokens": 2}) == told
 
 
+@pytest.mark.parametrize(
+    ("theirs", "completion", "reasoning"),
+    [
+        # xAI's, of https://docs.x.ai; the first in OpenAI's own form.
+        (
+            {
+                "prompt_tokens": 32,
+                "completion_tokens": 9,
+                "total_tokens": 135,
+                "prompt_tokens_details": {"cached_tokens": 6},
+                "completion_tokens_details": {"reasoning_tokens": 94},
+            },
+            103,
+            94,
+        ),
+        (
+            {
+                "prompt_tokens": 32,
+                "completion_tokens": 9,
+                "total_tokens": 135,
+                "completion_tokens_details": {"reasoning_tokens": 94},
+            },
+            103,
+            94,
+        ),
+        # Gemini's, by its own names, and by those of its endpoint in OpenAI's dialect, which has no details.
+        (
+            {"promptTokenCount": 20, "candidatesTokenCount": 198, "thoughtsTokenCount": 405, "totalTokenCount": 623},
+            603,
+            405,
+        ),
+        ({"prompt_tokens": 20, "completion_tokens": 198, "total_tokens": 623}, 603, None),
+        ({"promptTokenCount": 21, "thoughtsTokenCount": 60, "totalTokenCount": 81}, 60, 60),
+        # Counts that do not explain the total stay as they are.
+        ({"prompt_tokens": 5, "completion_tokens": 3, "total_tokens": 9, "reasoning_tokens": 2}, 3, 2),
+        ({"prompt_tokens": 5, "completion_tokens": 3, "total_tokens": 7}, 3, None),
+        ({"prompt_tokens": 0, "completion_tokens": 3, "total_tokens": 8}, 3, None),
+        # Bedrock's, whose total has the prompt's cached part.
+        ({"inputTokens": 10, "outputTokens": 5, "total_tokens": 115, "cacheReadInputTokens": 100}, 5, None),
+    ],
+)
+def test_reasoning_that_a_provider_counts_beside_the_completion_is_part_of_it(
+    theirs: dict[str, Any], completion: int, reasoning: int | None
+) -> None:
+    usage = usage_of(theirs)
+
+    assert usage is not None
+    assert (usage.completion_tokens, usage.reasoning_tokens) == (completion, reasoning)
+    assert usage.total_tokens == theirs.get("total_tokens", theirs.get("totalTokenCount"))
+
+
 async def test_anthropics_first_figure_of_the_answers_length_is_not_told_as_its_last() -> None:
     last = [{"type": "message_delta", "delta": {"stop_reason": "end_turn"}}, {"type": "message_stop"}]
     steps = [ANTHROPIC.start, ANTHROPIC.text("Hello"), *map(ANTHROPIC.spoken, last)]

@@ -136,7 +136,16 @@ def usage_from(
     cached: int | None = None,
     reasoning: int | None = None,
 ) -> TokenUsage:
-    """Both counts; `estimated` if one is unknown. A `total` of 0 counts as missing."""
+    """Both counts; `estimated` if one is unknown. A `total` of 0 counts as missing.
+
+    Reasoning is part of the completion: a provider that counts it beside the completion (xAI, Gemini) says so by its
+    total, which is the larger by that much.
+    """
+    beside = (total or 0) - (prompt or 0) - (completion or 0)
+    # Without a count of reasoning it may also be the cached part of the prompt (Bedrock).
+    is_reasoning = reasoning == beside or (reasoning is None and not cached)
+    if beside > 0 and prompt and completion is not None and is_reasoning:
+        completion += beside
     counts = {
         "prompt_tokens": prompt or 0,
         "completion_tokens": completion or 0,
