@@ -6,6 +6,7 @@ this one.
 
 import asyncio
 import math
+import re
 import socket
 import ssl
 from collections.abc import Iterator, Mapping
@@ -40,6 +41,17 @@ from archer_ws.llm_gateway.transport.environment import (
 #: shown.
 _READ_CHARS = 64 * PROVIDER_MESSAGE_CHARS
 
+#: The statuses and words of an error about a prompt that does not fit: servers of both OpenAI's and Anthropic's dialect
+#: run the same models, and gateways pass on any provider's words. After the common ones: Anthropic's, Bedrock's, xAI's,
+#: GitHub's, Gemini's, Alibaba's, Kimi's, Zhipu's, vLLM's, Groq's, text-generation-inference's.
+_TOO_LONG = frozenset({400, 413, 422})
+_CONTEXT_WORDS = re.compile(
+    r"context.{0,20}(length|size|window)|maximum context|exceeds? .{0,20}context limit"
+    r"|(prompt|input) is too long|maximum prompt length|(prompt|input) token count .{0,20}exceeds"
+    r"|range of input length|exceeded model token limit|prompt exceeds max|maximum model length"
+    r"|reduce the length of the messages|`inputs` (tokens|must have less)",
+    re.IGNORECASE,
+)
 #: Errors below a time-out that explain nothing: a cancellation, and a TLS handshake that was waiting.
 _WAITS = (asyncio.CancelledError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 #: A day: no provider means more, and an integer on the wire is limited.
@@ -182,6 +194,11 @@ def failure_from_status(  # noqa: PLR0911 - one return for each row of a table
 def quota_hint(provider: str) -> str:
     """The hint for an account without credit."""
     return f"Check the plan and billing of your {provider} account; retrying does not help."
+
+
+def is_about_context(status: int, said: str) -> bool:
+    """Whether an error says that the prompt does not fit the model's context."""
+    return status in _TOO_LONG and _CONTEXT_WORDS.search(said) is not None
 
 
 def context_too_long(identity: ProviderIdentity, message: str | None) -> ContextTooLong:

@@ -137,6 +137,59 @@ async def test_a_key_that_google_calls_an_invalid_argument_is_a_refused_key() ->
     assert (await asked(OPENAI, reply)).kind == "provider_auth"
 
 
+@pytest.mark.parametrize(
+    ("server", "said"),
+    [
+        ("OpenAI, vLLM", "This model's maximum context length is 4096 tokens. However, you requested 5000 tokens."),
+        ("vLLM", "The decoder prompt (length 5951) is longer than the maximum model length of 4096."),
+        ("SGLang", "The input (5000 tokens) is longer than the model's context length (4096 tokens)."),
+        ("llama.cpp", "request (5000 tokens) exceeds the available context size (4096 tokens), try increasing it"),
+        (
+            "text-generation-inference",
+            "`inputs` tokens + `max_new_tokens` must be <= 4096. Given: 5000 `inputs` tokens",
+        ),
+        ("text-generation-inference, prompt", "`inputs` must have less than 4095 tokens. Given: 5000"),
+        ("Anthropic", "prompt is too long: 210000 tokens > 200000 maximum"),
+        ("Anthropic, with the limit", "input length and `max_tokens` exceed context limit: 188240 + 21333 > 200000"),
+        ("Bedrock", "Input is too long for requested model."),
+        ("xAI", "This model's maximum prompt length is 131072 but the request contains 135142 tokens."),
+        ("Gemini", "The input token count (1196265) exceeds the maximum number of tokens allowed (1048575)."),
+        ("GitHub", "prompt token count of 391491 exceeds the limit of 128000"),
+        ("Alibaba", "<400> InternalError.Algo.InvalidParameter: Range of input length should be [1, 129024]"),
+        ("Kimi", "Invalid request: Your request exceeded model token limit: 262144 (requested: 300000)"),
+        ("Zhipu", "Prompt exceeds max length"),
+        ("MiniMax", "invalid params, context window exceeds limit (2013)"),
+        ("Groq", "Please reduce the length of the messages or completion."),
+    ],
+    ids=str,
+)
+@every_event_stream
+async def test_a_prompt_that_is_too_long_is_told_as_such_in_any_providers_words(
+    dialect: Dialect, server: str, said: str
+) -> None:
+    body = {"error": {"message": said, "type": "invalid_request_error"}}
+
+    outcome = await asked(dialect, reply_of(dialect, json.dumps(body).encode(), status=400))
+
+    assert (outcome.kind, outcome.requests) == ("context_too_long", 1)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "max_tokens: 99999 > 8192, which is the maximum",
+        "Range of max_tokens should be [1, 8192]",
+        "Invalid 'messages[1].content': string too long. Expected a string with maximum length 10485760.",
+        "too many stop sequences",
+    ],
+)
+@every_event_stream
+async def test_another_limit_is_not_the_contexts(dialect: Dialect, said: str) -> None:
+    body = {"error": {"message": said, "type": "invalid_request_error"}}
+
+    assert (await asked(dialect, reply_of(dialect, json.dumps(body).encode(), status=400))).kind == "provider_error"
+
+
 @pytest.mark.parametrize("is_first", [True, False], ids=["first", "after text"])
 @pytest.mark.parametrize("end", [b"\n\n", b"\r\n", b""], ids=["blank line", "CR LF", "end of the body"])
 @pytest.mark.parametrize("size", [1, 10_000])

@@ -13,6 +13,7 @@ from archer_ws.llm_gateway.failures import (
     ProviderIdentity,
     context_too_long,
     failure_from_status,
+    is_about_context,
     quota_hint,
     trimmed,
 )
@@ -30,8 +31,6 @@ _QUOTA_CODES = frozenset(
 # Both 400: "Your credit balance is too low to access the Anthropic API", "You have reached your specified API usage
 # limits".
 _QUOTA_WORDS = re.compile(r"credit balance is too low|reached your specified .{0,20}usage limits", re.IGNORECASE)
-# "prompt is too long: 210000 tokens > 200000 maximum", "input length and `max_tokens` exceed context limit".
-_CONTEXT_WORDS = re.compile(r"prompt is too long|exceeds? .{0,20}context (limit|window)", re.IGNORECASE)
 
 
 def anthropic_identity(base_url: str, *, hosted: bool) -> ProviderIdentity:
@@ -73,7 +72,7 @@ def failure_from_error(
             hint=quota_hint(identity.name),
             provider=identity.name,
         )
-    if status in (400, 413) and _CONTEXT_WORDS.search(said):
+    if is_about_context(status, said):
         return context_too_long(identity, said)
     # Google's and FastAPI's servers say it with other words.
     is_about_model = "not_found_error" in found.words or "model" in said.lower()

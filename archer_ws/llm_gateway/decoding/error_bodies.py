@@ -97,6 +97,8 @@ _STATUS = {
     "overloadederror": 529,
 }
 _NOT_A_LETTER = re.compile(r"[^a-z]+")
+#: The beginning of a page; Alibaba's sentences begin with a status (`<400> InternalError.Algo.InvalidParameter: …`).
+_PAGE = re.compile(r"<\D")
 
 
 @dataclass(slots=True)
@@ -186,8 +188,8 @@ def _sentence(value: object, said: ErrorDetails, depth: int) -> str:
 
 def _unwrapped(text: str, said: ErrorDetails, depth: int) -> str:
     """The text, or the message in it if it is JSON."""
-    if text.startswith("<"):
-        return ""  # a page
+    if _PAGE.match(text):
+        return ""
     if text[:1] in {"{", "["}:
         try:
             return _sentence(decode_json(text.encode("utf-8", "replace")), said, depth + 1) or text

@@ -3,7 +3,6 @@
 Pure. Owns the codes and words of this API; what all providers share is in `failures`.
 """
 
-import re
 from collections.abc import Mapping
 
 from archer_ws.core.exceptions import ContentTooLarge, ModelNotFound, ProviderError, ProviderFailure, ProviderQuota
@@ -12,6 +11,7 @@ from archer_ws.llm_gateway.failures import (
     ProviderIdentity,
     context_too_long,
     failure_from_status,
+    is_about_context,
     quota_hint,
     trimmed,
     unreadable,
@@ -19,8 +19,7 @@ from archer_ws.llm_gateway.failures import (
 
 #: Codes of an account without credit: a 429 (or 402, 403) that a retry does not help.
 _QUOTA = frozenset({"insufficient_quota", "billing_hard_limit_reached", "billing_not_active", "quota_exceeded"})
-_CONTEXT = frozenset({"context_length_exceeded", "exceed_context_size_error"})
-_CONTEXT_WORDS = re.compile(r"context.{0,20}(length|size|window)|maximum context|prompt is too long", re.IGNORECASE)
+_CONTEXT = frozenset({"context_length_exceeded", "exceed_context_size_error", "model_max_prompt_tokens_exceeded"})
 #: Google's words for a wrong key, with a 400.
 _KEY, _KEY_REFUSED = frozenset({"api_key_invalid"}), 401
 _MODEL = frozenset({"model_not_found", "invalid_model", "invalid_model_name", "model_not_available"})
@@ -63,7 +62,7 @@ def failure_from_error(  # noqa: PLR0911 - one return for each kind of error
             provider=identity.name,
         )
     status = status or said.status
-    if said.words & _CONTEXT or (status in (400, 413, 422) and _CONTEXT_WORDS.search(sentence)):
+    if said.words & _CONTEXT or is_about_context(status, sentence):
         return context_too_long(identity, said.message)
     if said.words & _MODEL or (status in (400, 404) and said.param == "model") or "not a valid model" in sentence:
         return _model_not_found(identity, sentence, model)
