@@ -68,6 +68,8 @@ def refused(message: str = "", **fields: object) -> bytes:
         (refused("stream_options, and then temperature"), "stream_options"),
         (refused("stream_options is fine", param="temperature"), "temperature"),
         (refused("the temperatures of max_tokens_to_sample"), None),
+        # Groq repeats what the model generated.
+        (refused("Failed to generate JSON.", failed_generation='{"city": "Oslo", "temperature": 21'), None),
         (refused("messages: too many"), None),
         (b"<html><style>temperature</style>", None),
         (b"", None),

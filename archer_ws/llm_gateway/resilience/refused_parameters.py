@@ -49,8 +49,9 @@ _OUR_NAMES = {
 #: An error is short; a longer text repeats the request.
 _MAX_BODY_BYTES = 64 * 1024
 _MAX_DEPTH = 12
-#: Fields of errors that repeat the request (pydantic, FastAPI), which names all parameters.
-_ECHOES = frozenset({"input", "body", "ctx", "url", "request"})
+#: Fields of errors that repeat the request (pydantic, FastAPI), which names all parameters, or what the model generated
+#: (Groq), which may have any words.
+_ECHOES = frozenset({"input", "body", "ctx", "url", "request", "failed_generation"})
 #: Words for a limit that is known under this name, but has a wrong value.
 _OF_VALUE = re.compile(
     r"too (large|big|high|long|many)|exceed|at most|less than|greater than|larger than|maximum|must be|range|\d\s*[<>]",
