@@ -52,6 +52,8 @@ _CONTEXT_WORDS = re.compile(
     r"|reduce the length of the messages|`inputs` (tokens|must have less)",
     re.IGNORECASE,
 )
+#: Kimi's type of error, in both dialects, for an account without credit (a 429).
+SUSPENDED = "exceeded_current_quota_error"
 #: Errors below a time-out that explain nothing: a cancellation, and a TLS handshake that was waiting.
 _WAITS = (asyncio.CancelledError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 #: A day: no provider means more, and an integer on the wire is limited.

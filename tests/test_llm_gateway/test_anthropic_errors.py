@@ -92,6 +92,13 @@ async def failure_from(reply: Reply, *, stream: bool = True) -> tuple[ArcherErro
             False,
             "retrying does not help",
         ),
+        # Kimi's, in this dialect.
+        (
+            api.error(429, "exceeded_current_quota_error", "Your account is suspended"),
+            ProviderQuota,
+            False,
+            "retrying does not help",
+        ),
         (
             api.error(400, "invalid_request_error", "max_tokens: 99999 > 8192, which is the maximum"),
             ProviderError,

@@ -36,6 +36,14 @@ async def failure_of(host: str, connect_s: float = 5) -> tuple[str, ArcherError]
         (401, "unauthorized", "provider_auth", False, "ollama signin"),
         (403, "ollama cloud is disabled", "provider_auth", False, "ollama signin"),
         (429, "too many requests", "provider_rate_limited", True, "retry_after_ms"),
+        (
+            429,
+            "you (x) have reached your session usage limit, upgrade for higher limits",
+            "provider_quota",
+            False,
+            "plan",
+        ),
+        (403, "this model requires a subscription, upgrade for access: https://…", "provider_quota", False, "plan"),
         (503, "server busy, please try again.  maximum pending requests exceeded", "provider_unavailable", True, "Try"),
         (
             500,

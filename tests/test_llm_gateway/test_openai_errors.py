@@ -98,6 +98,27 @@ BODIES: list[Any] = [
         id="billing, by type",
     ),
     pytest.param(402, {"error": {"message": "Insufficient Balance"}}, ProviderQuota, False, id="402"),
+    pytest.param(
+        429,
+        {"error": {"message": "Your account is suspended", "type": "exceeded_current_quota_error"}},
+        ProviderQuota,
+        False,
+        id="quota, Kimi",
+    ),
+    pytest.param(
+        400,
+        {"code": "Client specified an invalid argument", "error": "Incorrect API key provided: xa***ab. You can …"},
+        ProviderAuth,
+        False,
+        id="a wrong key, xAI",
+    ),
+    pytest.param(
+        403,
+        {"error": {"code": 403, "message": 'openai/gpt-x requires moderation. Your input was flagged for "violence".'}},
+        ProviderError,
+        False,
+        id="moderation, OpenRouter",
+    ),
     pytest.param(500, {"error": {"message": "oops", "type": "server_error"}}, ProviderError, True, id="500"),
     pytest.param(503, {"error": {"message": "busy"}}, ProviderUnavailable, True, id="503"),
     pytest.param(504, None, ProviderTimeout, True, id="504"),
@@ -170,6 +191,15 @@ async def test_errors_after_a_200_are_mapped_and_keep_the_text_before(
     assert text == "partial"
     assert type(failure) is expected
     assert failure.retryable is retryable
+
+
+async def test_a_flagged_input_is_not_said_to_be_a_refused_key() -> None:
+    said = 'openai/gpt-x requires moderation on OpenRouter. Your input was flagged for "violence".'
+    async with scripted_server(error(403, said)) as server, adapter_for(server) as adapter:
+        failure = await failure_of_chat(adapter)
+    assert said in failure.message
+    assert "credential" not in failure.message
+    assert "OPENAI_API_KEY" not in (failure.hint or "")
 
 
 async def test_an_error_in_a_json_body_with_status_200_is_mapped() -> None:

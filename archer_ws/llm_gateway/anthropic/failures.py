@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from archer_ws.core.exceptions import ContentTooLarge, ModelNotFound, ProviderError, ProviderFailure, ProviderQuota
 from archer_ws.llm_gateway.decoding.error_bodies import error_details
 from archer_ws.llm_gateway.failures import (
+    SUSPENDED,
     ProviderIdentity,
     context_too_long,
     failure_from_status,
@@ -26,6 +27,7 @@ _QUOTA_CODES = frozenset(
         "linked_organization_billing_unavailable",
         "linked_organization_spend_limit_reached",
         "organization_on_hold",
+        SUSPENDED,
     }
 )
 # Both 400: "Your credit balance is too low to access the Anthropic API", "You have reached your specified API usage

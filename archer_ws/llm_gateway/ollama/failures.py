@@ -14,6 +14,7 @@ from archer_ws.core.exceptions import (
     ModelNotFound,
     ProviderError,
     ProviderFailure,
+    ProviderQuota,
     UpstreamTruncated,
 )
 from archer_ws.llm_gateway.decoding.error_bodies import decoded_error, error_details
@@ -22,6 +23,7 @@ from archer_ws.llm_gateway.failures import (
     ProviderIdentity,
     failure_from_status,
     failure_from_transport,
+    quota_hint,
     trimmed,
     unreadable,
 )
@@ -40,6 +42,9 @@ _CONTEXT_EXCEEDED = re.compile(r"exceed\w* .{0,40}context|prompt (?:is )?too lon
 _BAD_NAME = re.compile(r"^model is required|invalid model name|^name is required", re.IGNORECASE)
 # "\"gemma3\" does not support thinking": older servers list no capabilities that would say so before.
 _CAN_NOT_THINK = re.compile(r"does not support thinking", re.IGNORECASE)
+# "you (name) have reached your session usage limit, upgrade for higher limits", "this model requires a subscription":
+# Ollama's cloud, with a 429, a 403 or a 200. The limit lasts for hours.
+_USED_UP = re.compile(r"reached your .{0,20}usage limit|requires a subscription", re.IGNORECASE)
 _LACKS_CAPABILITY = re.compile(r"does not support", re.IGNORECASE)
 
 
@@ -106,7 +111,9 @@ def truncated(identity: ProviderIdentity, reason: str | None = None) -> Upstream
     )
 
 
-def _failure_from_wording(identity: ProviderIdentity, message: str | None) -> ProviderError | ContextTooLong | None:
+def _failure_from_wording(
+    identity: ProviderIdentity, message: str | None
+) -> ProviderError | ContextTooLong | ProviderQuota | None:
     """The exception if the message is more specific than the status, else None."""
     if not message:
         return None
@@ -122,6 +129,12 @@ def _failure_from_wording(identity: ProviderIdentity, message: str | None) -> Pr
             f"the messages do not fit the context with which the model runs: {trimmed(message)}",
             hint="Send fewer or shorter messages, or give the model more: OLLAMA_CONTEXT_LENGTH for `ollama serve`, "
             "or num_ctx in its Modelfile.",
+            provider=identity.name,
+        )
+    if _USED_UP.search(message):
+        return ProviderQuota(
+            f"the account at {identity.name} does not allow it: {trimmed(message)}",
+            hint=quota_hint(identity.name),
             provider=identity.name,
         )
     if _LACKS_CAPABILITY.search(message):

@@ -3,11 +3,13 @@
 Pure. Owns the codes and words of this API; what all providers share is in `failures`.
 """
 
+import re
 from collections.abc import Mapping
 
 from archer_ws.core.exceptions import ContentTooLarge, ModelNotFound, ProviderError, ProviderFailure, ProviderQuota
 from archer_ws.llm_gateway.decoding.error_bodies import ErrorDetails
 from archer_ws.llm_gateway.failures import (
+    SUSPENDED,
     ProviderIdentity,
     context_too_long,
     failure_from_status,
@@ -18,10 +20,15 @@ from archer_ws.llm_gateway.failures import (
 )
 
 #: Codes of an account without credit: a 429 (or 402, 403) that a retry does not help.
-_QUOTA = frozenset({"insufficient_quota", "billing_hard_limit_reached", "billing_not_active", "quota_exceeded"})
+_QUOTA = frozenset(
+    {"insufficient_quota", "billing_hard_limit_reached", "billing_not_active", "quota_exceeded", SUSPENDED}
+)
 _CONTEXT = frozenset({"context_length_exceeded", "exceed_context_size_error", "model_max_prompt_tokens_exceeded"})
-#: Google's words for a wrong key, with a 400.
-_KEY, _KEY_REFUSED = frozenset({"api_key_invalid"}), 401
+#: Google's and xAI's words for a wrong key, with a 400.
+_KEY, _KEY_WORDS, _KEY_REFUSED = frozenset({"api_key_invalid"}), re.compile("incorrect api key", re.IGNORECASE), 401
+#: OpenRouter's words for a 403 that is about the request, and not about the key
+#: (https://openrouter.ai/docs/api-reference/errors).
+_FLAGGED = re.compile(r"\bflagged\b|moderation|guardrail", re.IGNORECASE)
 _MODEL = frozenset({"model_not_found", "invalid_model", "invalid_model_name", "model_not_available"})
 
 
@@ -79,7 +86,16 @@ def failure_from_error(  # noqa: PLR0911 - one return for each kind of error
         # The route is missing, not the model: for example, a base URL without its /v1.
         told = f": {sentence}" if sentence and sentence.lower() != "not found" else ""
         return unreadable(identity, f"a 404 for the route of OpenAI's API{told}", retryable=False)
-    return failure_from_status(identity, _KEY_REFUSED if said.words & _KEY else status, sentence, headers or {}, model)
+    if status == 403 and _FLAGGED.search(sentence):
+        return ProviderError(
+            f"{identity.name} refused the request (403): {sentence}",
+            hint="Change what the messages say, or choose another model.",
+            provider=identity.name,
+            retryable=False,
+        )
+    if said.words & _KEY or (status == 400 and _KEY_WORDS.search(sentence)):
+        status = _KEY_REFUSED
+    return failure_from_status(identity, status, sentence, headers or {}, model)
 
 
 def _model_not_found(identity: ProviderIdentity, said: str, model: str | None) -> ModelNotFound:
