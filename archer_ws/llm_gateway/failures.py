@@ -128,11 +128,17 @@ def failure_from_status(  # noqa: PLR0911 - one return for each row of a table
     message: str | None,
     headers: Mapping[str, str],
     model: str | None = None,
+    *,
+    wait_ms: int | None = None,
 ) -> ProviderFailure | ContentTooLarge:
-    """The exception for an HTTP error status, if the body has nothing more specific."""
+    """The exception for an HTTP error status, if the body has nothing more specific.
+
+    `wait_ms` is the time until the next try that the body names; the headers' takes precedence.
+    """
     name = identity.name
     said = trimmed(message)
-    wait_ms = retry_after_ms(headers)
+    named_ms = retry_after_ms(headers)
+    wait_ms = wait_ms if named_ms is None else named_ms
     match status:
         case 401 | 403:
             text = f"{name} refused the credential ({status})" + (f": {said}" if status == 403 and said else "")

@@ -137,6 +137,60 @@ async def test_a_key_that_google_calls_an_invalid_argument_is_a_refused_key() ->
     assert (await asked(OPENAI, reply)).kind == "provider_auth"
 
 
+_RETRY_INFO = [
+    {"@type": "type.googleapis.com/google.rpc.QuotaFailure", "violations": [{"quotaMetric": "requests"}]},
+    {"@type": "type.googleapis.com/google.rpc.Help", "links": []},
+    {"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "34.5s"},
+]
+
+
+@pytest.mark.parametrize("is_in_stream", [True, False], ids=["in the stream", "by status"])
+@pytest.mark.parametrize(
+    ("fields", "wait_ms"),
+    [
+        pytest.param({"status": "RESOURCE_EXHAUSTED", "details": _RETRY_INFO}, 34_500, id="Gemini"),
+        pytest.param({"metadata": {"retry_after_seconds": 2, "provider_name": "x"}}, 2000, id="OpenRouter"),
+        pytest.param({"metadata": {"retry_after_seconds": "soon"}}, None, id="no time"),
+        pytest.param({"metadata": {"retry_after_seconds": -1, "retry_after_ms": "inf"}}, None, id="no real time"),
+        pytest.param({"details": [{"retryDelay": "999999999s"}]}, 86_400_000, id="very long"),
+        pytest.param({}, None, id="none"),
+    ],
+)
+@every_event_stream
+async def test_the_time_to_wait_may_be_in_the_body(
+    dialect: Dialect, fields: dict[str, Any], wait_ms: int | None, is_in_stream: bool
+) -> None:
+    body = {"error": {"code": 429, "message": "slow down", **fields}}
+    reply = dialect.spoken(body) if is_in_stream else json.dumps(body).encode()
+
+    failure = (await asked(dialect, reply_of(dialect, reply, status=200 if is_in_stream else 429))).failure
+
+    assert failure is not None
+    assert (failure.kind, failure.retry_after_ms) == ("provider_rate_limited", wait_ms)
+
+
+@every_event_stream
+async def test_the_header_for_the_time_to_wait_precedes_the_body(dialect: Dialect) -> None:
+    body = json.dumps({"error": {"message": "slow down", "metadata": {"retry_after_seconds": 2}}}).encode()
+
+    failure = (await asked(dialect, reply_of(dialect, body, status=429, headers={"retry-after": "7"}))).failure
+
+    assert failure is not None
+    assert failure.retry_after_ms == 7000
+
+
+@pytest.mark.parametrize("name", ["http_status_code", "http_code"])
+@every_event_stream
+async def test_in_mid_stream_a_status_may_have_a_name_of_its_own(dialect: Dialect, name: str) -> None:
+    error = {"error": {"message": "Input validation error", name: 422}}
+
+    failure = (await asked(dialect, reply_of(dialect, dialect.spoken(error)))).failure
+
+    assert failure is not None
+    assert "(422)" in failure.message
+    assert not failure.retryable
+
+
 @pytest.mark.parametrize(
     ("server", "said"),
     [

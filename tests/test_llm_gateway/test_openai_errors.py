@@ -107,6 +107,13 @@ BODIES: list[Any] = [
     ),
     pytest.param(
         400,
+        {"error": {"message": "Access denied, please make sure …", "type": "Arrearage", "code": "Arrearage"}},
+        ProviderQuota,
+        False,
+        id="quota, Alibaba",
+    ),
+    pytest.param(
+        400,
         {"code": "Client specified an invalid argument", "error": "Incorrect API key provided: xa***ab. You can …"},
         ProviderAuth,
         False,
@@ -137,6 +144,12 @@ EVENTS: list[Any] = [
     pytest.param(event({"error": {"message": "x", "code": 429}}), ProviderRateLimited, True, id="a status for a code"),
     pytest.param(event({"error": {"message": "x", "code": "502"}}), ProviderError, True, id="a status in a string"),
     pytest.param(event({"error": "gone"}), ProviderError, True, id="a bare message"),
+    pytest.param(
+        event({"choices": None, "base_resp": {"status_code": 1008, "status_msg": "insufficient balance"}}),
+        ProviderQuota,
+        False,
+        id="quota, MiniMax",
+    ),
     pytest.param(
         event({"object": "error", "message": "x", "type": "BadRequestError", "code": 400}),
         ProviderError,

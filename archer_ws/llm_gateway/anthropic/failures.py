@@ -91,4 +91,4 @@ def failure_from_error(
             retryable=False,
             provider=identity.name,
         )
-    return failure_from_status(identity, status, said, headers or {}, model)
+    return failure_from_status(identity, status, said, headers or {}, model, wait_ms=found.retry_after_ms)

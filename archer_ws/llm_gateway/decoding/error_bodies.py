@@ -27,7 +27,16 @@ _SENTENCES = (
     "title",
     "reason",
 )
-_WORDS = ("code", "type", "status", "kind", "reason", "error_code", "errorcode", "status_code", "statuscode", "error")
+_WORDS = (
+    *("code", "type", "status", "kind", "reason", "error_code", "errorcode", "status_code", "statuscode", "error"),
+    # text-generation-inference's, and MiniMax's
+    *("http_status_code", "http_code"),
+)
+#: The fields with the time to wait before the next try, and their units in ms: Google's (`google.rpc.RetryInfo`: "34s")
+#: and OpenRouter's.
+_WAITS = {"retrydelay": 1000.0, "retry_after_seconds": 1000.0, "retry_after_ms": 1.0}
+#: A day, as for Retry-After.
+_LONGEST_WAIT_MS = 86_400_000.0
 #: The number of errors of a list that are reported.
 _MOST_ERRORS = 3
 
@@ -109,11 +118,13 @@ class ErrorDetails:
         message: its message; empty if there is none. Not masked yet, so it must not be shown.
         words: its codes, types and status names, in lower case.
         param: the request's field that it is about.
+        retry_after_ms: when the provider wants the next try, if the body says so.
     """
 
     message: str = ""
     words: set[str] = field(default_factory=set)
     param: str | None = None
+    retry_after_ms: int | None = None
 
     @property
     def status(self) -> int:
@@ -204,6 +215,10 @@ def _sentence_of_object(fields: dict[str, object], said: ErrorDetails, depth: in
         word = fields.get(name)
         if (isinstance(word, str) and 0 < len(word) <= 100) or (isinstance(word, int) and not isinstance(word, bool)):
             said.words.add(str(word).lower())
+    behind = fields.get("metadata")
+    for told in (fields, behind if isinstance(behind, dict) else {}):
+        if said.retry_after_ms is None and not _WAITS.keys().isdisjoint(told):
+            said.retry_after_ms = _wait_ms(told)
     if said.param is None and isinstance(fields.get("param"), str):
         said.param = str(fields["param"])
     inner, own = "", ""
@@ -214,10 +229,20 @@ def _sentence_of_object(fields: dict[str, object], said: ErrorDetails, depth: in
     own = _with_place(own, fields.get("loc"), said)
     # The error of the provider behind a gateway (OpenRouter: "Provider returned error", and the provider's own as
     # text).
-    behind = fields.get("metadata")
     raw = _sentence(behind.get("raw"), said, depth + 1) if isinstance(behind, dict) else ""
     parts = [own, inner] if inner and " " not in inner else [inner, own]
     return ": ".join(dict.fromkeys(part for part in (*_without_repeats(parts), raw) if part))
+
+
+def _wait_ms(fields: dict[str, object]) -> int | None:
+    for name, unit_ms in _WAITS.items():
+        try:
+            wait_ms = float(str(fields.get(name)).removesuffix("s")) * unit_ms
+        except ValueError:
+            continue
+        if 0 <= wait_ms < float("inf"):
+            return round(min(wait_ms, _LONGEST_WAIT_MS))
+    return None
 
 
 def _without_repeats(parts: list[str]) -> list[str]:

@@ -21,8 +21,10 @@ from archer_ws.llm_gateway.failures import (
 
 #: Codes of an account without credit: a 429 (or 402, 403) that a retry does not help.
 _QUOTA = frozenset(
-    {"insufficient_quota", "billing_hard_limit_reached", "billing_not_active", "quota_exceeded", SUSPENDED}
+    {"insufficient_quota", "billing_hard_limit_reached", "billing_not_active", "quota_exceeded", "arrearage", SUSPENDED}
 )
+#: MiniMax's words for it, after a 200.
+_QUOTA_WORDS = re.compile("insufficient balance", re.IGNORECASE)
 _CONTEXT = frozenset({"context_length_exceeded", "exceed_context_size_error", "model_max_prompt_tokens_exceeded"})
 #: Google's and xAI's words for a wrong key, with a 400.
 _KEY, _KEY_WORDS, _KEY_REFUSED = frozenset({"api_key_invalid"}), re.compile("incorrect api key", re.IGNORECASE), 401
@@ -62,7 +64,7 @@ def failure_from_error(  # noqa: PLR0911 - one return for each kind of error
         model: the requested one.
     """
     sentence = trimmed(said.message)
-    if said.words & _QUOTA:
+    if said.words & _QUOTA or _QUOTA_WORDS.search(sentence):
         return ProviderQuota(
             f"the account at {identity.name} is used up: {sentence or 'no quota left'}",
             hint=quota_hint(identity.name),
@@ -95,7 +97,7 @@ def failure_from_error(  # noqa: PLR0911 - one return for each kind of error
         )
     if said.words & _KEY or (status == 400 and _KEY_WORDS.search(sentence)):
         status = _KEY_REFUSED
-    return failure_from_status(identity, status, sentence, headers or {}, model)
+    return failure_from_status(identity, status, sentence, headers or {}, model, wait_ms=said.retry_after_ms)
 
 
 def _model_not_found(identity: ProviderIdentity, said: str, model: str | None) -> ModelNotFound:
