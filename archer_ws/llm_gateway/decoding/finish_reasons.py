@@ -22,6 +22,7 @@ _WORDS: dict[str, FinishReason] = {
     "contentfilter": "content_filter",
     # Gemini's, Anthropic's, Zhipu's, Bedrock's.
     "recitation": "content_filter",
+    "language": "content_filter",
     "blocklist": "content_filter",
     "spii": "content_filter",
     "refusal": "content_filter",
@@ -31,9 +32,11 @@ _WORDS: dict[str, FinishReason] = {
 #: Texts that mean that there is no reason.
 _NO_REASON = frozenset({"", "null", "none", "nil", "undefined", "unspecified"})
 #: Parts of words that mean that the server gave up: error and abort (OpenRouter, vLLM), insufficient_system_resource
-#: (DeepSeek), MALFORMED_FUNCTION_CALL (Gemini), network_error (Zhipu), cancelled.
+#: (DeepSeek), MALFORMED_FUNCTION_CALL, UNEXPECTED_TOOL_CALL, TOO_MANY_TOOL_CALLS, MISSING_THOUGHT_SIGNATURE (Gemini),
+#: network_error (Zhipu), cancelled.
 _BROKEN_OFF = re.compile(
-    r"error|abort|cancel|insufficient|malformed|fail|interrupt|disconnect|timeout|timedout|exception"
+    r"error|abort|cancel|insufficient|malformed|unexpected|toomanytool|missing|fail|interrupt|disconnect|timeout|timedout"
+    r"|exception"
 )
 _PARTS: tuple[tuple[re.Pattern[str], FinishReason], ...] = (
     (re.compile(r"filter|safety|prohibited|blocked|moderation|policy|guardrail"), "content_filter"),
