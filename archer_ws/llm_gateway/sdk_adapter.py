@@ -387,7 +387,11 @@ class SdkAdapter(BaseLLMAdapter):
             case StatusError() if is_redirect(error.status):
                 return redirect_failure(self._identity, error.status, error.headers.get("location"))
             case StatusError():
-                return self._failure(decoded_error(error.body), model, error.status, error.headers)
+                failure = self._failure(decoded_error(error.body), model, error.status, error.headers)
+                # Both official SDKs heed this header, before the status: their servers know what a retry would get.
+                if error.headers.get("x-should-retry") == "false":
+                    failure.retryable = False
+                return failure
             case _:
                 return self._client.failure(error)
 
