@@ -78,6 +78,27 @@ BODIES: list[Any] = [
     pytest.param(
         400, {"error": {"message": "x is not a valid model ID", "code": 400}}, ModelNotFound, False, id="OpenRouter"
     ),
+    pytest.param(
+        400,
+        {"error": {"message": "Model Not Exist", "type": "invalid_request_error", "code": "invalid_request_error"}},
+        ModelNotFound,
+        False,
+        id="400 on the model, DeepSeek",
+    ),
+    pytest.param(
+        400,
+        {"code": "Client specified an invalid argument", "error": "Model not found: gpt-x"},
+        ModelNotFound,
+        False,
+        id="400 on the model, xAI",
+    ),
+    pytest.param(
+        400,
+        {"error": {"code": "unknown_model", "message": "Unknown model: gpt-x", "details": "Unknown model: gpt-x"}},
+        ModelNotFound,
+        False,
+        id="400 on the model, GitHub",
+    ),
     pytest.param(404, {"detail": "Not Found"}, ProviderError, False, id="404 on the route"),
     pytest.param(413, {"error": {"message": "too large"}}, ContentTooLarge, False, id="413"),
     pytest.param(
@@ -215,6 +236,15 @@ async def test_a_flagged_input_is_not_said_to_be_a_refused_key() -> None:
     assert "OPENAI_API_KEY" not in (failure.hint or "")
 
 
+async def test_what_no_endpoint_of_openrouter_supports_is_not_said_to_be_a_wrong_address() -> None:
+    said = "No endpoints found that support tool use. To learn more, visit: https://openrouter.ai/docs/provider-routing"
+    async with scripted_server(error(404, said)) as server, adapter_for(server) as adapter:
+        failure = await failure_of_chat(adapter)
+    assert (type(failure), failure.retryable) == (ProviderError, False)
+    assert f"refused the request (404): {said}" in failure.message
+    assert "address" not in (failure.hint or "")
+
+
 async def test_an_error_in_a_json_body_with_status_200_is_mapped() -> None:
     body = {"error": {"message": "no more", "code": "insufficient_quota"}}
     async with scripted_server(*[Reply.of_json(body)] * 2) as server, adapter_for(server) as adapter:
@@ -234,6 +264,15 @@ async def test_an_error_in_a_json_body_with_status_200_is_mapped() -> None:
 async def test_retry_after_is_passed_on(headers: dict[str, str], expected: int | None) -> None:
     async with scripted_server(error(429, "slow down", **headers)) as server, adapter_for(server) as adapter:
         assert (await failure_of_chat(adapter)).retry_after_ms == expected
+
+
+@pytest.mark.parametrize(("said", "retryable"), [("false", False), ("true", True)])
+async def test_a_provider_that_says_that_no_retry_helps_is_believed(said: str, retryable: bool) -> None:
+    """The header that the official SDKs heed: with it, Groq and OpenAI refuse what is larger than a whole minute's
+    limit."""
+    async with scripted_server(error(429, "too large", x_should_retry=said)) as server, adapter_for(server) as adapter:
+        failure = await failure_of_chat(adapter)
+    assert (type(failure), failure.retryable) == (ProviderRateLimited, retryable)
 
 
 @pytest.mark.parametrize(

@@ -31,7 +31,11 @@ _KEY, _KEY_WORDS, _KEY_REFUSED = frozenset({"api_key_invalid"}), re.compile("inc
 #: OpenRouter's words for a 403 that is about the request, and not about the key
 #: (https://openrouter.ai/docs/api-reference/errors).
 _FLAGGED = re.compile(r"\bflagged\b|moderation|guardrail", re.IGNORECASE)
-_MODEL = frozenset({"model_not_found", "invalid_model", "invalid_model_name", "model_not_available"})
+_MODEL = frozenset({"model_not_found", "invalid_model", "invalid_model_name", "model_not_available", "unknown_model"})
+#: OpenRouter's, DeepSeek's and xAI's words, with a 400.
+_MODEL_WORDS = re.compile("not a valid model|model not exist|model not found", re.IGNORECASE)
+#: OpenRouter's 404 for a model without an endpoint for what the request needs: tools, pictures, a data policy.
+_NO_ENDPOINT = re.compile("no endpoints found (that|matching)", re.IGNORECASE)
 
 
 def openai_identity(name: str, base_url: str, *, hosted: bool) -> ProviderIdentity:
@@ -73,7 +77,7 @@ def failure_from_error(  # noqa: PLR0911 - one return for each kind of error
     status = status or said.status
     if said.words & _CONTEXT or is_about_context(status, sentence):
         return context_too_long(identity, said.message)
-    if said.words & _MODEL or (status in (400, 404) and said.param == "model") or "not a valid model" in sentence:
+    if said.words & _MODEL or (status in (400, 404) and said.param == "model") or _MODEL_WORDS.search(sentence):
         return _model_not_found(identity, sentence, model)
     if "v1/responses" in sentence:
         return ProviderError(
@@ -82,6 +86,8 @@ def failure_from_error(  # noqa: PLR0911 - one return for each kind of error
             provider=identity.name,
             retryable=False,
         )
+    if status == 404 and _NO_ENDPOINT.search(sentence):
+        return _refused(identity, status, sentence, "Leave out what the model has no endpoint for, or choose another.")
     if status == 404:
         if "model" in sentence.lower() or (model and model in sentence):
             return _model_not_found(identity, sentence, model)
@@ -89,15 +95,16 @@ def failure_from_error(  # noqa: PLR0911 - one return for each kind of error
         told = f": {sentence}" if sentence and sentence.lower() != "not found" else ""
         return unreadable(identity, f"a 404 for the route of OpenAI's API{told}", retryable=False)
     if status == 403 and _FLAGGED.search(sentence):
-        return ProviderError(
-            f"{identity.name} refused the request (403): {sentence}",
-            hint="Change what the messages say, or choose another model.",
-            provider=identity.name,
-            retryable=False,
-        )
+        return _refused(identity, status, sentence, "Change what the messages say, or choose another model.")
     if said.words & _KEY or (status == 400 and _KEY_WORDS.search(sentence)):
         status = _KEY_REFUSED
     return failure_from_status(identity, status, sentence, headers or {}, model, wait_ms=said.retry_after_ms)
+
+
+def _refused(identity: ProviderIdentity, status: int, said: str, hint: str) -> ProviderError:
+    return ProviderError(
+        f"{identity.name} refused the request ({status}): {said}", hint=hint, provider=identity.name, retryable=False
+    )
 
 
 def _model_not_found(identity: ProviderIdentity, said: str, model: str | None) -> ModelNotFound:
