@@ -295,9 +295,14 @@ async def test_a_failure_in_the_stream_is_what_it_would_be_as_a_status(
         [event("error", error={"type": "x", **said})],
         [b'event: error\ndata: {"error": ' + json.dumps(said).encode() + b"}\n\n"],
         [json.dumps(response(status="failed", error=said)).encode()],
+        # OpenRouter's, and Perplexity's, whose event has the error and no response.
+        [event("response.error", error=said)],
+        [event("response.failed", error=said)],
+        [event("response.failed", error=said, response=response(status="failed"))],
     ):
         failure = await failure_of(*events)
         assert (failure.kind, failure.retryable) == (kind, is_retryable)
+        assert "so it is" in failure.message
         assert "so it is" in failure.message
 
 

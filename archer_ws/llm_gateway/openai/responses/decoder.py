@@ -54,6 +54,8 @@ _ENDS: dict[object, str] = {
     "response.failed": "failed",
     "response.cancelled": "cancelled",
 }
+#: The events that are errors: OpenAI's, and OpenRouter's.
+_ERRORS = frozenset({"error", "response.error"})
 #: Statuses of a response's beginning that the event at its end may still have.
 _EARLIER = frozenset({"", "in_progress", "queued"})
 
@@ -199,9 +201,12 @@ class ResponseStreamDecoder:
     def _take_object(self, event: str, body: dict[str, Any], data: bytes, gathered: Gathered) -> None:
         given = body.get("type")
         kind = given if isinstance(given, str) and given else event
-        if kind == "error" or event == "error":
+        if kind in _ERRORS or event == "error":
             raise ErrorReported(_error_in(body))
         if kind in _ENDS:
+            if body.get("error"):
+                # Perplexity's event has the error in place of the response.
+                raise ErrorReported(_error_in(body))
             self._take_response(_object(body.get("response")), data, gathered, status=_ENDS[kind])
         elif body.get("object") == "response" or (kind in _UNNAMED and "output" in body):
             self._take_response(body, data, gathered, status="")
