@@ -70,6 +70,22 @@ def refused(message: str = "", **fields: object) -> bytes:
         (refused("the temperatures of max_tokens_to_sample"), None),
         # Groq repeats what the model generated.
         (refused("Failed to generate JSON.", failed_generation='{"city": "Oslo", "temperature": 21'), None),
+        # OpenRouter repeats the provider's error as text.
+        (
+            refused(
+                "Provider returned error",
+                metadata={"raw": refused("No JSON.", failed_generation='{"temperature": 21').decode()},
+            ),
+            None,
+        ),
+        (
+            refused(
+                "Provider returned error",
+                metadata={"raw": refused("temperature and more", param="stream_options").decode()},
+            ),
+            "stream_options",
+        ),
+        (refused("[temperature] is not supported"), "temperature"),
         (refused("messages: too many"), None),
         (b"<html><style>temperature</style>", None),
         (b"", None),

@@ -264,7 +264,12 @@ def _strings(value: object, depth: int, *, is_name: bool = False) -> Iterator[tu
     if depth > _MAX_DEPTH:
         return
     if isinstance(value, str):
-        yield value, is_name
+        # Gateways repeat a provider's error as text.
+        inner = _json_in(value)
+        if inner is None:
+            yield value, is_name
+        else:
+            yield from _strings(inner, depth + 1)
     elif isinstance(value, list):
         for each in value:
             yield from _strings(each, depth + 1, is_name=is_name)
@@ -275,3 +280,14 @@ def _strings(value: object, depth: int, *, is_name: bool = False) -> Iterator[tu
             # In Django's form the field's name is a key.
             yield key, True
             yield from _strings(each, depth + 1, is_name=key in {"param", "loc", "field", "parameter", "argument"})
+
+
+def _json_in(text: str) -> object:
+    """The object or list that a text is; None if it is anything else."""
+    if text[:1] not in {"{", "["}:
+        return None
+    try:
+        value: object = decode_json(text.encode("utf-8", "replace"))
+    except ValueError:
+        return None
+    return value
