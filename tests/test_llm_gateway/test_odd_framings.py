@@ -8,6 +8,7 @@ import pytest
 from tests.fakes.dialects import (
     ANTHROPIC,
     OLLAMA,
+    OPENAI,
     USAGE,
     Dialect,
     Outcome,
@@ -24,6 +25,8 @@ HEARTBEATS = [
     b": still busy\n\n",
     b"data:\n\n",
     b"data: ping\n\n",
+    # A gateway's, which makes data of OpenRouter's comments (mnfst/llm-gateway#2053).
+    b"data: : OPENROUTER PROCESSING\n\n",
     b"event: ping\ndata:\n\n",
     b"event: heartbeat\ndata: keep-alive\n\n",
     b"event: keep-alive\ndata: [1, 2]\n\n",
@@ -125,8 +128,18 @@ async def test_a_heartbeat_is_a_sign_of_life_and_kills_no_answer(dialect: Dialec
     assert_whole(await asked(dialect, reply_of(dialect, *steps)))
 
 
+async def test_a_comment_that_became_data_takes_nothing_with_it_where_there_are_no_blank_lines() -> None:
+    body = b"data: : busy\n" + OPENAI.stream("Hel", "lo").replace(b"\n\n", b"\n")
+
+    assert_whole(await asked(OPENAI, reply_of(OPENAI, body)))
+
+
 async def test_a_heartbeat_in_ollamas_lines_kills_no_answer_either() -> None:
-    lines = [b"event: ping\ndata: pong\n\n", b"data: " + OLLAMA.text("Hello") + b"\n", b"data: " + OLLAMA.end("stop")]
+    lines = [
+        b"event: ping\ndata: pong\n\ndata: : busy\n\n",
+        b"data: " + OLLAMA.text("Hello") + b"\n",
+        b"data: " + OLLAMA.end("stop"),
+    ]
 
     assert_whole(await asked(OLLAMA, reply_of(OLLAMA, *lines)))
 

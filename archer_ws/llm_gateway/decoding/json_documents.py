@@ -64,7 +64,10 @@ def is_whole_json(data: bytes) -> bool:
 
 
 def is_sign_of_life(data: bytes) -> bool:
-    """Whether data that is not JSON is only a sign of life, like a comment."""
+    """Whether data that is not JSON is only a sign of life: a word, or a comment that a gateway made data of."""
+    if data.startswith(b":"):
+        # Several lines are several documents, from a server that sends no blank lines.
+        return b"\n" not in data
     return len(data) < _LONGEST_SIGN and data.strip().lower() in _SIGNS_OF_LIFE
 
 
