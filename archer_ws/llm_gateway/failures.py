@@ -52,6 +52,12 @@ _CONTEXT_WORDS = re.compile(
     r"|reduce the length of the messages|`inputs` (tokens|must have less)",
     re.IGNORECASE,
 )
+#: The same with a 500 (llama.cpp), or after a 200 without any status (LM Studio): only words that say it for certain.
+_EXCEEDED_WORDS = re.compile(
+    r"context.{0,10}(size|length|window).{0,20}exceed|exceed.{0,40}context.{0,10}(size|length|window)"
+    r"|context length of (only )?\d|greater than the context length|maximum context length is|prompt is too long",
+    re.IGNORECASE,
+)
 #: Kimi's type of error, in both dialects, for an account without credit (a 429).
 SUSPENDED = "exceeded_current_quota_error"
 #: Errors below a time-out that explain nothing: a cancellation, and a TLS handshake that was waiting.
@@ -205,8 +211,9 @@ def quota_hint(provider: str) -> str:
 
 
 def is_about_context(status: int, said: str) -> bool:
-    """Whether an error says that the prompt does not fit the model's context."""
-    return status in _TOO_LONG and _CONTEXT_WORDS.search(said) is not None
+    """Whether an error says that the prompt does not fit the model's context. 500 stands for an unknown status, too."""
+    words = _CONTEXT_WORDS if status in _TOO_LONG else _EXCEEDED_WORDS if status == 500 else None
+    return words is not None and words.search(said) is not None
 
 
 def context_too_long(identity: ProviderIdentity, message: str | None) -> ContextTooLong:

@@ -229,6 +229,40 @@ async def test_a_prompt_that_is_too_long_is_told_as_such_in_any_providers_words(
 
 
 @pytest.mark.parametrize(
+    ("server", "said"),
+    [
+        ("llama.cpp", "Context size has been exceeded."),
+        ("LM Studio", "The number of tokens to keep from the initial prompt is greater than the context length."),
+        ("LM Studio, older", "However, the model is loaded with context length of only 32768 tokens"),
+        ("a gateway", "litellm.InternalServerError: This model's maximum context length is 4096 tokens."),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("is_in_stream", [True, False], ids=["in the stream", "by status"])
+@every_event_stream
+async def test_a_prompt_that_is_too_long_is_told_as_such_without_a_status_that_says_it(
+    dialect: Dialect, is_in_stream: bool, server: str, said: str
+) -> None:
+    body = {"error": {"message": said}, "message": said}
+    told = b"event: error\ndata: " + json.dumps(body).encode() + b"\n\n" if is_in_stream else json.dumps(body).encode()
+
+    outcome = await asked(dialect, reply_of(dialect, told, status=200 if is_in_stream else 500))
+
+    assert outcome.kind == "context_too_long"
+
+
+@pytest.mark.parametrize("said", ["failed to create context with model", "could not allocate the context's window"])
+@every_event_stream
+async def test_a_server_that_fails_with_its_context_says_nothing_of_the_prompt(dialect: Dialect, said: str) -> None:
+    body = {"error": {"message": said, "code": 500}}
+
+    failure = (await asked(dialect, reply_of(dialect, json.dumps(body).encode(), status=500))).failure
+
+    assert failure is not None
+    assert (failure.kind, failure.retryable) == ("provider_error", True)
+
+
+@pytest.mark.parametrize(
     "said",
     [
         "max_tokens: 99999 > 8192, which is the maximum",
