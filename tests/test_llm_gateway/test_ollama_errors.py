@@ -63,6 +63,7 @@ async def failure_of(host: str, connect_s: float = 5) -> tuple[str, ArcherError]
         (500, "model runner has unexpectedly stopped", "provider_error", True, "Try again"),
         (400, "request (9 tokens) exceeds the available context size (8)", "context_too_long", False, "shorter"),
         (400, "prompt too long; exceeded maximum context length by 5", "context_too_long", False, "shorter"),
+        (500, "llama-server: Context size has been exceeded.", "context_too_long", False, "shorter"),
         (502, "upstream", "provider_error", True, "Try again"),
     ],
 )

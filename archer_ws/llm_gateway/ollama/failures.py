@@ -36,8 +36,12 @@ _OUT_OF_MEMORY = re.compile(
     r"requires more .{0,20}memory|out[ -]of[ -]memory|cudaMalloc failed|unable to (?:allocate|load full model)",
     re.IGNORECASE,
 )
-# "request (302 tokens) exceeds the available context size", "prompt too long; exceeded maximum context length".
-_CONTEXT_EXCEEDED = re.compile(r"exceed\w* .{0,40}context|prompt (?:is )?too long|exceed_context_size", re.IGNORECASE)
+# "request (302 tokens) exceeds the available context size", "prompt too long; exceeded maximum context length",
+# "Context size has been exceeded".
+_CONTEXT_EXCEEDED = re.compile(
+    r"exceed\w* .{0,40}context|context size has been exceeded|prompt (?:is )?too long|exceed_context_size",
+    re.IGNORECASE,
+)
 # "model is required": the error for a name that it can't parse, for example "a b/c:d:e".
 _BAD_NAME = re.compile(r"^model is required|invalid model name|^name is required", re.IGNORECASE)
 # "\"gemma3\" does not support thinking": older servers list no capabilities that would say so before.
