@@ -1,4 +1,5 @@
 import asyncio
+import re
 from typing import Any
 
 import httpx
@@ -13,6 +14,7 @@ from archer_ws.api.http.request_body import BodyLimit, JsonRoute
 from archer_ws.core.exceptions import InvalidParams, ParseError
 from archer_ws.core.limits import REQUEST_VALUES_MAX
 from archer_ws.core.strict_json import decode_json
+from tests.conftest import Archer
 from tests.test_api.conftest import Serve
 
 
@@ -85,6 +87,22 @@ async def test_what_is_not_plain_json_in_utf_8_is_a_parse_error(body: bytes) -> 
     assert (answer.status_code, error["kind"]) == (400, "parse_error")
     assert "UTF-8" in error["hint"]
     assert len(answer.content) < 1000
+
+
+async def test_every_route_that_takes_json_refuses_other_json(archer: Archer) -> None:
+    routes = [
+        (method.upper(), re.sub(r"{\w+}", "x", path))
+        for path, operations in archer.app.openapi()["paths"].items()
+        for method, operation in operations.items()
+        if "application/json" in operation.get("requestBody", {}).get("content", {})
+    ]
+    assert ("POST", "/api/v1/streams/x/tool_calls/x/result") in routes
+    for method, path in routes:
+        for value in (b"NaN", b"[" * 500 + b"]" * 500, b'"\xff"'):
+            body = b'{"unknown": ' + value + b"}"
+            answer = await archer.http.request(method, path, content=body, headers={"Content-Type": "application/json"})
+            assert (answer.status_code, path, value[:3]) == (400, path, value[:3])
+            assert "not valid JSON" in answer.json()["error"]["message"]
 
 
 @pytest.mark.parametrize(

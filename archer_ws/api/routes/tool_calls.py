@@ -8,6 +8,7 @@ from fastapi import APIRouter, Body, Path
 from fastapi.openapi.models import Example
 
 from archer_ws.api.dependencies import Principal, ServicesDep
+from archer_ws.api.http.request_body import JsonRoute
 from archer_ws.api.openapi.error_responses import BODY, GUARDED, error_responses
 from archer_ws.api.openapi.success_responses import success_response
 from archer_ws.core.exceptions import (
@@ -26,7 +27,7 @@ from archer_ws.examples.tool_calls import AGREED, DENIED, ERROR_RESULT, LONG_CLA
 from archer_ws.llm_gateway.tools import CallId
 from archer_ws.sessions.tool_models import Approval, Claim, Steer, ToolOutcome, ToolResult
 
-router = APIRouter(prefix="/api/v1/streams/{stream_id}", tags=["streams"])
+router = APIRouter(prefix="/api/v1/streams/{stream_id}", route_class=JsonRoute, tags=["streams"])
 
 StreamId = Annotated[str, Path(pattern=ID_PATTERN, description="The stream's id", examples=[OSLO_STREAM_ID])]
 OfCall = Annotated[CallId, Path(description="The call's id", examples=[CALL_ID])]
