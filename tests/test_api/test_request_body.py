@@ -1,4 +1,5 @@
 import asyncio
+import gzip
 import re
 from typing import Any
 
@@ -152,6 +153,27 @@ async def test_what_only_looks_like_values_within_a_text_does_not_count() -> Non
 async def test_large_numbers_are_judged_by_the_model() -> None:
     assert (await post(b'{"name": "x", "number": "' + b"9" * 10_000 + b'"}')).status_code == 422
     assert (await post(b'{"name": "x", "number": 9007199254740993}')).json()["number"] == 9007199254740993
+
+
+@pytest.mark.parametrize("path", ["/api/v1/chat/completions", "/v1/chat/completions", "/api/v1/sessions"])
+@pytest.mark.parametrize("coding", ["gzip", "x-gzip, zstd"])
+async def test_a_compressed_body_is_refused_for_that_and_not_as_wrong_json(
+    archer: Archer, path: str, coding: str
+) -> None:
+    packed = gzip.compress(b'{"messages": []}')
+    headers = {"Content-Type": "application/json", "Content-Encoding": coding}
+    answer = await archer.http.post(path, content=packed, headers=headers)
+    error = answer.json()["error"]
+    assert (answer.status_code, error.get("kind", error.get("code"))) == (400, "parse_error")
+    assert f"its Content-Encoding is {coding}" in error["message"]
+    assert "uncompressed" in error.get("hint", error["message"])
+
+
+@pytest.mark.parametrize("coding", ["identity", "utf-8"])
+async def test_wrong_json_that_is_not_said_to_be_compressed_is_told_as_such(archer: Archer, coding: str) -> None:
+    headers = {"Content-Type": "application/json", "Content-Encoding": coding}
+    answer = await archer.http.post("/api/v1/chat/completions", content=b"{", headers=headers)
+    assert answer.json()["error"]["message"].startswith("not valid JSON")
 
 
 async def test_routes_are_documented_as_without_the_route_class() -> None:

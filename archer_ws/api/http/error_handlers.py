@@ -5,6 +5,7 @@ error_forms.py decides the form of the response.
 Each failure is logged once: code that swallows an exception logs it, and the server logs what is raised further.
 """
 
+import re
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
@@ -20,7 +21,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from archer_ws.api.http.allowed_methods import allowed_methods
 from archer_ws.api.http.error_forms import ErrorForm, form_of, formed_response
 from archer_ws.api.http.head_requests import asked_method
-from archer_ws.api.http.scope import is_json
+from archer_ws.api.http.scope import header_values, is_json
 from archer_ws.api.security.seats import seat_of
 from archer_ws.core.exceptions import (
     ArcherError,
@@ -41,6 +42,10 @@ log = structlog.get_logger(__name__)
 
 #: How much of a URL's path is repeated in a response, in characters.
 _MAX_PATH_CHARS = 200
+#: How much of a Content-Encoding, likewise.
+_MAX_CODING_CHARS = 60
+#: The codings of compressed bodies (RFC 9110, section 8.4.1, and later ones); some clients put a charset there.
+_COMPRESSED = re.compile(r"\b(?:gzip|deflate|compress|br|zstd)\b", re.IGNORECASE)
 #: nginx's "client closed request": nobody reads this response, but the request log needs a status.
 _CLIENT_CLOSED_REQUEST = 499
 _JSON_HINT = "Send valid JSON in UTF-8."
@@ -157,7 +162,7 @@ def _disconnected_response(_request: Request, _error: Exception) -> Response:
 
 def _archer_error_response(request: Request, error: Exception) -> Response:
     assert isinstance(error, ArcherError)
-    return formed_response(error, request.scope)
+    return formed_response(_told_of_coding(error, request.scope), request.scope)
 
 
 def _http_exceptions(lost: LostRequest) -> Callable[[Request, Exception], Coroutine[Any, Any, Response]]:
@@ -172,13 +177,24 @@ def _http_exceptions(lost: LostRequest) -> Callable[[Request, Exception], Corout
             return _disconnected_response(request, error)
         if isinstance(error.__cause__, ArcherError):
             # FastAPI wraps an exception from reading the body in its own 400; our own error says more.
-            return formed_response(error.__cause__, scope)
+            return formed_response(_told_of_coding(error.__cause__, scope), scope)
         headers = error.headers
         if error.status_code == 405:
             headers = {**(headers or {}), "Allow": allowed_methods(scope)}
         return formed_response(_from_http_exception(error, scope), scope, status=error.status_code, headers=headers)
 
     return respond
+
+
+def _told_of_coding(error: ArcherError, scope: Scope) -> ArcherError:
+    """The error; if the body is no JSON because it is compressed, that is the error."""
+    codings = b", ".join(header_values(scope, b"content-encoding")).decode("ascii", "replace")
+    if not isinstance(error, ParseError) or not _COMPRESSED.search(codings):
+        return error
+    return ParseError(
+        f"the body was not read, because its Content-Encoding is {codings[:_MAX_CODING_CHARS]}",
+        hint="Send it uncompressed, without that header.",
+    )
 
 
 async def _no_such_path(request: Request) -> ArcherError:
