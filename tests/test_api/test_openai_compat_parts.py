@@ -1,5 +1,6 @@
 """Pictures and files in OpenAI's dialect: by its SDK, before each provider; and what is refused, in its form."""
 
+import json
 from typing import Any
 
 import pytest
@@ -82,6 +83,51 @@ async def test_what_is_wrong_with_a_part_is_told_by_its_place(
         assert answer.status_code == 400
         assert answer.json()["error"]["param"] == param
         assert archer.ollama.exchanges == []
+
+
+@pytest.mark.parametrize(
+    ("part", "said", "advice"),
+    [
+        (
+            {"type": "image_url", "image_url": {"url": PNG_URL, "detail": "original"}},
+            "image_url.detail: Input should be 'low', 'high' or 'auto'",
+            'Send {"type": "image_url", "image_url": {"url": …}}.',
+        ),
+        (
+            {"type": "image_url", "image_url": {"url": "http://example.com/a.png"}},
+            "is neither a data URL nor an https URL",
+            "Send data:<media type>;base64,… or https://….",
+        ),
+        ({"type": "file", "file": {"file_data": PNG}}, "contains image/png", 'Send it as {"type": "image_url", …}.'),
+        (
+            {"type": "file", "file": {"file_data": PDF_URL, "filename": ""}},
+            "at least 1 character",
+            'Send {"type": "file", "file": {"file_data": …}}.',
+        ),
+        (
+            {"type": "file", "file": {"filename": "a.pdf"}},
+            "has neither file_data nor file_id",
+            'Send {"type": "file", "file": {"file_data": …, "filename": …}}.',
+        ),
+        (
+            {"type": "file", "file": {"file_data": PDF, "file_id": "file_1"}},
+            "has both file_data and file_id",
+            "Send only one of them.",
+        ),
+        ({"type": "text", "text": "\ud800"}, "a lone surrogate", "Correct what `param` names."),
+    ],
+)
+async def test_what_to_do_about_a_part_is_told_in_openais_form(
+    start_archer: StartArcher, part: dict[str, Any], said: str, advice: str
+) -> None:
+    async with start_archer() as archer:
+        body = json.dumps({"messages": [{"role": "user", "content": [part]}]})
+        headers = {"Content-Type": "application/json"}
+        answer = await archer.http.post("/v1/chat/completions", content=body, headers=headers)
+        message = answer.json()["error"]["message"]
+        assert message.startswith("messages.0.content.0")
+        assert said in message
+        assert message.endswith(advice)
 
 
 async def test_an_assistants_picture_is_refused_by_its_place(start_archer: StartArcher) -> None:

@@ -10,6 +10,7 @@ from archer_ws.core.wire_model import Text, WireModel
 
 TEXT_ONLY = "Leave it out: completions are text."
 _PARTS = "Send parts of the types text, image_url and file."
+_FILE = 'Send {"type": "file", "file": {"file_data": …, "filename": …}}.'
 _NOT_SAID = "data:application/octet-stream;base64,"
 
 
@@ -123,7 +124,11 @@ def _part(part: ContentPart, place: str) -> dict[str, Any]:
     if part.type == "file":
         file = part.file
         if file is None:
-            _wrong(f"{place}.file", "is missing", 'Send {"type": "file", "file": {"file_data": …, "filename": …}}.')
+            _wrong(f"{place}.file", "is missing", _FILE)
+        if file.file_data is None and file.file_id is None:
+            _wrong(place, "has neither file_data nor file_id", _FILE)
+        if file.file_data is not None and file.file_id is not None:
+            _wrong(place, "has both file_data and file_id", "Send only one of them.")
         return {"type": "file", "url": _data_url(file.file_data), "file_id": file.file_id, "filename": file.filename}
     text = part.text if part.type == "text" else part.refusal
     if text is None:
