@@ -1,10 +1,12 @@
 """Clients of other APIs that were given a wrong address: told the right one in the form that they show."""
 
+import re
 from typing import Any
 
 import httpx
 import pytest
 import websockets
+from openai import AsyncOpenAI, NotFoundError
 
 from archer_ws.api.signposts import foreign_chats
 from tests.conftest import Archer, StartArcher
@@ -66,6 +68,23 @@ async def test_a_client_that_names_itself_is_told_so_whatever_it_sends(archer: A
         told_openai(await archer.http.post(path, json=CHAT, headers=named), f"http://{archer.address}/v1")
     told_openai(await archer.http.get("/api/v1/models", headers=named), f"http://{archer.address}/v1")
     assert not archer.ollama.exchanges
+
+
+@pytest.mark.parametrize("end", ["/v1/v1", "/v1/chat/completions", "/v1/chat/completions/v1", "/api/v1/v1"])
+async def test_a_base_url_with_too_much_at_its_end_is_told_as_such(archer: Archer, end: str) -> None:
+    right = f"http://{archer.address}/v1"
+    async with AsyncOpenAI(base_url=f"http://{archer.address}{end}", api_key="x", max_retries=0) as client:
+        asked: Any = {"model": "x", "messages": HELLO}
+        for call in (client.chat.completions.create(**asked), client.models.retrieve("x")):
+            with pytest.raises(NotFoundError, match=re.escape(f'base_url="{right}"')):
+                await call
+
+
+async def test_a_missing_route_below_the_right_base_url_is_not_taken_for_a_wrong_base_url(archer: Archer) -> None:
+    async with AsyncOpenAI(base_url=f"http://{archer.address}/v1", api_key="x", max_retries=0) as client:
+        for call in (client.chat.completions.retrieve("chatcmpl-1"), client.embeddings.create(model="x", input="Hi")):
+            with pytest.raises(NotFoundError, match="routes are POST /v1/chat/completions"):
+                await call
 
 
 @pytest.mark.parametrize("path", ["/api/v1/v1/chat/completions", "/chat/completions", "/v1/v1/chat/completions"])

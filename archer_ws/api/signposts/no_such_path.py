@@ -25,7 +25,9 @@ from archer_ws.core.exceptions import MethodNotFound
 #: How much of a path is repeated in a response, in characters.
 _MAX_PATH_CHARS = 200
 #: A base URL whose end was given twice, or with the whole path.
-_DOUBLED = re.compile(rf"{PREFIX}/.*(?:{PREFIX}|/chat/completions)/.*")
+_DOUBLED = re.compile(
+    rf"{PREFIX}(?:/.*)?(?:{PREFIX}/.*|/chat/completions/(?:chat/completions|completions|embeddings|models).*)"
+)
 
 
 def no_such_path(scope: Scope) -> MethodNotFound:
