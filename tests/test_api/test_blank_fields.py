@@ -34,6 +34,14 @@ async def test_a_blank_model_or_stop_is_as_missing(
     assert chat["options"].get("stop") == stop
 
 
+@pytest.mark.parametrize("path", ["/api/v1/chat/completions", "/v1/chat/completions"])
+async def test_a_blank_reasoning_effort_is_as_missing(archer: Archer, path: str) -> None:
+    archer.answer(ollama_stream("Hi"))
+    answer = await archer.http.post(path, json={"messages": HELLO, "reasoning_effort": ""})
+    assert answer.status_code == 200, answer.text
+    assert "think" not in archer.ollama.exchanges[-1].json()
+
+
 async def test_a_blank_field_makes_no_other_request_of_a_repeated_one(archer: Archer) -> None:
     archer.answer(ollama_stream("Hi"))
     body = {"messages": HELLO, "stream_id": "twice"}

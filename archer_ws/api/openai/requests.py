@@ -25,6 +25,10 @@ def _as_list(stop: Any) -> Any:
     return [stop] if isinstance(stop, str) else stop
 
 
+def _blank_is_missing(given: Any) -> Any:
+    return None if given == "" else given
+
+
 #: Nobody sends more entries than this, and each wrong one produces an error.
 _TEXTS_MAX = 256
 Stop = Annotated[
@@ -81,6 +85,7 @@ class CompletionRequest(WireModel):
 
     reasoning_effort: Annotated[
         ReasoningEffort | None,
+        BeforeValidator(_blank_is_missing),
         Field(description="How much the model thinks; a level that it lacks becomes the next lower one."),
     ] = None
     presence_penalty: Annotated[
