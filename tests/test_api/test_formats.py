@@ -112,6 +112,38 @@ async def test_openai_s_parsers_give_what_the_model_said_instead_of_an_answer(st
         assert (message.parsed, message.refusal, message.content or None) == (None, "I can't", None)
 
 
+async def test_without_a_format_they_give_it_too(start_archer: StartArcher) -> None:
+    declined = [chunk({"role": "assistant", "refusal": "I can't"}), *ending()]
+    async with (
+        scripted_server(stream(*declined), stream(*declined)) as provider,
+        start_archer(openai_base_url=f"{provider.url}/v1", openai_api_key="sk-test") as archer,
+        sdk(archer) as client,
+    ):
+        asked: Any = {"model": "openai/gpt-4o", "messages": HELLO}
+        whole = await client.chat.completions.parse(**asked)
+        async with client.chat.completions.stream(**asked) as answering:
+            streamed = await answering.get_final_completion()
+    for answer in (whole, streamed):
+        (choice,) = answer.choices
+        assert (choice.message.content, choice.message.refusal, choice.finish_reason) == ("I can't", "I can't", "stop")
+
+
+async def test_a_refusal_behind_a_text_does_not_pass_for_an_answer_without_a_format_either(
+    start_archer: StartArcher,
+) -> None:
+    refused = [chunk({"content": "Well: "}), chunk({"refusal": "I can't"}), *ending()]
+    async with (
+        scripted_server(stream(*refused), stream(*refused)) as provider,
+        start_archer(openai_base_url=f"{provider.url}/v1", openai_api_key="sk-test") as archer,
+        sdk(archer) as client,
+    ):
+        asked: Any = {"model": "openai/gpt-4o", "messages": HELLO}
+        whole = (await client.chat.completions.create(**asked)).choices[0]
+        pieces = [piece.choices[0] async for piece in await client.chat.completions.create(**asked, stream=True)]
+    assert (whole.message.content, whole.finish_reason) == ("Well: I can't", "content_filter")
+    assert pieces[-1].finish_reason == "content_filter"
+
+
 @pytest.mark.parametrize(
     ("said", "explanation"), [("Let me see", "No."), ("", None)], ids=["behind a text", "without words"]
 )

@@ -106,7 +106,7 @@ def completion(response: ChatResponse, logprobs: Sequence[Any] = ()) -> ChatComp
         for call in response.tool_calls or ()
     ]
     refusal = _refusal(response.refusal)
-    declined = None if response.content or calls else response.refusal
+    declined = None if calls else _declined(response.refusal, response.content)
     message = ChoiceMessage(
         content=response.content or (None if calls or refusal else ""),
         refusal=refusal,
@@ -141,6 +141,7 @@ class ChunkEncoder:
     def __init__(self, stream: Stream, *, include_usage: bool) -> None:
         identity = stream.identity
         self._stream_id, self._request_id = identity.stream_id, identity.request_id
+        self._stream = stream
         self._include_usage = include_usage
         self._constant = {
             "id": identity.stream_id,
@@ -208,7 +209,9 @@ class ChunkEncoder:
         pieces = [] if self._began else [self._opening()]
         if refusal := _refusal(ended.refusal):
             pieces.append(self._chunk({"refusal": refusal}, None))
-        declined = None if ended.text_bytes or self._around_calls else ended.refusal
+        # Only of a refusal the text is needed.
+        is_all = ended.refusal is not None and not self._around_calls
+        declined = _declined(ended.refusal, self._stream.log.text("content")) if is_all else None
         pieces.append(self._last(_reason(ended.finish_reason, declined)))
         if self._include_usage:
             usage = _usage(ended.usage)
@@ -235,6 +238,11 @@ def _refusal(refusal: Refusal | None) -> str | None:
     if refusal is None:
         return None
     return refusal.text or f"The model refused to answer{f' ({refusal.category})' if refusal.category else ''}."
+
+
+def _declined(refusal: Refusal | None, text: str) -> Refusal | None:
+    """The refusal, if a message without calls has nothing else. Without a response format its text is the refusal."""
+    return refusal if refusal is not None and text in ("", refusal.text) else None
 
 
 def _reason(finish_reason: str | None, declined: Refusal | None) -> str:
