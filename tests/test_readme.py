@@ -155,16 +155,17 @@ async def test_the_python_example_of_the_clients_page_cancels(archer: Archer, tm
 
 
 async def test_the_python_example_of_http_prints_the_completion(archer: Archer, tmp_path: Path) -> None:
-    archer.answer(ollama_stream("Because ", "it is."))
-    example = shown("httpx.stream", "archer_ws/api/README.md")
-    assert await printed_by(example, archer.address, tmp_path) == "Because it is."
+    text = "Because\u2028it\x85is\u2029ä."
+    archer.answer(ollama_stream(text))
+    example = shown("urlopen", "archer_ws/api/README.md")
+    assert await printed_by(example, archer.address, tmp_path) == text
 
 
 async def printed_by(program: str, address: str, directory: Path) -> str:
     """What an example in Python prints, which asks the server at `address`."""
     code = program.replace("127.0.0.1:8000", address)
     ran = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", code, cwd=directory, stdout=asyncio.subprocess.PIPE
+        sys.executable, "-X", "utf8", "-c", code, cwd=directory, stdout=asyncio.subprocess.PIPE
     )
     printed, _ = await asyncio.wait_for(ran.communicate(), LIMIT_S)
     assert ran.returncode == 0
