@@ -15,6 +15,11 @@ class ConnectionLoss:
         self._has_come = False
         self._watchers: dict[Callable[[], None], None] = {}
 
+    @property
+    def is_watched(self) -> bool:
+        """Whether the loss would be reported to anybody."""
+        return bool(self._watchers)
+
     def watch(self, tell: Callable[[], None]) -> None:
         """Call `tell` when the connection is lost, or at once if it is."""
         if self._has_come:

@@ -120,6 +120,10 @@ class BoundedHeadProtocol(SeatedHttpProtocol, IdleConnections, UpgradeOffers, Pr
         self._is_websocket = True
         super().handle_websocket_upgrade()
 
+    def awaits_departure(self) -> bool:
+        """Whether a response is followed that must end with the client, while further requests wait behind it."""
+        return bool(self.pipeline) and self._loss.is_watched
+
     def send_400_response(self, msg: str) -> None:
         """Refuse what is not HTTP/1, without cutting into a response before it. uvicorn would do that, and log a line
         each time, as often as a client likes."""

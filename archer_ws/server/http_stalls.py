@@ -2,7 +2,8 @@
 section 8).
 
 Otherwise its response, the stream that it follows and that stream's log would be kept for as long as it likes. The
-check runs from a timer only, so that sending a chunk costs nothing more.
+check runs from a timer only, so that sending a chunk costs nothing more. It also notices a client that has left while
+further requests of it wait: then nothing is read, and so no end either.
 """
 
 import asyncio
@@ -53,11 +54,18 @@ class WatchedHttpProtocol(HttpToolsProtocol):
         if self._look_timer is None:
             self._look_timer = self.loop.call_later(self.limits.look_every_s, self._look)
 
+    def awaits_departure(self) -> bool:
+        """Whether somebody waits to learn that the client has left, while further requests of it wait."""
+        return False
+
     def _look(self) -> None:
         self._stop_looking()
         if self._progress is None:
             self._progress = PeerProgress(self.transport)
         sample = self._progress.sample()
+        if sample.has_left and self.flow.read_paused and self.awaits_departure():
+            self.transport.abort()
+            return
         now = self.loop.time()
         if not sample.waiting:
             self._standing = None

@@ -1,7 +1,8 @@
-"""How much of what was written to a connection its peer has received.
+"""How much of what was written to a connection its peer has received, and whether the peer has closed it.
 
 On Linux the kernel reports this exactly (TCP_INFO), so data in the kernel's own buffer counts as not received. On other
-systems only the transport's buffer is known, and what has left it counts as received.
+systems only the transport's buffer is known, and what has left it counts as received; whether the peer has closed the
+connection is then known only from reading it.
 """
 
 import asyncio
@@ -12,6 +13,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+#: The states (tcpi_state, the first byte) of a connection that its peer has closed or reset: CLOSE, CLOSE_WAIT and
+#: LAST_ACK (linux/tcp_states.h).
+_CLOSED_STATES = frozenset({7, 8, 9})
 #: The offset of tcpi_bytes_acked (u64) in struct tcp_info (linux/tcp.h).
 _BYTES_ACKED_AT = 120
 
@@ -20,11 +24,13 @@ _BYTES_ACKED_AT = 120
 class Progress:
     """A connection's outbound side at one moment, in bytes.
 
-    `taken` only ever grows; its zero is arbitrary. `waiting` is what the peer has not received yet.
+    `taken` only ever grows; its zero is arbitrary. `waiting` is what the peer has not received yet. `has_left` is
+    whether the peer is known to have closed the connection.
     """
 
     taken: int
     waiting: int
+    has_left: bool = False
 
 
 class PeerProgress:
@@ -42,19 +48,19 @@ class PeerProgress:
         buffered = self._transport.get_write_buffer_size()
         if self._is_exact:
             try:
-                taken, in_kernel = _kernel_sample(self._socket)
+                taken, in_kernel, has_left = _kernel_sample(self._socket)
             except (OSError, ValueError, struct.error, AttributeError):
                 # Not TCP, already closed, or a sandbox that forbids the call.
                 self._is_exact = False
             else:
-                return Progress(taken, in_kernel + buffered)
+                return Progress(taken, in_kernel + buffered, has_left)
         self._drained += max(0, self._buffered - buffered)
         self._buffered = buffered
         return Progress(self._drained, buffered)
 
 
-def _kernel_sample(connection: Any) -> tuple[int, int]:
-    """Bytes acknowledged by the peer, and bytes in the kernel's send buffer."""
+def _kernel_sample(connection: Any) -> tuple[int, int, bool]:
+    """Bytes acknowledged by the peer, bytes in the kernel's send buffer, and whether the peer has closed."""
     if sys.platform != "linux":
         raise ValueError("no such call")
     import fcntl
@@ -63,7 +69,7 @@ def _kernel_sample(connection: Any) -> tuple[int, int]:
     described: bytes = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _BYTES_ACKED_AT + 8)
     (taken,) = struct.unpack_from("Q", described, _BYTES_ACKED_AT)
     (in_kernel,) = struct.unpack("i", fcntl.ioctl(connection.fileno(), termios.TIOCOUTQ, bytes(4)))
-    return taken, in_kernel
+    return taken, in_kernel, described[0] in _CLOSED_STATES
 
 
 def bound_send_buffer(transport: asyncio.Transport, size: int) -> None:

@@ -3,6 +3,8 @@
 import asyncio
 import json
 import socket
+import struct
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from typing import Any
@@ -11,7 +13,7 @@ import pytest
 
 from archer_ws.core.limits import MAX_HEAD_BYTES, PIPELINED_REQUESTS_MAX, Limits
 from tests.fakes.ollama_api import ollama_stream
-from tests.fakes.scripted_server import forever
+from tests.fakes.scripted_server import Wait, forever
 from tests.test_socket.conftest import Socketed, StartSocketed, assert_quiet, lines, until
 from tests.test_socket.test_abuse import LIMIT_S, SMALL_BUFFER, memory_bytes, nothing_left, pace
 
@@ -287,6 +289,44 @@ async def test_a_client_that_stalls_on_a_stream_of_its_own_ends_it_as_one_that_l
             await until(lambda: archer.stream("s") is not None)
             await until(lambda: not archer.stream("s").is_live)
             assert archer.stream("s").status == "cancelled"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere only a connection that is read is known to be closed")
+@pytest.mark.parametrize("streams", [True, False], ids=["events", "a whole answer"])
+@pytest.mark.parametrize("body", [b"", b"x" * 100_000], ids=["a short request", "a long request"])
+@pytest.mark.parametrize("resets", [True, False], ids=["by a reset", "by a close"])
+async def test_a_client_that_leaves_while_a_further_request_waits_closes_the_provider_s(
+    start_socketed: StartSocketed, body: bytes, *, streams: bool, resets: bool
+) -> None:
+    waiting = b"POST /api/v1/sessions HTTP/1.1\r\n" + HOST + b"Content-Length: %d\r\n\r\n" % len(body) + body
+    async with asyncio.timeout(LIMIT_S), start_socketed(limits=SHORT) as archer, nothing_left(archer):
+        archer.answer(ollama_stream("Blue", forever()))
+        async with connected(archer) as client:
+            await client.send(ask(stream=streams))
+            exchange = await archer.ollama.exchange()
+            (connection,) = archer.http_connections
+            await client.send(waiting)
+            await until(lambda: connection.flow.read_paused)
+            if resets:
+                client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        await exchange.client_left.wait()
+
+
+async def test_a_request_that_waits_behind_a_long_response_is_served_after_it(start_socketed: StartSocketed) -> None:
+    may_end = asyncio.Event()
+    async with asyncio.timeout(LIMIT_S), start_socketed(limits=SHORT) as archer, nothing_left(archer):
+        archer.answer(ollama_stream("Blue", Wait(may_end)))
+        async with connected(archer) as client:
+            await client.send(ask(stream=False))
+            await archer.ollama.exchange()
+            (connection,) = archer.http_connections
+            await client.send(b"GET /health/live HTTP/1.1\r\n" + HOST + b"\r\n")
+            await until(lambda: connection.flow.read_paused)
+            looked = connection._look_timer
+            await until(lambda: connection._look_timer is not looked)
+            may_end.set()
+            for _ in range(2):
+                assert b" 200 " in await client.answer()
 
 
 async def test_a_reader_of_events_that_crawls_outlives_many_deadlines(
