@@ -31,6 +31,8 @@ export async function upload(target, blob, { signal, onProgress } = {}) {
       return fileIn(target.url, await post(target.url, blob, token, signal, onProgress));
     } catch (error) {
       const isPassing = error instanceof ArcherError && error.retryable;
+      // A browser reports this as it reports a server that can't be reached.
+      if (isPassing && !(await isReadable(blob))) throw unreadable(blob, error);
       const waitMs = isPassing ? (error.retryAfterMs ?? Math.random() * ceilingMs) : Infinity;
       if (Date.now() + waitMs > giveUpAt) throw error;
       ceilingMs = Math.min(2 * ceilingMs, target.backoff.maxMs);
@@ -175,6 +177,27 @@ async function postByFetch(url, blob, headers, signal, told) {
     throw unreachable(`a file could not be sent to ${url.href}`, undefined, cause);
   }
 }
+
+/** Whether its bytes are there: a file may have been changed, moved or removed since it was chosen, or is a folder. @param {Blob} blob */
+async function isReadable(blob) {
+  try {
+    await blob.slice(0, 1).arrayBuffer();
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+/** @param {Blob} blob @param {unknown} cause */
+const unreadable = (blob, cause) =>
+  new ArcherError(
+    {
+      kind: "invalid_params",
+      message: `${nameOf(blob) || "the file"} can't be read`,
+      hint: "It was changed, moved or removed after it was chosen, or is a folder: choose it again.",
+    },
+    { cause },
+  );
 
 /** @param {URL} url @param {UploadResponse} response @returns {UploadedFile} */
 function fileIn(url, { status, text }) {
