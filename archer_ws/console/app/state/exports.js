@@ -1,6 +1,7 @@
 // A conversation as a file: Markdown for people, or JSON in the form that the server's import accepts.
 
 import { client } from "./connection.js";
+import { beginning } from "./items.js";
 
 /**
  * @typedef {import("../../archer.js").SessionDetail} SessionDetail
@@ -78,5 +79,5 @@ async function whole(id) {
 /** @param {{ title?: string | null, session_id: string }} session */
 function nameOf({ title, session_id }) {
   const plain = (title ?? "").normalize("NFC").replace(/[^\p{L}\p{N}]+/gu, "-").replace(/^-+|-+$/g, "");
-  return plain.slice(0, NAME_CHARS_MAX) || session_id;
+  return beginning(plain, NAME_CHARS_MAX) || session_id;
 }

@@ -27,10 +27,20 @@ export function grouped(messages) {
   const groups = [];
   for (const message of messages) {
     const [first] = groups.at(-1) ?? [];
-    if (first && isOfModel(first) && first.stream_id === message.stream_id) groups.at(-1)?.push(message);
+    if (first && isOfModel(first) && isSameStream(first, message)) groups.at(-1)?.push(message);
     else groups.push([message]);
   }
   return groups;
+}
+
+/**
+ * Whether two messages are of one stream. Imported messages may have no stream: then what the model wrote is together
+ * until the next question.
+ * @param {StoredMessage} first @param {StoredMessage} next
+ */
+function isSameStream(first, next) {
+  if (first.stream_id == null) return next.stream_id == null && isOfModel(next);
+  return first.stream_id === next.stream_id;
 }
 
 /** @param {StoredMessage} message */
@@ -54,5 +64,15 @@ export function messageOf({ id, said: { text, parts } }) {
 /** @param {string} text */
 export function titleOf(text) {
   const line = text.trim().split(/\s*\n/)[0].replace(/\s+/g, " ");
-  return line.length <= TITLE_CHARS ? line : `${line.slice(0, TITLE_CHARS).trimEnd()}…`;
+  const title = beginning(line, TITLE_CHARS);
+  return title === line ? line : `${title.trimEnd()}…`;
+}
+
+/**
+ * The first `max` characters. Half of a character that is two UTF-16 units, such as an emoji, is not text: the server
+ * refuses it.
+ * @param {string} text @param {number} max
+ */
+export function beginning(text, max) {
+  return Array.from(text.slice(0, 2 * max)).slice(0, max).join("");
 }
