@@ -212,3 +212,101 @@ async def test_what_is_written_from_right_to_left_stands_so(console: Console) ->
     """)
     assert seen == ["rtl", "rtl", "ltr"]
     assert TEXT in (await console.run("return answers();"))
+
+
+async def test_esc_and_enter_of_an_input_method_end_the_composition_alone(console: Console) -> None:
+    seen = await console.run("""
+        const compose = (where, key) => where.evaluate((where, key) => {
+            const pressed = { key, code: key, isComposing: true, bubbles: true, cancelable: true };
+            where.dispatchEvent(new KeyboardEvent("keydown", pressed));
+        }, key);
+        await ask("roll 2");
+        const reason = page.getByLabel("Why not (the model is told)");
+        await reason.waitFor();
+        await compose(reason, "Enter");
+        await field().fill("now");
+        await compose(field(), "Enter");
+        await compose(field(), "Escape");
+        const isAsked = await page.getByRole("button", { name: "Approve" }).isEnabled();
+        await page.getByRole("button", { name: "Approve" }).click();
+        await ended();
+        await shown.locator(".said").hover();
+        await shown.locator(".said").getByLabel("Edit").click();
+        const editor = page.getByLabel("What to ask instead");
+        await compose(editor, "Escape");
+        await compose(editor, "Enter");
+        const state = await page.locator(".tool").getAttribute("data-state");
+        return [isAsked, await field().inputValue(), await editor.inputValue(), state];
+    """)
+    assert seen == [True, "now", "roll 2", "ok"]
+
+
+@pytest.mark.parametrize(("system", "text"), [("MacIntel", "["), ("Linux x86_64", "")])
+async def test_option_types_the_signs_of_an_apple_keyboard(
+    browser: Browser, sidecar: Server, system: str, text: str
+) -> None:
+    async with Console(browser, sidecar.url) as console:
+        seen = await console.run(
+            """
+            await page.addInitScript((system) => {
+                Object.defineProperty(Navigator.prototype, "platform", { get: () => system });
+            }, system);
+            await page.reload();
+            await connected();
+            await field().focus();
+            const keyboard = await context.newCDPSession(page);
+            // As a German keyboard of Apple's sends it.
+            const pressed = { code: "Digit5", key: "[", text: "[", windowsVirtualKeyCode: 53, modifiers: 1 };
+            await keyboard.send("Input.dispatchKeyEvent", { type: "keyDown", ...pressed });
+            return field().inputValue();
+            """,
+            system=system,
+        )
+        assert seen == text
+
+
+async def test_copying_leaves_the_focus_where_it_is_without_a_secure_context(
+    browser: Browser, tmp_path: Path, model: ScriptedModel
+) -> None:
+    async with (
+        server(model, cwd=tmp_path, ALLOWED_HOSTS=json.dumps(["127.0.0.1", "sidecar.test"])) as sidecar,
+        Console(browser, sidecar.url.replace("127.0.0.1", "sidecar.test")) as console,
+    ):
+        seen = await console.run("""
+            await ask("say one");
+            await ended();
+            await answer().getByLabel("Copy").focus();
+            await page.keyboard.press("Enter");
+            await answer().getByLabel("Copied").waitFor();
+            return page.evaluate(() => [isSecureContext, document.activeElement.getAttribute("aria-label")]);
+        """)
+    assert seen == [False, "Copied"]
+
+
+async def test_a_browser_that_does_not_let_the_page_copy_is_told_of(console: Console) -> None:
+    await console.run("""
+        await ask("say one");
+        await ended();
+        await page.evaluate(() => {
+            navigator.clipboard.writeText = () => Promise.reject(new DOMException("no", "NotAllowedError"));
+            document.execCommand = () => false;
+        });
+        await answer().getByLabel("Copy").click();
+        await page.getByRole("alert").filter({ hasText: "did not allow this page to copy" }).waitFor();
+    """)
+
+
+async def test_where_storage_is_forbidden_the_console_works(browser: Browser, sidecar: Server) -> None:
+    async with Console(browser, sidecar.url) as console:
+        seen = await console.run("""
+            await page.addInitScript(() => {
+                const get = () => { throw new DOMException("storage is forbidden", "SecurityError"); };
+                for (const name of ["sessionStorage", "localStorage"]) Object.defineProperty(window, name, { get });
+            });
+            await page.reload();
+            await connected();
+            await ask("say one");
+            await ended();
+            return answers();
+        """)
+        assert seen == ["one"]

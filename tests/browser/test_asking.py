@@ -144,3 +144,151 @@ async def test_a_file_that_the_server_does_not_take_is_told_and_holds_the_questi
     )
     assert (seen[0], seen[2]) == (True, False)
     assert "Not sent" in seen[1]
+
+
+async def test_a_number_stays_as_it_is_typed_and_is_sent_once_it_is_valid(console: Console, sidecar: Server) -> None:
+    seen = await console.run("""
+        await shown.getByRole("button", { name: "Settings" }).click();
+        const typed = async (label, text) => {
+            const number = page.locator(".settings").getByLabel(label);
+            await number.focus();
+            await page.keyboard.type(text);
+            return [await number.inputValue(), await number.getAttribute("aria-invalid")];
+        };
+        const numbers = [await typed("Temperature", "0.75"), await typed("Maximum tokens", "1.5")];
+        await page.keyboard.press("Escape");
+        await ask("say one");
+        await ended();
+        return numbers;
+    """)
+    assert seen == [["0.75", "false"], ["1.5", "true"]]
+    options = (await sidecar.next_chat()).json()["options"]
+    assert options["temperature"] == 0.75
+    assert options["num_predict"] not in (1, 1.5, 51)
+
+
+async def test_a_reset_empties_every_field(console: Console) -> None:
+    seen = await console.run("""
+        await shown.getByRole("button", { name: "Settings" }).click();
+        const fields = ["Temperature", "Maximum tokens", "System prompt", "JSON schema of the answer"];
+        const filled = ["0.7", "1.5", "Be brief.", '{"type": "object"}'];
+        const labelled = fields.map((label) => page.locator(".settings").getByLabel(label));
+        for (const [index, labels] of labelled.entries()) await labels.fill(filled[index]);
+        await page.getByRole("button", { name: "Reset to the server" }).click();
+        return Promise.all(labelled.map((labels) => labels.inputValue()));
+    """)
+    assert seen == ["", "", "", ""]
+
+
+async def test_an_effort_that_was_set_for_another_model_is_not_sent_to_one_without(console: Console) -> None:
+    seen = await console.run("""
+        await shown.getByRole("button", { name: "Settings" }).click();
+        await page.locator(".settings").getByLabel("Reasoning effort").selectOption("high");
+        await page.keyboard.press("Escape");
+        await shown.getByRole("button", { name: "Model" }).click();
+        await page.locator(".models .option", { hasText: "SmolLM2" }).click();
+        kept.sent = [];
+        page.on("websocket", (socket) => socket.on("framesent", ({ payload }) => kept.sent.push(String(payload))));
+        await page.reload();
+        await connected();
+        await page.waitForFunction(() => document.querySelector(".pick").innerText.includes("SmolLM2"));
+        await ask("say one");
+        await ended();
+        return kept.sent.filter((frame) => frame.includes('"chat/send"'));
+    """)
+    assert len(seen) == 1
+    assert "reasoning_effort" not in seen[0]
+
+
+async def test_what_is_attached_is_still_there_after_a_look_at_another_conversation(
+    console: Console, sidecar: Server
+) -> None:
+    await console.run("""
+        await ask("say one");
+        await ended();
+        const notes = { name: "notes.txt", mimeType: "text/plain", buffer: Buffer.from("of mine") };
+        await shown.locator('input[type="file"]').setInputFiles(notes);
+        await shown.locator('.chip[data-state="sent"]').waitFor();
+        await page.keyboard.press("Alt+n");
+        await page.locator(".welcome").waitFor();
+        await page.keyboard.press("Alt+1");
+        await shown.locator('.attachments .chip[data-state="sent"]').waitFor();
+        await ask("say two");
+        await has("two");
+        await ended();
+    """)
+    await sidecar.next_chat()
+    assert "of mine" in (await sidecar.next_chat()).json()["messages"][-1]["content"]
+
+
+async def test_a_file_that_was_removed_meanwhile_is_told_at_once(console: Console, tmp_path: Path) -> None:
+    console.expected += ["status of 507", "ERR_FILE_NOT_FOUND"]
+    notes = tmp_path / "notes.txt"
+    notes.write_text("of mine", "utf-8")
+    await console.run(
+        """
+        await page.route("**/api/v1/files", (route) => route.fulfill({
+            status: 507, contentType: "application/json",
+            body: JSON.stringify({ error: { kind: "storage_full", message: "no room" } }),
+        }), { times: 1 });
+        await shown.locator('input[type="file"]').setInputFiles(file);
+        await has("no room");
+        """,
+        file=str(notes),
+    )
+    notes.unlink()
+    seen = await console.run("""
+        await shown.getByRole("button", { name: "Try again" }).click();
+        await has("can't be read");
+        return shown.locator(".attachments .wrong").innerText();
+    """)
+    assert "notes.txt can't be read" in seen
+    assert "choose it again" in seen
+
+
+async def test_a_file_that_is_gone_from_the_server_is_told(browser: Browser, sidecar: Server) -> None:
+    async with Console(browser, sidecar.url) as console:
+        console.expected.append("404")
+        await console.run("""
+            const notes = { name: "notes.txt", mimeType: "text/plain", buffer: Buffer.from("of mine") };
+            await shown.locator('input[type="file"]').setInputFiles(notes);
+            await shown.locator('.chip[data-state="sent"]').waitFor();
+            await ask("say one");
+            await ended();
+        """)
+        await sidecar.http.delete("/api/v1/sessions", params={"all": "true"})
+        seen = await console.run("""
+            await has("no longer has this conversation");
+            await shown.locator(".said .chip").click();
+            await page.getByRole("alert").locator(".error").waitFor();
+            return page.getByRole("alert").innerText();
+        """)
+        assert "file" in seen
+
+
+async def test_text_is_dropped_into_the_field_and_pasted_there_if_it_comes_with_its_picture(console: Console) -> None:
+    seen = await console.run("""
+        await ask("say drag these words");
+        await ended();
+        await shown.locator(".said .words").selectText();
+        const from = await shown.locator(".said .words").boundingBox();
+        const to = await field().boundingBox();
+        await page.mouse.move(from.x + 20, from.y + from.height / 2);
+        await page.mouse.down();
+        await page.mouse.move(from.x + 30, from.y + from.height / 2 + 20, { steps: 5 });
+        await page.mouse.move(to.x + 30, to.y + to.height / 2, { steps: 10 });
+        await page.mouse.up();
+        const dropped = await field().inputValue();
+        // As spreadsheets copy cells, and browsers copy a picture.
+        const isTaken = (types) => field().evaluate((field, types) => {
+            const copied = new DataTransfer();
+            for (const type of types) copied.setData(type, "one");
+            copied.items.add(new File(["of it"], "image.txt", { type: "text/plain" }));
+            const pasted = { clipboardData: copied, bubbles: true, cancelable: true };
+            return !field.dispatchEvent(new ClipboardEvent("paste", pasted));
+        }, types);
+        const taken = [await isTaken(["text/plain", "text/html"]), await isTaken(["text/html"])];
+        return { dropped, taken, files: await shown.locator(".attachments .chip").count() };
+    """)
+    assert seen["dropped"].strip() == "say drag these words"
+    assert (seen["taken"], seen["files"]) == ([False, True], 1)

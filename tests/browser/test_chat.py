@@ -203,3 +203,33 @@ async def test_after_a_killed_server_the_kept_text_is_there_and_the_page_says_wh
     assert "worker_lost" in seen["told"]
     assert seen["left"] == [HALF]
     assert seen["reloaded"] == [["never"], [HALF]]
+
+
+async def test_a_title_is_never_cut_within_an_emoji(console: Console) -> None:
+    question = f"say {'a' * 55}\N{GRINNING FACE} and more"
+    seen = await console.run(
+        """
+        await ask(question);
+        await ended();
+        await page.locator(".row").first().waitFor();
+        return [await answers(), await texts(page.locator(".row .title"))];
+        """,
+        question=question,
+    )
+    assert seen == [[question.removeprefix("say ")], [f"say {'a' * 55}\N{GRINNING FACE}…"]]
+
+
+async def test_who_asks_while_reading_further_up_sees_the_question(console: Console) -> None:
+    seen = await console.run("""
+        await ask(`say ${"one line\\n\\n".repeat(60)}`);
+        await ended();
+        await drawn();
+        await shown.locator(".scroller").hover();
+        await page.mouse.wheel(0, -10_000);
+        await shown.locator(".to-end").waitFor();
+        await ask("say two");
+        await shown.locator(".said").nth(1).waitFor();
+        await page.waitForFunction(() => !document.querySelector(".to-end"));
+        return shown.locator(".said").nth(1).evaluate((said) => said.getBoundingClientRect().top < innerHeight);
+    """)
+    assert seen

@@ -10,6 +10,7 @@ from tests.browser.console import LOST_SERVER, Console
 from tests.browser.scripted_model import HALF, TEXT, ScriptedModel
 from tests.fakes.cutting_proxy import CuttingProxy
 from tests.interop.browser import Browser
+from tests.lost_servers import killed, port_of
 from tests.processes import Server, server
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(180)]
@@ -189,3 +190,66 @@ async def test_a_page_that_slept_has_all_of_the_answer_when_it_wakes(
     # Its events end with it.
     await sidecar.http.get(f"/api/v1/streams/{stream_id}/events")
     assert await console.run(sleep + "await ended(); return answers();", state="active") == [TEXT]
+
+
+#: The page's token is refused once, by something before the server, while the answer runs.
+REFUSED = """
+    await page.route("**/ws/tickets", (route) => route.fulfill({
+        status: 401, contentType: "application/json",
+        body: JSON.stringify({ error: { kind: "unauthenticated", message: "not now" } }),
+    }), { times: 1 });
+    await page.keyboard.press("Alt+x");
+    await has("does not accept this token");
+"""
+SIGN_IN = """
+    await page.getByLabel("Token").fill("s3cret-of-mine");
+    await page.keyboard.press("Enter");
+    await connected();
+"""
+
+
+@pytest.mark.parametrize("ends", ["before", "after"])
+async def test_an_answer_that_ran_while_the_token_was_refused_is_shown_whole(
+    browser: Browser, tmp_path: Path, model: ScriptedModel, ends: str
+) -> None:
+    async with (
+        server(model, cwd=tmp_path, AUTH_TOKEN="s3cret-of-mine") as sidecar,
+        Console(browser, sidecar.url, until="form.card") as console,
+    ):
+        console.expected += ["401", "WebSocket is closed before"]
+        await console.run(SIGN_IN + "await ask('hold'); await has(half);" + REFUSED, half=HALF)
+        if ends == "before":
+            model.go.set()
+            headers = {"Authorization": "Bearer s3cret-of-mine"}
+            (session,) = (await sidecar.http.get("/api/v1/sessions", headers=headers)).json()["items"]
+            for active in session["active"]:
+                # Its events end with it.
+                await sidecar.http.get(f"/api/v1/streams/{active['stream_id']}/events", headers=headers)
+            await console.run(SIGN_IN)
+        else:
+            await console.run(SIGN_IN + "await answer().and(page.locator('[aria-busy=\"true\"]')).waitFor();")
+            assert await console.run("return answers();") == [HALF]
+            model.go.set()
+        await console.run("await has(whole);", whole=TEXT)
+        seen = await console.run("await ended(); return [await answers(), await answer().locator('.error').count()];")
+    assert seen == [[TEXT], 0]
+    assert sidecar.chats.qsize() == 1
+
+
+async def test_a_server_that_needs_a_token_since_its_restart_is_given_one(
+    browser: Browser, tmp_path: Path, model: ScriptedModel
+) -> None:
+    async with server(model, cwd=tmp_path) as first, Console(browser, first.url) as console:
+        console.expected += LOST_SERVER
+        await killed(first)
+        await console.run("await connected('connecting');")
+        async with server(model, "--port", str(port_of(first)), cwd=tmp_path, AUTH_TOKEN="s3cret-of-mine"):
+            await console.run(
+                """
+                await connected("closed");
+                await page.getByRole("button", { name: "Connect again" }).click();
+                """
+                + SIGN_IN
+                + "await ask('say welcome'); await has('welcome'); await ended();"
+            )
+            assert await console.run("return answers();") == ["welcome"]

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from tests.browser.console import Console
+from tests.browser.scripted_model import HALF, TEXT, ScriptedModel
 from tests.interop.browser import Browser
 from tests.processes import Server
 
@@ -98,14 +99,14 @@ async def test_words_in_any_message_are_found_and_lead_to_their_conversation(con
     assert "light scatters" in seen["found"][0]
 
 
-async def imported(sidecar: Server, session_id: str, count: int) -> None:
+async def imported(sidecar: Server, session_id: str, count: int, *, with_streams: bool = True) -> None:
     """A conversation of so many questions, each with its answer, at the server."""
     messages = []
     for number in range(count):
         told = {"created_at": "2026-01-01T00:00:00Z", "status": "completed"}
         messages.append({**told, "message_id": f"q{number}", "role": "user", "content": f"question {number:03}"})
         answer = {"message_id": f"a{number}", "role": "assistant", "content": f"answer {number:03}.\n\n" * 5}
-        messages.append({**told, **answer, "stream_id": f"s{number}"})
+        messages.append({**told, **answer, **({"stream_id": f"s{number}"} if with_streams else {})})
     session = {"session_id": session_id, "title": "Long", "messages": messages}
     told = {"created_at": "2026-01-01T00:00:00Z", "updated_at": "2026-01-01T00:00:00Z"}
     line = json.dumps({**session, **told})
@@ -229,3 +230,142 @@ async def test_the_open_conversations_are_there_again_after_a_reload(console: Co
         """
     )
     assert seen == [2, ["say **blue** light scatters"]]
+
+
+async def test_messages_without_streams_are_questions_with_their_answers(console: Console, sidecar: Server) -> None:
+    await imported(sidecar, "elsewhere", 3, with_streams=False)
+    seen = await console.run("""
+        await page.locator(".row .entry").click();
+        await shown.locator(".answer").nth(2).waitFor();
+        return [await said(), (await answers()).length];
+    """)
+    assert seen == [["question 000", "question 001", "question 002"], 3]
+
+
+async def test_older_messages_come_once_and_leave_the_reader_where_he_is(console: Console, sidecar: Server) -> None:
+    await imported(sidecar, "long", 250)
+    seen = await console.run("""
+        await page.locator(".row .entry").click();
+        const older = page.getByRole("button", { name: "Show older messages" });
+        await older.waitFor();
+        await drawn();
+        const scroller = shown.locator(".scroller");
+        await scroller.evaluate((scroller) => scroller.scrollTo(0, 0));
+        const place = () => shown.locator('[data-message="q150"]').evaluate((said) => said.getBoundingClientRect().top);
+        const before = await place();
+        await older.dblclick();
+        await shown.locator('[data-message="q50"]').waitFor();
+        await drawn();
+        const after = await place();
+        const asked = await said();
+        return { moved: Math.abs(after - before), count: asked.length, first: asked[0], last: asked.at(-1) };
+    """)
+    assert seen.pop("moved") < 100
+    assert seen in (
+        {"count": 200, "first": "question 050", "last": "question 249"},
+        {"count": 250, "first": "question 000", "last": "question 249"},
+    )
+
+
+async def test_what_did_not_happen_is_told_to_those_who_see(browser: Browser, sidecar: Server) -> None:
+    async with Console(browser, sidecar.url) as console:
+        seen = await console.run(
+            TALK + CHOOSE + "await choose('Rename'); await page.getByLabel('New name').fill('Sky');"
+        )
+        await sidecar.http.delete("/api/v1/sessions", params={"all": "true"})
+        seen = await console.run("""
+            await page.waitForFunction(() => !document.querySelector(".row"));
+            await page.keyboard.press("Enter");
+            const notice = page.getByRole("alert").filter({ hasText: "The conversation no longer exists" });
+            await notice.waitFor();
+            const isSeen = (await notice.boundingBox()).height > 20;
+            await notice.getByRole("button", { name: "Close" }).click();
+            await notice.waitFor({ state: "detached" });
+            return isSeen;
+        """)
+        assert seen
+
+
+async def test_a_search_that_failed_does_not_say_that_nothing_was_found(console: Console) -> None:
+    seen = await console.run("""
+        await page.keyboard.press("Control+k");
+        await page.locator("#search").fill("blue ".repeat(300));
+        await has("The search failed");
+        const told = await page.locator(".sidebar .empty").innerText();
+        await page.locator("#search").fill("");
+        await page.waitForFunction(() => !document.body.innerText.includes("The search failed"));
+        return told;
+    """)
+    assert "at most 1000 characters" in seen
+
+
+async def test_settings_made_in_one_window_outlast_those_of_another(browser: Browser, sidecar: Server) -> None:
+    async with Console(browser, sidecar.url, "one") as one, Console(browser, sidecar.url, "two") as two:
+        await one.run("""
+            await ask("say one");
+            await ended();
+            await shown.getByRole("button", { name: "Settings" }).click();
+            await page.locator(".settings").getByLabel("System prompt").fill("Be brief.");
+            await page.keyboard.press("Escape");
+        """)
+        await two.run("await ask('say two'); await ended(); await page.keyboard.press('Alt+n'); await has('Show me');")
+        await one.run("await page.reload(); await ended(); await ask('say three'); await has('three'); await ended();")
+    asked = [(await sidecar.next_chat()).json() for _ in range(3)]
+    assert asked[-1]["messages"][0] == {"role": "system", "content": "Be brief."}
+
+
+async def test_a_question_that_is_edited_while_another_window_asks_waits(
+    browser: Browser, sidecar: Server, model: ScriptedModel
+) -> None:
+    async with Console(browser, sidecar.url, "one") as one, Console(browser, sidecar.url, "two") as two:
+        await one.run("await ask('say one'); await ended();")
+        await two.run("""
+            await page.locator(".row .entry").click();
+            await ended();
+            await shown.locator(".said").hover();
+            await shown.locator(".said").getByLabel("Edit").click();
+            await page.getByLabel("What to ask instead").fill("say three");
+        """)
+        await one.run("await ask('hold'); await has(half);", half=HALF)
+        seen = await two.run(
+            """
+            await has(half);
+            await page.getByLabel("What to ask instead").press("Enter");
+            const isOffered = await page.getByRole("button", { name: "Ask", exact: true }).isEnabled();
+            return [isOffered, await answers()];
+            """,
+            half=HALF,
+        )
+        assert seen == [False, ["one", HALF]]
+        model.go.set()
+        seen = await two.run(
+            """
+            await has(whole);
+            await ended();
+            await page.getByLabel("What to ask instead").press("Enter");
+            await has("three");
+            await ended();
+            return [await said(), await answers()];
+            """,
+            whole=TEXT,
+        )
+        assert seen == [["say three"], ["three"]]
+
+
+async def test_a_question_of_a_deleted_conversation_is_edited_into_a_new_one(browser: Browser, sidecar: Server) -> None:
+    async with Console(browser, sidecar.url) as console:
+        await console.run(TALK)
+        await sidecar.http.delete("/api/v1/sessions", params={"all": "true"})
+        seen = await console.run("""
+            await has("no longer has this conversation");
+            await shown.locator(".said").hover();
+            await shown.locator(".said").getByLabel("Edit").click();
+            await page.getByLabel("What to ask instead").fill("say green");
+            await page.keyboard.press("Enter");
+            await shown.locator(".answer .text").filter({ hasText: "green" }).waitFor();
+            const fresh = await answers();
+            await page.locator(".tab .face").first().click();
+            await has("light scatters");
+            return [fresh, await answers()];
+        """)
+    assert seen == [["green"], ["blue light scatters"]]

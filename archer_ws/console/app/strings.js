@@ -34,6 +34,7 @@ export const strings = {
     none: "No conversations yet. The server stores what you ask.",
     nothingFound: (/** @type {string} */ query) => `No message contains all the words of “${query}”.`,
     found: (/** @type {number} */ count) => plural(count, "message"),
+    searchFailed: (/** @type {string} */ why) => `The search failed: ${why}`,
     reading: "Loading the list…",
     more: "Show older conversations",
     untitled: "Untitled",
@@ -171,6 +172,7 @@ export const strings = {
     cancel: "Cancel",
     copy: "Copy",
     copied: "Copied",
+    notCopied: "The browser did not allow this page to copy.",
     askAgain: "Ask again",
     branch: "Branch from here",
     steering: "sent to the model before its next step",
@@ -263,6 +265,7 @@ export const strings = {
     provider: "provider",
     retry: "Ask again",
     retryIn: (/** @type {number} */ ms) => `Try again in ${duration(ms)}.`,
+    close: "Close",
   },
 
   composer: {

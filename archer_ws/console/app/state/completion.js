@@ -65,6 +65,11 @@ export class Completion {
     return !ENDED.has(this.status.value);
   }
 
+  /** Whether this page lost its stream, for example with its client. The server may have more of it. */
+  get isLost() {
+    return this.status.peek() === "lost";
+  }
+
   get lastStep() {
     return /** @type {Step} */ (this.steps.peek().at(-1));
   }

@@ -57,7 +57,17 @@ export async function start() {
     setTimeout(start, RETRY_FACTS_MS);
     return;
   }
-  if (facts.value?.needs_token && !token.value) tokenWanted.value = "missing";
+  askOrDial();
+}
+
+/** Connect again after the connection was closed for good. The server may have been started anew, and need a token now. */
+export async function connectAgain() {
+  await readFacts().catch(() => {}); // If it can't be reached, the client tells it.
+  askOrDial();
+}
+
+function askOrDial() {
+  if (facts.peek()?.needs_token && !token.peek()) tokenWanted.value = "missing";
   else dial();
 }
 

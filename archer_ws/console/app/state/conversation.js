@@ -17,6 +17,7 @@ import { offered, tools } from "./tools.js";
 /**
  * @typedef {import("../../archer.js").StoredMessage} StoredMessage
  * @typedef {import("../../archer.js").SessionChanged} SessionChanged
+ * @typedef {import("./files.js").Attachment} Attachment
  * @typedef {import("./items.js").Said} Said
  * @typedef {import("./items.js").SaidItem} SaidItem
  * @typedef {import("./items.js").CompletionItem} CompletionItem
@@ -38,6 +39,10 @@ export class Conversation {
   sought = signal(undefined);
   /** The text in the composer; it survives a reload. @type {import("../vendor/signals.js").Signal<string>} */
   draft;
+  /** What is attached to the next message. @type {import("../vendor/signals.js").Signal<Attachment[]>} */
+  files = signal([]);
+  /** How often this page has asked here: what the view scrolls to the end for. */
+  asks = signal(0);
   /** Its title until the list has one: the first question. */
   firstTitle = computed(() => {
     const first = this.items.value.find((item) => item.kind === "said");
@@ -56,11 +61,13 @@ export class Conversation {
   #wasRead = false;
   /** @type {Promise<void> | undefined} */
   #reading;
+  /** @type {Promise<void> | undefined} */
+  #readingOlder;
 
   /** @param {string} id */
   constructor(id) {
     this.id = id;
-    this.draft = kept(sessionStorage, `archer.draft.${id}`, "");
+    this.draft = kept("sessionStorage", `archer.draft.${id}`, "");
   }
 
   /** The completion that is being generated. @returns {Completion | undefined} */
@@ -78,7 +85,7 @@ export class Conversation {
   }
 
   get isBlank() {
-    return this.isNew.peek() && !this.hasText && !this.draft.peek();
+    return this.isNew.peek() && !this.hasText && !this.draft.peek() && this.files.peek().length === 0;
   }
 
   /**
@@ -132,10 +139,13 @@ export class Conversation {
     if (!completion?.stream) return false;
     const id = newId("msg");
     completion.steered.value = [...completion.steered.peek(), { id, text }];
-    const { outcome } = await completion.stream.steer(text, { messageId: id });
-    if (outcome === "accepted") return true;
-    completion.steered.value = completion.steered.peek().filter((each) => each.id !== id);
-    return false;
+    let isTaken = false;
+    try {
+      isTaken = (await completion.stream.steer(text, { messageId: id })).outcome === "accepted";
+    } finally {
+      if (!isTaken) completion.steered.value = completion.steered.peek().filter((each) => each.id !== id);
+    }
+    return isTaken;
   }
 
   /** The id of the message after that item: a branch that includes the item ends before this id. @param {Item} item */
@@ -167,7 +177,13 @@ export class Conversation {
     if (this.#has(messageId)) this.sought.value = this.#shownIn(messageId);
   }
 
-  async #readPage() {
+  /** Read the page before the first message that is here; once, however often it is asked for meanwhile. */
+  #readPage() {
+    this.#readingOlder ??= this.#prepend().finally(() => (this.#readingOlder = undefined));
+    return this.#readingOlder;
+  }
+
+  async #prepend() {
     const page = await this.#get(this.#cursor);
     this.#stored = [...page.messages, ...this.#stored];
     this.#cursor = page.next_cursor;
@@ -224,7 +240,7 @@ export class Conversation {
       this.hasOlder.value = this.#cursor != null;
       this.#wasRead = true;
       this.trouble.value = undefined;
-      for (const streamId of page.active_streams) if (!this.#completions.has(streamId)) this.#resume(streamId);
+      for (const streamId of page.active_streams) this.#showRunning(streamId);
       this.#arrange();
     } catch (error) {
       if (!(error instanceof ArcherError) || error.retryable) return;
@@ -237,6 +253,19 @@ export class Conversation {
   }
 
   /** @param {string} streamId */
+  #showRunning(streamId) {
+    const known = this.#completions.get(streamId);
+    const completion = known && !known.isLost ? known : this.#resume(streamId);
+    const others = this.items.peek().filter(({ id }) => id !== streamId);
+    // A question that was refused may have taken its place: what is here of it is shown again.
+    const isShown = others.length < this.items.peek().length;
+    if (completion === known && (isShown || !completion.isRunning)) return;
+    const asked = this.#stored.findLast((each) => each.stream_id === streamId && each.role === "user");
+    const item = { kind: /** @type {const} */ ("completion"), id: streamId, completion, isLocal: true };
+    this.items.value = [...others, { ...item, afterId: asked?.message_id }];
+  }
+
+  /** @param {string} streamId */
   #resume(streamId) {
     const now = /** @type {import("../../archer-client.d.ts").ArcherClient} */ (client.peek());
     const completion = new Completion(streamId);
@@ -244,10 +273,8 @@ export class Conversation {
     completion.status.value = "running";
     // This page may claim the waiting tool calls. Of several windows, one runs each call.
     completion.follow((onEvent) => now.resume(streamId, { onEvent, tools }), { isNew: false });
-    const asked = this.#stored.findLast((each) => each.stream_id === streamId && each.role === "user");
-    const item = { kind: /** @type {const} */ ("completion"), id: streamId, completion, isLocal: true };
-    this.items.value = [...this.items.peek(), { ...item, afterId: asked?.message_id }];
     completion.stream?.ended.then(() => this.refresh());
+    return completion;
   }
 
   /**
@@ -264,6 +291,7 @@ export class Conversation {
     /** @type {CompletionItem} */
     const item = { kind: "completion", id: streamId, completion, afterId, isLocal: true };
     this.items.value = [...this.items.peek(), ...items, item];
+    this.asks.value++;
     const settings = settingsOf(this.id);
     const request = /** @type {import("../../archer.js").ChatSendParams} */ ({
       ...{ session_id: this.id, stream_id: streamId, ...requestFields(settings), ...fields },
@@ -298,7 +326,7 @@ export class Conversation {
       }
       const streamId = first.stream_id ?? first.message_id;
       let completion = this.#completions.get(streamId);
-      if (!completion) {
+      if (!completion || completion.isLost) {
         completion = Completion.stored(group);
         this.#completions.set(streamId, completion);
       } else completion.adopt(group);

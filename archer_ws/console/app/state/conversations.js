@@ -4,6 +4,7 @@ import { computed, signal } from "../vendor/signals.js";
 import { client, openListeners } from "./connection.js";
 import { Conversation } from "./conversation.js";
 import { newId } from "./ids.js";
+import { beginning } from "./items.js";
 import { kept } from "./kept.js";
 import { copySettings } from "./settings.js";
 
@@ -24,11 +25,13 @@ export const hasMore = signal(false);
 export const query = signal("");
 /** The results of the search; undefined if there is no search. */
 export const found = signal(/** @type {FoundMessage[] | undefined} */ (undefined));
+/** Why the search has no results. */
+export const searchFailure = signal(/** @type {Error | undefined} */ (undefined));
 
 /** The ids of the open conversations in tab order; the shown one; whether they are shown side by side. */
-export const openIds = kept(sessionStorage, "archer.open", /** @type {string[]} */ ([]));
-export const shownId = kept(sessionStorage, "archer.shown", "");
-export const isSideBySide = kept(sessionStorage, "archer.beside", false);
+export const openIds = kept("sessionStorage", "archer.open", /** @type {string[]} */ ([]));
+export const shownId = kept("sessionStorage", "archer.shown", "");
+export const isSideBySide = kept("sessionStorage", "archer.beside", false);
 
 /** @type {Map<string, Conversation>} */
 const conversations = new Map();
@@ -93,7 +96,7 @@ export function close(id) {
 
 /** @param {string} id @param {string} title */
 export async function rename(id, title) {
-  const session = await call("session/update", { session_id: id, title: title.slice(0, TITLE_CHARS_MAX) });
+  const session = await call("session/update", { session_id: id, title: beginning(title, TITLE_CHARS_MAX) });
   put(session);
 }
 
@@ -118,6 +121,7 @@ export async function fork(id, before) {
 export async function search(text) {
   query.value = text;
   searching?.abort();
+  searchFailure.value = undefined;
   if (!text.trim()) {
     found.value = undefined;
     return;
@@ -127,8 +131,8 @@ export async function search(text) {
   try {
     const page = await client.peek()?.call("session/search", { query: text, limit: PAGE }, { signal });
     if (!signal.aborted) found.value = page?.items ?? [];
-  } catch {
-    if (!signal.aborted) found.value = [];
+  } catch (error) {
+    if (!signal.aborted) searchFailure.value = /** @type {Error} */ (error);
   }
 }
 

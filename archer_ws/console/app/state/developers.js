@@ -5,9 +5,9 @@ import { kept } from "./kept.js";
 
 /** @typedef {import("../../archer.js").ErrorInfo} ErrorInfo */
 
-export const isDrawerOpen = kept(localStorage, "archer.developers", false);
+export const isDrawerOpen = kept("localStorage", "archer.developers", false);
 /** The id of its tab. */
-export const drawerTab = kept(localStorage, "archer.developers.tab", "frames");
+export const drawerTab = kept("localStorage", "archer.developers.tab", "frames");
 /** The error that a person opened; shown above the others. */
 export const shownError = signal(/** @type {ErrorInfo | undefined} */ (undefined));
 

@@ -2,32 +2,56 @@
 
 import { effect, signal } from "../vendor/signals.js";
 
+/** By name, as a browser that forbids storage throws where it is only mentioned. @typedef {"sessionStorage" | "localStorage"} StorageName */
+
 /**
  * @template T
- * @param {Storage} storage @param {string} key @param {T} initial
+ * @param {StorageName} storage @param {string} key @param {T} initial
  * @returns {import("../vendor/signals.js").Signal<T>}
  */
 export function kept(storage, key, initial) {
-  const made = signal(read(storage, key, initial));
-  effect(() => write(storage, key, made.value));
+  const made = signal(parsed(readText(storage, key), initial));
+  effect(() => writeText(storage, key, made.value === "" ? "" : JSON.stringify(made.value)));
   return made;
 }
 
-/** @template T @param {Storage} storage @param {string} key @param {T} initial @returns {T} */
-function read(storage, key, initial) {
+/**
+ * One that all tabs of this browser share: what another tab changes is changed here, too.
+ * @template T
+ * @param {string} key @param {T} initial
+ * @returns {import("../vendor/signals.js").Signal<T>}
+ */
+export function shared(key, initial) {
+  const made = kept("localStorage", key, initial);
+  addEventListener("storage", (event) => {
+    if (event.key === key) made.value = parsed(event.newValue, initial);
+  });
+  return made;
+}
+
+/** @template T @param {string | null} text @param {T} initial @returns {T} */
+function parsed(text, initial) {
   try {
-    const text = storage.getItem(key);
     return text === null ? initial : JSON.parse(text);
   } catch {
     return initial;
   }
 }
 
-/** @param {Storage} storage @param {string} key @param {unknown} value */
-function write(storage, key, value) {
+/** @param {StorageName} storage @param {string} key */
+export function readText(storage, key) {
   try {
-    if (value === "") return storage.removeItem(key);
-    storage.setItem(key, JSON.stringify(value));
+    return globalThis[storage].getItem(key);
+  } catch {
+    return null;
+  }
+}
+
+/** An empty text is not stored. @param {StorageName} storage @param {string} key @param {string} text */
+export function writeText(storage, key, text) {
+  try {
+    if (text === "") globalThis[storage].removeItem(key);
+    else globalThis[storage].setItem(key, text);
   } catch {
     // Storage is full or forbidden: the value lasts until the page is closed.
   }

@@ -4,6 +4,7 @@
 
 import { ArcherError } from "../../archer-client.js";
 import { signal } from "../vendor/signals.js";
+import { readText, writeText } from "./kept.js";
 
 /**
  * The JSON response of `GET /`.
@@ -18,7 +19,7 @@ const TOKEN_KEY = "archer.token";
 export const base = new URL("../../../", import.meta.url);
 /** @type {import("../vendor/signals.js").Signal<Facts | undefined>} */
 export const facts = signal(undefined);
-export const token = signal(sessionStorage.getItem(TOKEN_KEY) ?? "");
+export const token = signal(readText("sessionStorage", TOKEN_KEY) ?? "");
 /** Why the page asks for a token: there is none yet, or the server refused it. */
 export const tokenWanted = signal(/** @type {"missing" | "refused" | undefined} */ (undefined));
 
@@ -32,8 +33,7 @@ export async function readFacts() {
 /** @param {string} value */
 export function setToken(value) {
   token.value = value;
-  if (value) sessionStorage.setItem(TOKEN_KEY, value);
-  else sessionStorage.removeItem(TOKEN_KEY);
+  writeText("sessionStorage", TOKEN_KEY, value);
 }
 
 /**

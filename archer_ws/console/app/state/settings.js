@@ -1,6 +1,7 @@
 // Request settings per conversation, stored in this browser. A new conversation starts with the last settings.
 
-import { kept } from "./kept.js";
+import { kept, shared } from "./kept.js";
+import { infoOf } from "./models.js";
 
 /**
  * Empty strings and absent fields mean the server's defaults. `schema`: JSON Schema as text.
@@ -13,8 +14,8 @@ const CONVERSATIONS_MAX = 200;
 /** @type {ChatSettings} */
 const INITIAL = { system: "", schema: "", tools: true };
 
-const bySession = kept(localStorage, "archer.settings", /** @type {Record<string, ChatSettings>} */ ({}));
-const last = kept(localStorage, "archer.settings.last", INITIAL);
+const bySession = shared("archer.settings", /** @type {Record<string, ChatSettings>} */ ({}));
+const last = kept("localStorage", "archer.settings.last", INITIAL);
 
 /** @param {string} sessionId */
 export function settingsOf(sessionId) {
@@ -41,11 +42,13 @@ export function copySettings(from, to) {
  * @returns {Partial<import("../../archer.js").ChatSendParams>}
  */
 export function requestFields({ model, temperature, maxTokens, effort, system, schema }) {
+  // One that was chosen for another model: a model without efforts would refuse the request.
+  const hasEfforts = infoOf(model)?.reasoning_efforts?.length !== 0;
   return {
     ...(model && { provider: model.provider, model: model.model }),
     ...(temperature !== undefined && { temperature }),
     ...(maxTokens !== undefined && { max_tokens: maxTokens }),
-    ...(effort && { reasoning_effort: /** @type {import("../../archer.js").ReasoningEffort} */ (effort) }),
+    ...(effort && hasEfforts && { reasoning_effort: /** @type {import("../../archer.js").ReasoningEffort} */ (effort) }),
     ...(system.trim() && { instructions: system }),
     ...(schema.trim() && {
       response_format: { type: "json_schema", json_schema: { name: "answer", schema: JSON.parse(schema) } },

@@ -12,7 +12,11 @@ import { signal } from "../vendor/signals.js";
  * @typedef {{ chars: number, atMs: number, backMs?: number, replayed: number }} Seam
  */
 
+let count = 0;
+
 export class Step {
+  /** Unlike those of all other steps: a view belongs to one step. */
+  id = ++count;
   /** Messages steered in before this step. @type {string[]} */
   steered = [];
   text = "";

@@ -12,6 +12,7 @@ import { DevelopersPlace } from "./developers-place.js";
 import { Dialogs } from "./dialogs.js";
 import { html } from "./html.js";
 import { onKey } from "./keys.js";
+import { Notice } from "./notice.js";
 import { Panes } from "./panes.js";
 import { Sidebar } from "./sidebar.js";
 import { TokenForm } from "./token-form.js";
@@ -38,6 +39,7 @@ export function App({ name }) {
         <h1 class="unseen">${title ?? name}</h1>
         <${Bar} onMenu=${() => (isListShown.value = !isListShown.value)} />
         <${ConnectionStory} />
+        <${Notice} />
         <${Panes} />
       </div>
       <${DevelopersPlace} />

@@ -8,6 +8,7 @@ import { CopyButton } from "./copy-button.js";
 import { ErrorCard } from "./error-card.js";
 import { html } from "./html.js";
 import { Icon } from "./icons.js";
+import { complain } from "./notice.js";
 import { OutcomeLine } from "./outcome-line.js";
 import { StepText } from "./step-text.js";
 import { ToolCard } from "./tool-card.js";
@@ -32,8 +33,7 @@ export function CompletionView({ item, conversation, isLast }) {
     if (asked) begin().ask(asked.said);
     else conversation.askAgain(item);
   };
-  const branch = () =>
-    fork(conversation.id, conversation.idBehind(item)).catch((/** @type {Error} */ error) => announce(error.message));
+  const branch = () => fork(conversation.id, conversation.idBehind(item)).catch(complain);
   const { error, message_ids } = completion.outcome.value;
   const again = html`<button type="button" class="primary" disabled=${conversation.isBusy.value} onClick=${askAgain}>
     <${Icon} name="again" /> ${strings.chat.askAgain}
@@ -44,7 +44,7 @@ export function CompletionView({ item, conversation, isLast }) {
         ${(model || !isRunning) && html`<span class="who">${model ?? error?.provider ?? strings.chat.answer}</span>`}
         ${isRunning && html`<${Progress} completion=${completion} />`}
       </header>
-      ${completion.steps.value.map((step, index) => html`<${StepView} key=${index} completion=${completion} step=${step} />`)}
+      ${completion.steps.value.map((step) => html`<${StepView} key=${step.id} completion=${completion} step=${step} />`)}
       ${completion.steered.value.map(
         ({ id, text }) =>
           html`<p class="steered" key=${id}><span dir="auto">${text}</span> <small>${isRunning ? strings.chat.steering : strings.chat.unsteered}</small></p>`,

@@ -5,6 +5,7 @@ import { useSignal } from "../vendor/signals.js";
 import { begin } from "../state/conversations.js";
 import { Attachment } from "../state/files.js";
 import { strings } from "../strings.js";
+import { isComposing } from "./composing.js";
 import { html } from "./html.js";
 import { Icon } from "./icons.js";
 import { ModelPicker } from "./model-picker.js";
@@ -12,7 +13,7 @@ import { SettingsPanel } from "./settings-panel.js";
 
 /** @param {{ conversation: import("../state/conversation.js").Conversation }} props */
 export function Composer({ conversation }) {
-  const files = useSignal(/** @type {Attachment[]} */ ([]));
+  const { files } = conversation;
   const isDropping = useSignal(false);
   const field = useRef(/** @type {HTMLTextAreaElement | null} */ (null));
   const picker = useRef(/** @type {HTMLInputElement | null} */ (null));
@@ -46,13 +47,15 @@ export function Composer({ conversation }) {
     files.value = [];
   };
   const keys = (/** @type {KeyboardEvent} */ event) => {
-    if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
+    if (event.key !== "Enter" || event.shiftKey || isComposing(event)) return;
     event.preventDefault();
     send();
   };
   const pasted = (/** @type {ClipboardEvent} */ event) => {
     const given = event.clipboardData?.files ?? [];
-    if (given.length === 0) return;
+    // Office programs copy text with a picture of it: the text is meant.
+    const isText = ["text/plain", "text/html"].every((type) => event.clipboardData?.types.includes(type));
+    if (given.length === 0 || isText) return;
     event.preventDefault();
     add(given);
   };
@@ -62,9 +65,11 @@ export function Composer({ conversation }) {
     isDropping.value = true;
   };
   const dropped = (/** @type {DragEvent} */ event) => {
+    // Text is the field's own.
+    if (!event.dataTransfer?.types.includes("Files")) return;
     event.preventDefault();
     isDropping.value = false;
-    add(event.dataTransfer?.files ?? []);
+    add(event.dataTransfer.files);
   };
   const { drop, steerPlaceholder } = strings.composer;
   const placeholder = isDropping.value ? drop : isBusy ? steerPlaceholder : strings.composer.placeholder;

@@ -1,7 +1,7 @@
 // The state of the connection, always visible; the button that cuts it; and an account of the last outage.
 
 import { signal, useComputed, useSignal, useSignalEffect } from "../vendor/signals.js";
-import { cutConnection, dial, failure, isDraining, isOpen, outage, reconnectNow, retryInMs, state, wasOpen } from "../state/connection.js";
+import { connectAgain, cutConnection, failure, isDraining, isOpen, outage, reconnectNow, retryInMs, state, wasOpen } from "../state/connection.js";
 import { strings } from "../strings.js";
 import { html } from "./html.js";
 import { Icon } from "./icons.js";
@@ -83,7 +83,7 @@ export function ConnectionStory() {
 function Closed() {
   return html`
     <${ErrorCard} error=${failure.value?.info}>
-      <button type="button" class="primary" onClick=${dial}>${strings.connection.again}</button>
+      <button type="button" class="primary" onClick=${connectAgain}>${strings.connection.again}</button>
     <//>
   `;
 }

@@ -9,6 +9,7 @@ import { Composer } from "./composer.js";
 import { ErrorCard } from "./error-card.js";
 import { html } from "./html.js";
 import { Icon } from "./icons.js";
+import { complain } from "./notice.js";
 import { Place } from "./place.js";
 import { SaidView } from "./said-view.js";
 import { Welcome } from "./welcome.js";
@@ -31,6 +32,16 @@ export function ConversationView({ id }) {
   useLayoutEffect(() => {
     if (sought !== undefined && place.current?.seek(sought)) shown.sought.value = undefined;
   }, [sought, items]);
+  const { asks } = shown;
+  const before = useRef(asks.value);
+  useLayoutEffect(() => {
+    if (asks.value !== before.current) place.current?.follow();
+    before.current = asks.value;
+  }, [asks.value]);
+  const older = () => {
+    place.current?.hold();
+    shown.readOlder().catch(complain);
+  };
   const toEnd = () => scroller.current?.scrollTo({ top: scroller.current.scrollHeight, behavior: "smooth" });
   const title = titleOfConversation(id) || strings.list.new;
   const isWelcome = items.length === 0 && shown.isNew.value;
@@ -42,7 +53,7 @@ export function ConversationView({ id }) {
           ${isWelcome && html`<${Welcome} id=${id} />`}
           ${shown.isReading.value && items.length === 0 && html`<p class="empty">${strings.chat.reading}</p>`}
           ${shown.hasOlder.value &&
-          html`<button type="button" class="quiet" onClick=${() => shown.readOlder()}>${strings.chat.older}</button>`}
+          html`<button type="button" class="quiet" onClick=${older}>${strings.chat.older}</button>`}
           ${items.map((item) =>
             item.kind === "said"
               ? html`<${SaidView} key=${item.id} item=${item} conversation=${shown} />`

@@ -4,13 +4,23 @@ import { cutConnection } from "../state/connection.js";
 import { begin, conversation, openIds, shownId } from "../state/conversations.js";
 import { isDrawerOpen } from "../state/developers.js";
 import { isListShown } from "./app.js";
+import { isComposing } from "./composing.js";
 import { areKeysShown } from "./dialogs.js";
 
 /** @param {KeyboardEvent} event */
 export function onKey(event) {
-  if (event.defaultPrevented || document.querySelector("dialog[open], :popover-open")) return;
+  if (event.defaultPrevented || isComposing(event) || isOptionText(event)) return;
+  if (document.querySelector("dialog[open], :popover-open")) return;
   const done = event.altKey && !event.ctrlKey && !event.metaKey ? withAlt(event) : plain(event);
   if (done) event.preventDefault();
+}
+
+/**
+ * Whether the key types a sign of ASCII with Option, Apple's Alt: on a German keyboard Option+5 is the only way to "[".
+ * @param {KeyboardEvent} event
+ */
+function isOptionText({ altKey, key, target }) {
+  return altKey && /^[!-/:-@[-`{-~]$/.test(key) && /^(Mac|iP)/.test(navigator.platform) && isWriting(target);
 }
 
 /** By the key's position (`code`), because Alt changes the character of many keys. @param {KeyboardEvent} event */

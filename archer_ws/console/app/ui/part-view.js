@@ -5,6 +5,7 @@ import { fileUrl } from "../state/files.js";
 import { strings } from "../strings.js";
 import { html } from "./html.js";
 import { Icon } from "./icons.js";
+import { complain } from "./notice.js";
 
 /** @param {{ part: import("../../archer.js").Part }} props */
 export function PartView({ part }) {
@@ -19,10 +20,14 @@ export function PartView({ part }) {
   const name = filename ?? (type === "image" ? strings.chat.picture : strings.chat.file);
   if (type === "image" && shown) return html`<img class="picture" src=${shown} alt=${name} />`;
   const open = async () => {
-    const link = document.createElement("a");
-    link.href = await fileUrl(fileId);
-    link.download = name;
-    link.click();
+    try {
+      const link = document.createElement("a");
+      link.href = await fileUrl(fileId);
+      link.download = name;
+      link.click();
+    } catch (error) {
+      complain(error);
+    }
   };
   return html`
     <button type="button" class="chip" disabled=${!fileId} onClick=${open}><${Icon} name="file" /> <span dir="auto">${name}</span></button>

@@ -15,6 +15,8 @@ export class Place {
   /** The message that is marked. @type {HTMLElement | undefined} */
   #marked;
   #timer = 0;
+  /** The message that stays where it is while older ones are put before it, and where. @type {{ element: Element, top: number } | undefined} */
+  #held;
   #growth = new ResizeObserver(() => this.#grown());
 
   /**
@@ -51,6 +53,7 @@ export class Place {
     );
     if (!element) return false;
     this.#unmark();
+    this.#held = undefined;
     this.#isAtEnd = false;
     this.#marked = element;
     element.dataset.found = "";
@@ -62,14 +65,32 @@ export class Place {
     return true;
   }
 
+  /** Follow the end, wherever the reader is: what was just asked appears there. */
+  follow() {
+    this.#unmark();
+    this.#held = undefined;
+    this.#isAtEnd = true;
+    this.#scroller.scrollTop = this.#scroller.scrollHeight;
+  }
+
+  /** Keep the messages that are in view where they are while older ones are loaded, until the reader scrolls. */
+  hold() {
+    const { top } = this.#scroller.getBoundingClientRect();
+    const element = [...this.#scroller.querySelectorAll("article")].find((each) => each.getBoundingClientRect().bottom > top);
+    if (!element) return;
+    this.#isAtEnd = false;
+    this.#held = { element, top: element.getBoundingClientRect().top };
+  }
+
   #unmark() {
     clearTimeout(this.#timer);
     delete this.#marked?.dataset.found;
     this.#marked = undefined;
   }
 
-  /** The reader scrolls or types: stop keeping the message in view. */
+  /** The reader scrolls or types: stop keeping a message in view. */
   #letGo = () => {
+    this.#held = undefined;
     if (!this.#marked) return;
     delete this.#marked.dataset.found;
     this.#marked = undefined;
@@ -78,7 +99,7 @@ export class Place {
   #scrolled = () => {
     const { scrollHeight, scrollTop, clientHeight } = this.#scroller;
     // A smaller scrollTop means that the reader has scrolled up; if only the height has grown, the end is followed.
-    if (this.#marked) this.#isAtEnd = false;
+    if (this.#marked || this.#held) this.#isAtEnd = false;
     else if (scrollHeight - scrollTop - clientHeight < NEAR_END_PX) this.#isAtEnd = true;
     else if (scrollTop < this.#topBefore) this.#isAtEnd = false;
     this.#topBefore = scrollTop;
@@ -89,6 +110,7 @@ export class Place {
     // The welcome page stays at its beginning.
     if (!this.#hasText()) return;
     if (this.#marked) this.#marked.scrollIntoView();
+    else if (this.#held?.element.isConnected) this.#scroller.scrollTop += this.#held.element.getBoundingClientRect().top - this.#held.top;
     else if (this.#isAtEnd) this.#scroller.scrollTop = this.#scroller.scrollHeight;
     else this.#scrolled();
   }

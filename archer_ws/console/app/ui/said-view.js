@@ -1,12 +1,13 @@
 // A message of a person: its text, pictures and files; edit it, branch from it, copy it.
 
 import { useState } from "../vendor/preact-hooks.js";
-import { fork } from "../state/conversations.js";
+import { begin, fork } from "../state/conversations.js";
 import { strings } from "../strings.js";
-import { announce } from "./announcer.js";
+import { isComposing } from "./composing.js";
 import { CopyButton } from "./copy-button.js";
 import { html } from "./html.js";
 import { Icon } from "./icons.js";
+import { complain } from "./notice.js";
 import { PartView } from "./part-view.js";
 
 /**
@@ -26,7 +27,7 @@ export function SaidView({ item, conversation }) {
       const made = await fork(conversation.id, item.isLocal ? undefined : item.id);
       made.draft.value = text;
     } catch (error) {
-      announce(/** @type {Error} */ (error).message);
+      complain(error);
     }
   };
   return html`
@@ -49,12 +50,17 @@ function Editor({ item, conversation, onDone }) {
   const [text, setText] = useState(item.said.text);
   const submit = (/** @type {Event} */ event) => {
     event.preventDefault();
+    if ((!text.trim() && item.said.parts.length === 0) || conversation.isBusy.peek()) return;
     onDone();
-    conversation.askOtherwise(item, { ...item.said, text });
+    const said = { ...item.said, text };
+    // A conversation that was deleted can't go on, and what is left of it stays readable: ask in a new one.
+    if (conversation.isGone) begin().ask(said);
+    else conversation.askOtherwise(item, said);
   };
   const keys = (/** @type {KeyboardEvent} */ event) => {
+    if (isComposing(event)) return;
     if (event.key === "Escape") onDone();
-    else if (event.key === "Enter" && !event.shiftKey && !event.isComposing) submit(event);
+    else if (event.key === "Enter" && !event.shiftKey) submit(event);
     else return;
     event.preventDefault();
   };
@@ -65,7 +71,7 @@ function Editor({ item, conversation, onDone }) {
         onInput=${(/** @type {any} */ event) => setText(event.target.value)} onKeyDown=${keys}></textarea>
       <p class="choices">
         <button type="button" class="quiet" onClick=${onDone}>${strings.chat.cancel}</button>
-        <button class="primary" disabled=${!text.trim()}>${strings.chat.send}</button>
+        <button class="primary" disabled=${!text.trim() || conversation.isBusy.value}>${strings.chat.send}</button>
       </p>
     </form>
   `;

@@ -1,6 +1,6 @@
 // The request settings: temperature, token limit, effort, system prompt, JSON schema, tools.
 
-import { useState } from "../vendor/preact-hooks.js";
+import { useLayoutEffect, useRef, useState } from "../vendor/preact-hooks.js";
 import { infoOf } from "../state/models.js";
 import { changeSettings, settingsOf } from "../state/settings.js";
 import { strings } from "../strings.js";
@@ -29,21 +29,23 @@ function Form({ sessionId }) {
   const settings = settingsOf(sessionId);
   const change = (/** @type {object} */ fields) => changeSettings(sessionId, fields);
   const efforts = infoOf(settings.model)?.reasoning_efforts ?? EFFORTS;
-  const number = (/** @type {any} */ { target }) =>
-    target.value === "" || !target.validity.valid ? undefined : Number(target.value);
-  const reset = () =>
+  // Fields with what is not valid have text of their own: a reset makes them anew.
+  const [resets, setResets] = useState(0);
+  const reset = () => {
     change({ temperature: undefined, maxTokens: undefined, effort: undefined, system: "", schema: "", tools: true });
+    setResets(resets + 1);
+  };
   return html`
     <h2>${says.title}</h2>
-    <div class="pair">
+    <div class="pair" key=${`numbers ${resets}`}>
       <label>${says.temperature}
-        <input type="number" min="0" max="2" step="0.1" inputmode="decimal" placeholder=${says.unset} value=${settings.temperature ?? ""}
-          onInput=${(/** @type {Event} */ event) => change({ temperature: number(event) })} />
+        <${NumberField} min="0" max="2" step="any" inputmode="decimal" value=${settings.temperature}
+          onChange=${(/** @type {number | undefined} */ temperature) => change({ temperature })} />
         <small>${says.temperatureHint}</small>
       </label>
       <label>${says.maxTokens}
-        <input type="number" min="1" step="1" inputmode="numeric" placeholder=${says.unset} value=${settings.maxTokens ?? ""}
-          onInput=${(/** @type {Event} */ event) => change({ maxTokens: number(event) })} />
+        <${NumberField} min="1" step="1" inputmode="numeric" value=${settings.maxTokens}
+          onChange=${(/** @type {number | undefined} */ maxTokens) => change({ maxTokens })} />
         <small>${says.maxTokensHint}</small>
       </label>
     </div>
@@ -59,13 +61,37 @@ function Form({ sessionId }) {
         onInput=${(/** @type {any} */ { target }) => change({ system: target.value })}></textarea>
       <small>${says.systemHint}</small>
     </label>
-    <${Schema} value=${settings.schema} onChange=${(/** @type {string} */ schema) => change({ schema })} />
+    <${Schema} key=${`schema ${resets}`} value=${settings.schema} onChange=${(/** @type {string} */ schema) => change({ schema })} />
     <label class="check">
       <input type="checkbox" checked=${settings.tools} onChange=${(/** @type {any} */ { target }) => change({ tools: target.checked })} />
       <span>${says.tools}<small>${says.toolsHint}</small></span>
     </label>
     <p class="choices"><button type="button" class="quiet" onClick=${reset}>${says.reset}</button></p>
   `;
+}
+
+/**
+ * A number, or what is being typed of one: that stays in the field while it is not valid, and is not sent.
+ * @param {{ value: number | undefined, onChange: (value: number | undefined) => void }} props the others are the input's
+ */
+function NumberField({ value, onChange, ...limits }) {
+  const field = useRef(/** @type {HTMLInputElement | null} */ (null));
+  const [isWrong, setWrong] = useState(false);
+  useLayoutEffect(() => {
+    const { current } = field;
+    if (current && numberIn(current) !== value) current.value = value === undefined ? "" : String(value);
+  }, [value]);
+  const typed = (/** @type {any} */ { target }) => {
+    setWrong(!target.validity.valid);
+    onChange(numberIn(target));
+  };
+  return html`<input ref=${field} type="number" placeholder=${strings.settings.unset} aria-invalid=${isWrong}
+    ...${limits} onInput=${typed} />`;
+}
+
+/** @param {HTMLInputElement} field */
+function numberIn({ value, validity }) {
+  return value === "" || !validity.valid ? undefined : Number(value);
 }
 
 /** Invalid JSON is not sent. @param {{ value: string, onChange: (schema: string) => void }} props */

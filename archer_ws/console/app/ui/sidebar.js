@@ -1,16 +1,16 @@
 // The list of conversations: search, open, rename, export, delete.
 
 import { useState } from "../vendor/preact-hooks.js";
-import { begin, found, fork, hasMore, query, readMore, remove, rename, search, sessions, show, shownId, showMessage, openIds, isSideBySide } from "../state/conversations.js";
+import { begin, found, fork, hasMore, query, readMore, remove, rename, search, searchFailure, sessions, show, shownId, showMessage, openIds, isSideBySide } from "../state/conversations.js";
 import { download, exportJson, exportMarkdown } from "../state/exports.js";
 import { facts } from "../state/server.js";
 import { strings } from "../strings.js";
-import { announce } from "./announcer.js";
 import { areKeysShown, ask } from "./dialogs.js";
 import { html } from "./html.js";
 import { Icon, Mark } from "./icons.js";
 import { Live } from "./live.js";
 import { Menu, Popover } from "./menu.js";
+import { complain } from "./notice.js";
 import { Places } from "./places.js";
 
 /** @typedef {import("../../archer.js").Session} Session */
@@ -31,7 +31,7 @@ export function Sidebar({ name, onDone }) {
       </header>
       <button type="button" class="new" onClick=${start}><${Icon} name="plus" /> ${strings.list.new}</button>
       <${Search} />
-      ${found.value ? html`<${Found} onDone=${onDone} />` : html`<${List} onDone=${onDone} />`}
+      ${found.value || searchFailure.value ? html`<${Found} onDone=${onDone} />` : html`<${List} onDone=${onDone} />`}
       <footer>
         <${Popover} label=${strings.app.about} kind="quiet" panel="about"
           face=${html`<${Icon} name="info" /> ${strings.app.about}`}>
@@ -65,9 +65,10 @@ function Search() {
 
 /** @param {{ onDone: () => void }} props */
 function Found({ onDone }) {
+  if (searchFailure.value) return html`<p class="empty" role="status">${strings.list.searchFailed(searchFailure.value.message)}</p>`;
   const hits = found.value ?? [];
   const open = (/** @type {import("../../archer.js").FoundMessage} */ hit) => {
-    showMessage(hit).catch((error) => announce(error.message));
+    showMessage(hit).catch(complain);
     onDone();
   };
   const listed = new Map((sessions.value ?? []).map((session) => [session.session_id, session]));
@@ -113,7 +114,7 @@ function More() {
   const [isReading, setReading] = useState(false);
   const read = () => {
     setReading(true);
-    readMore().catch(() => {}).finally(() => setReading(false));
+    readMore().catch(complain).finally(() => setReading(false));
   };
   return html`<button type="button" class="quiet" disabled=${isReading} onClick=${read}>${strings.list.more}</button>`;
 }
@@ -128,7 +129,6 @@ function Entry({ session, onDone }) {
   const id = session.session_id;
   const title = nameOf(session);
   const active = session.active ?? [];
-  const fails = (/** @type {any} */ error) => announce(error.message);
   const items = [
     {
       label: strings.list.openBeside, icon: /** @type {const} */ ("columns"),
@@ -144,21 +144,21 @@ function Entry({ session, onDone }) {
         ask({
           ...{ title: strings.list.rename, confirm: strings.list.rename },
           field: { label: strings.list.renameLabel, value: session.title ?? "" },
-          run: (value) => void rename(id, value).catch(fails),
+          run: (value) => void rename(id, value).catch(complain),
         }),
     },
-    { label: strings.chat.branch, icon: /** @type {const} */ ("branch"), run: () => void fork(id).then(onDone, fails) },
+    { label: strings.chat.branch, icon: /** @type {const} */ ("branch"), run: () => void fork(id).then(onDone, complain) },
     {
       label: strings.list.exportMarkdown, icon: /** @type {const} */ ("down"),
-      run: () => void exportMarkdown(id).then(download, fails),
+      run: () => void exportMarkdown(id).then(download, complain),
     },
-    { label: strings.list.exportJson, icon: /** @type {const} */ ("down"), run: () => void exportJson(id).then(download, fails) },
+    { label: strings.list.exportJson, icon: /** @type {const} */ ("down"), run: () => void exportJson(id).then(download, complain) },
     {
       label: strings.list.delete, icon: /** @type {const} */ ("close"), isDangerous: true,
       run: () =>
         ask({
           ...{ title: strings.list.deleteQuestion(title), text: strings.list.deleteText, confirm: strings.list.delete },
-          ...{ isDangerous: true, run: () => void remove(id).catch(fails) },
+          ...{ isDangerous: true, run: () => void remove(id).catch(complain) },
         }),
     },
   ];

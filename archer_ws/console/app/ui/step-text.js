@@ -59,7 +59,7 @@ export async function loadMarkdown() {
 
 /** @param {string} text @param {HTMLButtonElement} button */
 async function copyCode(text, button) {
-  await copyText(text);
+  if (!(await copyText(text))) return;
   button.textContent = strings.chat.copied;
   setTimeout(() => (button.textContent = strings.markdown.copyCode), COPIED_MS);
 }

@@ -4,8 +4,10 @@ import { useEffect, useState } from "../vendor/preact-hooks.js";
 import { client } from "../state/connection.js";
 import { strings } from "../strings.js";
 import { announce } from "./announcer.js";
+import { isComposing } from "./composing.js";
 import { html } from "./html.js";
 import { Icon } from "./icons.js";
+import { complain } from "./notice.js";
 
 /**
  * @typedef {import("../state/completion.js").Completion} Completion
@@ -43,7 +45,7 @@ function Approval({ completion, call }) {
     try {
       await client.peek()?.approve(completion.streamId, call.callId, approved, reason.trim() || undefined);
     } catch (error) {
-      announce(/** @type {Error} */ (error).message);
+      complain(error);
       setSent(false);
     }
   };
@@ -53,7 +55,7 @@ function Approval({ completion, call }) {
       <button type="button" disabled=${isSent} onClick=${() => decide(false)}>${strings.tools.deny}</button>
       <input dir="auto" aria-label=${strings.tools.reason} placeholder=${strings.tools.reason} value=${reason} disabled=${isSent}
         onInput=${(/** @type {any} */ { target }) => setReason(target.value)}
-        onKeyDown=${(/** @type {KeyboardEvent} */ event) => event.key === "Enter" && decide(false)} />
+        onKeyDown=${(/** @type {KeyboardEvent} */ event) => event.key === "Enter" && !isComposing(event) && decide(false)} />
       ${call.deadlineAt && html`<${Remaining} until=${call.deadlineAt} />`}
     </div>
   `;
