@@ -310,3 +310,25 @@ async def test_where_storage_is_forbidden_the_console_works(browser: Browser, si
             return answers();
         """)
         assert seen == ["one"]
+
+
+@pytest.mark.parametrize("choice", ["Cancel", "Rename"])
+async def test_a_dialog_returns_the_focus_whichever_button_closes_it(console: Console, choice: str) -> None:
+    seen = await console.run(
+        """
+        await ask("say one");
+        await ended();
+        const menu = page.locator(".row").getByRole("button", { name: /Actions for/ });
+        await menu.focus();
+        await page.keyboard.press("Enter");
+        await page.getByRole("menuitem", { name: "Rename" }).focus();
+        await page.keyboard.press("Enter");
+        await page.getByLabel("New name").fill("The sky");
+        await page.locator("dialog").getByRole("button", { name: choice }).focus();
+        await page.keyboard.press("Enter");
+        await page.locator("dialog").waitFor({ state: "detached" });
+        return page.evaluate(() => document.activeElement.getAttribute("aria-label") ?? document.activeElement.tagName);
+        """,
+        choice=choice,
+    )
+    assert seen.startswith("Actions for")

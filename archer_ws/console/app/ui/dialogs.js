@@ -29,16 +29,15 @@ export function Dialogs() {
 /** @param {{ asked: Question }} props */
 function QuestionDialog({ asked }) {
   const field = useRef(/** @type {HTMLInputElement | null} */ (null));
-  const close = () => (question.value = undefined);
   const submit = (/** @type {Event} */ event) => {
     event.preventDefault();
     const value = field.current?.value.trim() ?? "";
     if (asked.field && !value) return;
-    close();
+    close(event);
     asked.run(value);
   };
   return html`
-    <${Modal} label=${asked.title} onClose=${close}>
+    <${Modal} label=${asked.title} onClose=${() => (question.value = undefined)}>
       <form onSubmit=${submit}>
         <h2>${asked.title}</h2>
         ${asked.text && html`<p>${asked.text}</p>`}
@@ -56,9 +55,8 @@ function QuestionDialog({ asked }) {
 }
 
 function KeysDialog() {
-  const close = () => (areKeysShown.value = false);
   return html`
-    <${Modal} label=${strings.keys.title} onClose=${close}>
+    <${Modal} label=${strings.keys.title} onClose=${() => (areKeysShown.value = false)}>
       <h2>${strings.keys.title}</h2>
       <dl class="keys">
         ${strings.keys.rows.map(
@@ -68,6 +66,11 @@ function KeysDialog() {
       <p class="choices"><button type="button" class="primary" onClick=${close}>${strings.keys.close}</button></p>
     <//>
   `;
+}
+
+/** Close the dialog of an event. Only so the focus returns; one that is removed while it is open loses it. @param {Event} event */
+function close({ currentTarget }) {
+  /** @type {HTMLElement} */ (currentTarget).closest("dialog")?.close();
 }
 
 /** @param {{ label: string, onClose: () => void, children: unknown }} props */
