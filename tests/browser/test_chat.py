@@ -233,3 +233,18 @@ async def test_who_asks_while_reading_further_up_sees_the_question(console: Cons
         return shown.locator(".said").nth(1).evaluate((said) => said.getBoundingClientRect().top < innerHeight);
     """)
     assert seen
+
+
+async def test_the_way_to_the_end_does_not_lie_over_a_long_draft(console: Console) -> None:
+    boxes = await console.run("""
+        await ask(`say ${"one line\\n\\n".repeat(60)}`);
+        await ended();
+        await drawn();
+        await shown.locator(".scroller").hover();
+        await page.mouse.wheel(0, -10_000);
+        await shown.locator(".to-end").waitFor();
+        await field().fill("line\\n".repeat(30));
+        return Promise.all([".to-end", ".composer"].map((part) => shown.locator(part).boundingBox()));
+    """)
+    button, composer = boxes
+    assert button["y"] + button["height"] <= composer["y"]
