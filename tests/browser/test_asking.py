@@ -292,3 +292,20 @@ async def test_text_is_dropped_into_the_field_and_pasted_there_if_it_comes_with_
     """)
     assert seen["dropped"].strip() == "say drag these words"
     assert (seen["taken"], seen["files"]) == ([False, True], 1)
+
+
+async def test_a_file_that_is_dropped_beside_the_composer_is_not_opened_in_its_place(console: Console) -> None:
+    seen = await console.run("""
+        return page.evaluate(() => {
+            const dragged = (fill) => {
+                const dataTransfer = new DataTransfer();
+                fill(dataTransfer);
+                const over = new DragEvent("dragover", { dataTransfer, bubbles: true, cancelable: true });
+                document.querySelector(".scroller").dispatchEvent(over);
+                return over.defaultPrevented;
+            };
+            const file = (data) => data.items.add(new File(["of mine"], "notes.txt"));
+            return [dragged(file), dragged((data) => data.setData("text/plain", "words"))];
+        });
+    """)
+    assert seen == [True, False]

@@ -248,3 +248,23 @@ async def test_the_way_to_the_end_does_not_lie_over_a_long_draft(console: Consol
     """)
     button, composer = boxes
     assert button["y"] + button["height"] <= composer["y"]
+
+
+async def test_escape_in_a_search_clears_it_first(console: Console) -> None:
+    seen = await console.run(
+        """
+        await ask("never");
+        await has(half);
+        await page.keyboard.press("Control+k");
+        await page.keyboard.type("word");
+        await has("No message contains");
+        await page.keyboard.press("Escape");
+        await page.waitForFunction(() => !document.body.innerText.includes("No message contains"));
+        const cleared = [await page.locator("#search").inputValue(), await answer().getAttribute("aria-busy")];
+        await page.keyboard.press("Escape");
+        await ended();
+        return cleared;
+        """,
+        half=HALF,
+    )
+    assert seen == ["", "true"]

@@ -24,7 +24,11 @@ export const isListShown = signal(false);
 export function App({ name }) {
   useEffect(() => {
     addEventListener("keydown", onKey);
-    return () => removeEventListener("keydown", onKey);
+    addEventListener("dragover", keepFile);
+    return () => {
+      removeEventListener("keydown", onKey);
+      removeEventListener("dragover", keepFile);
+    };
   }, []);
   const title = titleOfConversation(shownId.value);
   useEffect(() => void (document.title = title ? `${title} – ${name}` : name), [title]);
@@ -47,4 +51,11 @@ export function App({ name }) {
     <${Dialogs} />
     <${Announcer} />
   `;
+}
+
+/** A file that is dropped beside the composer is refused; the browser would open it. @param {DragEvent} event */
+function keepFile(event) {
+  if (event.defaultPrevented || !event.dataTransfer?.types.includes("Files")) return;
+  event.preventDefault();
+  event.dataTransfer.dropEffect = "none";
 }

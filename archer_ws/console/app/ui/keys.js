@@ -40,7 +40,7 @@ function withAlt({ code }) {
 function plain(event) {
   if (event.key === "Escape") {
     const shown = conversation(shownId.peek());
-    if (!shown.running) return false;
+    if (!shown.running || isSearch(event.target)) return false;
     shown.stop();
     return true;
   }
@@ -57,6 +57,11 @@ function plain(event) {
     return true;
   }
   return false;
+}
+
+/** Whether Esc clears a search. @param {EventTarget | null} target */
+function isSearch(target) {
+  return target instanceof HTMLInputElement && target.type === "search" && target.value !== "";
 }
 
 /** @param {EventTarget | null} target */
