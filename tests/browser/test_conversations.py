@@ -369,3 +369,28 @@ async def test_a_question_of_a_deleted_conversation_is_edited_into_a_new_one(bro
             return [fresh, await answers()];
         """)
     assert seen == [["green"], ["blue light scatters"]]
+
+
+async def test_a_conversation_that_the_list_does_not_show_yet_has_its_name_all_the_same(
+    browser: Browser, sidecar: Server
+) -> None:
+    await imported(sidecar, "long", 2)
+    for number in range(60):
+        await sidecar.http.post("/api/v1/sessions", json={"session_id": f"later{number}", "title": f"Later {number}"})
+    async with Console(browser, sidecar.url) as console:
+        seen = await console.run("""
+            await page.getByRole("button", { name: "Show older conversations" }).waitFor();
+            await page.keyboard.press("Control+k");
+            await page.keyboard.type("question 000");
+            const hit = page.locator(".sidebar .list .entry").filter({ hasText: "question 000" });
+            await hit.getByText("Long", { exact: true }).waitFor();
+            await hit.click();
+            await ended();
+            const named = () => page.locator(".tab[data-shown=true] .title").innerText();
+            const tab = await named();
+            await page.reload();
+            await ended();
+            return [tab, await named(), await page.title()];
+        """)
+    assert seen[:2] == ["Long", "Long"]
+    assert seen[2].startswith("Long")

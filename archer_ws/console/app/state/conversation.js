@@ -43,7 +43,9 @@ export class Conversation {
   files = signal([]);
   /** How often this page has asked here: what the view scrolls to the end for. */
   asks = signal(0);
-  /** Its title until the list has one: the first question. */
+  /** Its title as it was read with its messages: the list may not show it yet. */
+  title = signal("");
+  /** Its title until it has one: the first question. */
   firstTitle = computed(() => {
     const first = this.items.value.find((item) => item.kind === "said");
     return first?.kind === "said" ? titleOf(first.said.text) : "";
@@ -238,6 +240,7 @@ export class Conversation {
       if (at <= 0) this.#cursor = page.next_cursor;
       this.#stored = [...this.#stored.slice(0, Math.max(0, at)), ...page.messages];
       this.hasOlder.value = this.#cursor != null;
+      this.title.value = page.title ?? "";
       this.#wasRead = true;
       this.trouble.value = undefined;
       for (const streamId of page.active_streams) this.#showRunning(streamId);

@@ -25,6 +25,8 @@ export const hasMore = signal(false);
 export const query = signal("");
 /** The results of the search; undefined if there is no search. */
 export const found = signal(/** @type {FoundMessage[] | undefined} */ (undefined));
+/** The conversations of the results that the list does not show yet, by id. */
+export const foundUnlisted = signal(/** @type {Map<string, Session>} */ (new Map()));
 /** Why the search has no results. */
 export const searchFailure = signal(/** @type {Error | undefined} */ (undefined));
 
@@ -44,7 +46,8 @@ export const titles = computed(() => new Map((sessions.value ?? []).map((each) =
 
 /** A conversation's title, or the first question that is loaded; empty if there is none yet. @param {string} id */
 export function titleOfConversation(id) {
-  return titles.value.get(id) || conversation(id).firstTitle.value;
+  const { title, firstTitle } = conversation(id);
+  return titles.value.get(id) || title.value || firstTitle.value;
 }
 
 /** @param {string} id */
@@ -130,10 +133,25 @@ export async function search(text) {
   const { signal } = searching;
   try {
     const page = await client.peek()?.call("session/search", { query: text, limit: PAGE }, { signal });
-    if (!signal.aborted) found.value = page?.items ?? [];
+    if (signal.aborted) return;
+    found.value = page?.items ?? [];
+    await readUnlisted(found.value, signal);
   } catch (error) {
     if (!signal.aborted) searchFailure.value = /** @type {Error} */ (error);
   }
+}
+
+/** @param {FoundMessage[]} hits @param {AbortSignal} signal */
+async function readUnlisted(hits, signal) {
+  const unlisted = new Set(hits.map(({ session_id }) => session_id).filter((id) => !titles.peek().has(id)));
+  const read = [...unlisted].map((session_id) => client.peek()?.call("session/get", { session_id, limit: 1 }, { signal }));
+  // One that was deleted since stays without a name.
+  /** @type {Map<string, Session>} */
+  const known = new Map();
+  for (const each of await Promise.allSettled(read)) {
+    if ("value" in each && each.value) known.set(each.value.session_id, each.value);
+  }
+  if (!signal.aborted) foundUnlisted.value = known;
 }
 
 export async function readMore() {

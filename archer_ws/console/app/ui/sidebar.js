@@ -1,7 +1,7 @@
 // The list of conversations: search, open, rename, export, delete.
 
 import { useState } from "../vendor/preact-hooks.js";
-import { begin, found, fork, hasMore, query, readMore, remove, rename, search, searchFailure, sessions, show, shownId, showMessage, openIds, isSideBySide } from "../state/conversations.js";
+import { begin, found, foundUnlisted, fork, hasMore, query, readMore, remove, rename, search, searchFailure, sessions, show, shownId, showMessage, openIds, isSideBySide } from "../state/conversations.js";
 import { download, exportJson, exportMarkdown } from "../state/exports.js";
 import { facts } from "../state/server.js";
 import { strings } from "../strings.js";
@@ -71,7 +71,8 @@ function Found({ onDone }) {
     showMessage(hit).catch(complain);
     onDone();
   };
-  const listed = new Map((sessions.value ?? []).map((session) => [session.session_id, session]));
+  const listed = new Map(foundUnlisted.value);
+  for (const session of sessions.value ?? []) listed.set(session.session_id, session);
   if (hits.length === 0) return html`<p class="empty" role="status">${strings.list.nothingFound(query.value)}</p>`;
   return html`
     <h2 role="status">${strings.list.found(hits.length)}</h2>
