@@ -133,3 +133,20 @@ async def test_where_the_tools_are_not_wanted_none_are_offered(console: Console,
         await ended();
     """)
     assert "tools" not in (await sidecar.next_chat()).json()
+
+
+async def test_what_is_said_meanwhile_and_refused_is_back_in_the_field_with_the_reason(console: Console) -> None:
+    seen = await console.run(
+        ROLL
+        + """
+        // Half a character: the server refuses it.
+        await field().evaluate((field) => {
+            field.value = "and \\ud83d more";
+            field.dispatchEvent(new Event("input", { bubbles: true }));
+        });
+        await field().press("Enter");
+        await page.getByRole("alert").filter({ hasText: "The request is invalid" }).waitFor();
+        return [await shown.locator(".steered").count(), (await field().inputValue()).startsWith("and ")];
+        """
+    )
+    assert seen == [0, True]

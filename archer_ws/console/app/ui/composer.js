@@ -9,6 +9,7 @@ import { isComposing } from "./composing.js";
 import { html } from "./html.js";
 import { Icon } from "./icons.js";
 import { ModelPicker } from "./model-picker.js";
+import { complain } from "./notice.js";
 import { SettingsPanel } from "./settings-panel.js";
 
 /** @param {{ conversation: import("../state/conversation.js").Conversation }} props */
@@ -34,7 +35,7 @@ export function Composer({ conversation }) {
     if (!text.trim() || files.value.length > 0) return;
     conversation.draft.value = "";
     // Too late to steer: put the text back into the field.
-    const isTaken = await conversation.steer(text.trim()).catch(() => false);
+    const isTaken = await conversation.steer(text.trim()).catch((error) => (complain(error), false));
     if (!isTaken && !conversation.draft.peek()) conversation.draft.value = text;
   };
   const send = () => {
