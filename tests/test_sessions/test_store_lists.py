@@ -1,16 +1,20 @@
 """What every SessionStore does with many sessions: versions, orders, search, copies, exports; what an answer has."""
 
+import asyncio
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from archer_ws.core.clock import utc_now
 from archer_ws.core.exceptions import Conflict, ErrorInfo, InvalidParams, SessionNotFound
+from archer_ws.core.limits import STORE_LIMIT_S
 from archer_ws.llm_gateway.tools import ToolCall
 from archer_ws.llm_gateway.types import ChatMessage, MessageRole, Refusal, TokenUsage
 from archer_ws.sessions.history import fit_history, without_refused
 from archer_ws.sessions.models import ExportedSession
+from archer_ws.sessions.storage.bounded import bounded
 from archer_ws.sessions.storage.conversation import Entry
+from archer_ws.sessions.storage.memory import MemoryStore
 from archer_ws.sessions.storage.sqlite.store import SqliteStore
 from archer_ws.sessions.storage.store import SessionStore
 from archer_ws.sessions.storage.values import StoredCompletion
@@ -294,6 +298,29 @@ async def test_a_search_goes_on_where_its_page_ended(store: SessionStore) -> Non
         if cursor is None:
             break
     assert seen == ids[::-1]
+
+
+@pytest.mark.parametrize("text", ["a" + "\u0315\u0300" * 256 * 1024, "日本語東京都" * 220_000], ids=["marks", "signs"])
+async def test_a_long_message_is_stored_searched_and_deleted_while_others_go_on(store: SessionStore, text: str) -> None:
+    limited = bounded(store, STORE_LIMIT_S)
+    await make(limited, "s1")
+    await say(limited, "s1", text, "short")
+
+    async def ticks() -> int:
+        """How often another task has run meanwhile."""
+        count, looking = 0, asyncio.create_task(hits(limited, "short"))
+        while not looking.done():
+            await asyncio.sleep(0)
+            count += 1
+        assert await looking == ["s1"]
+        return count
+
+    if isinstance(store, MemoryStore):  # The others search in a thread of their own.
+        assert await ticks() > 10
+    else:
+        await ticks()
+    await limited.delete("ann", "s1")
+    assert await hits(limited, "short") == []
 
 
 @pytest.mark.parametrize("query", ["", " ", "\n\t"])

@@ -38,7 +38,8 @@ from archer_ws.sessions.storage.words import finder
 __all__ = ["MESSAGE_OVERHEAD_BYTES", "PAGE_MAX", "MemoryStore", "SessionStore"]
 
 PAGE_MAX = PAGE_ITEMS_MAX
-#: The approximate amount of text that is searched in one loop iteration, in characters; takes some milliseconds.
+#: The approximate amount of text that is searched in one loop iteration, in characters; takes some milliseconds. A
+#: longer message is searched in a thread.
 SEARCH_SLICE_CHARS = 128 * 1024
 
 
@@ -201,11 +202,20 @@ class MemoryStore:
         before = self._next_number if cursor is None else ordinal_of(cursor)
         found: list[tuple[int, FoundMessage]] = []
         has = finder(query)
+
+        def look(entry: Entry, session_id: str) -> None:
+            if has(entry.chat.content):
+                found.append((entry.number, entry.as_found(session_id, query)))
+
         looked_at = 0
         for conversation in list(self._by_principal.get(principal, {}).values()):
             for entry in list(conversation.messages):
-                if entry.number < before and has(entry.chat.content):
-                    found.append((entry.number, entry.as_found(conversation.session_id, query)))
+                if entry.number >= before:
+                    continue
+                if len(entry.chat.content) > SEARCH_SLICE_CHARS:
+                    await asyncio.to_thread(look, entry, conversation.session_id)
+                    continue
+                look(entry, conversation.session_id)
                 looked_at += len(entry.chat.content) + MESSAGE_OVERHEAD_BYTES
                 if looked_at > SEARCH_SLICE_CHARS:
                     # Let other tasks run.

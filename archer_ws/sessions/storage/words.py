@@ -17,15 +17,16 @@ QUERY_WORDS_MAX = 16
 
 #: Scripts without spaces between words, where each character is indexed as a word: Thai to Khmer, Kana, Han.
 _UNSPACED = re.compile(
-    "([\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff])"
+    "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]+"
 )
 #: The accents of Latin, Greek and Cyrillic and the points of Hebrew and Arabic, in decomposed text.
 _ACCENT = re.compile(
     "[\u0300-\u036f\u0591-\u05c7\u0610-\u061a\u064b-\u065f\u0670\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20ff\ufe20-\ufe2f]+"
 )
 _WORD = re.compile(r"[^\W_]+")
-#: The text is processed in slices of this size: a regular expression does not release the interpreter's lock.
-_SLICE_CHARS = 32 * 1024
+#: The text is processed in slices of this size. Normalizing sorts the marks of a character, which takes time that grows
+#: with the square of their number; and neither it nor a regular expression releases the interpreter's lock.
+_SLICE_CHARS = 512
 
 
 def indexed(text: str) -> str:
@@ -38,12 +39,17 @@ def indexed(text: str) -> str:
 
 def _folded(text: str) -> str:
     decomposed = unicodedata.normalize("NFKD", text).casefold()
-    return _UNSPACED.sub(r" \1 ", _ACCENT.sub("", decomposed))
+    return _UNSPACED.sub(_spaced, _ACCENT.sub("", decomposed))
+
+
+def _spaced(found: re.Match[str]) -> str:
+    return f" {'  '.join(found[0])} "
 
 
 def words_of(text: str) -> list[str]:
     """The words of a text, as the index has them."""
-    return _WORD.findall(indexed(text))
+    # One by one, so that another thread may run in between.
+    return [found[0] for found in _WORD.finditer(indexed(text))]
 
 
 def terms_of(query: str) -> list[list[str]]:
