@@ -13,7 +13,7 @@ from archer_ws.llm_gateway.media_tokens import media_tokens
 from archer_ws.llm_gateway.native_replay import loop_length
 from archer_ws.llm_gateway.native_turns import NativeTurn
 from archer_ws.llm_gateway.tools import Tool
-from archer_ws.llm_gateway.types import SYSTEM, TOOL, USER, ChatMessage, ChatRequest
+from archer_ws.llm_gateway.types import ASSISTANT, SYSTEM, TOOL, USER, ChatMessage, ChatRequest
 
 #: The approximate tokens of a message besides its text: its role and separators.
 MESSAGE_OVERHEAD_TOKENS = 4
@@ -33,7 +33,7 @@ class HistoryMessage(Protocol):
 
     @property
     def stream_id(self) -> str:
-        """The stream that sent or generated it."""
+        """The stream that sent or generated it; empty if it was imported without one."""
 
     @property
     def is_refused(self) -> bool:
@@ -115,11 +115,15 @@ def without_refused(history: Sequence[R]) -> Sequence[R]:
 
 
 def _begin_of_turn(history: Sequence[HistoryMessage], place: int) -> int:
-    """The position of the first message of the turn that `place` belongs to: of the first message of its request."""
+    """The position of the first message of the turn that `place` belongs to: of the first message of its request.
+
+    Without the id of a stream, the request ends at the message of the assistant before it.
+    """
     while place > 0 and history[place].chat.role is not USER:
         place -= 1
     asked = history[place].stream_id
-    while place > 0 and history[place - 1].stream_id == asked and history[place - 1].chat.role is not TOOL:
+    others = (TOOL,) if asked else (TOOL, ASSISTANT)
+    while place > 0 and history[place - 1].stream_id == asked and history[place - 1].chat.role not in others:
         place -= 1
     return place
 

@@ -444,6 +444,33 @@ async def test_what_is_exported_can_be_imported_and_is_the_same(store: SessionSt
     assert [message.role for message in stored.history.messages] == ["user", "assistant", "tool"]
 
 
+async def test_a_conversation_without_the_ids_of_streams_is_imported_and_exported_like_others(
+    store: SessionStore,
+) -> None:
+    await make(store, "s1")
+    (first,) = await say(store, "s1", "one")
+    await answer(store, "s1", "two", first)
+    (exported,) = [each async for each in store.export("ann")]
+    for message in exported.messages:
+        message.stream_id = None
+    await store.import_session("bob", exported)
+    assert [each async for each in store.export("bob")] == [exported]
+
+
+async def test_a_refusal_in_an_import_without_the_ids_of_streams_hides_its_own_turn_alone(store: SessionStore) -> None:
+    await make(store, "s1")
+    for number in range(2):
+        asked = await say(store, "s1", f"question {number}", f"detail {number}", stream_id=f"str_{number}")
+        await answer(store, "s1", f"answer {number}", asked[-1], stream_id=f"str_{number}")
+    (exported,) = [each async for each in store.export("ann")]
+    exported.messages[-1].refusal = Refusal(text="no")
+    for message in exported.messages:
+        message.stream_id = None
+    await store.import_session("bob", exported)
+    stored = await store.begin_turn("bob", "s1", [ChatMessage(role=MessageRole.USER, content="go on")], stream_id="x")
+    assert [message.content for message in stored.history.messages] == ["question 0", "detail 0", "answer 0"]
+
+
 async def test_an_import_with_two_messages_of_one_id_is_refused_whole(store: SessionStore) -> None:
     await make(store, "s1")
     await say(store, "s1", "one", "two")

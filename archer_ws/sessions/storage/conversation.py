@@ -27,6 +27,7 @@ class Entry:
     """A stored message, in the form in which a provider gets it, so that a turn need not convert it."""
 
     chat: ChatMessage
+    #: Empty if it was imported without one.
     stream_id: str
     status: StreamStatus
     created_at: datetime
@@ -111,7 +112,7 @@ class Entry:
         return as_stored(
             self.chat,
             message_id=self.message_id,
-            stream_id=self.stream_id,
+            stream_id=self.stream_id or None,
             status=self.status,
             created_at=self.created_at,
             parent_id=parent_id,
