@@ -143,7 +143,11 @@ class Agent(ABC):
         return not calls and bool(exchange.steered)
 
     def accepts(self, turn: AgentTurn) -> bool:
-        """Whether this agent takes the turn. The first agent in the orchestrator's order that does so gets it."""
+        """Whether this agent takes the turn. The first agent in the orchestrator's order that does so gets it.
+
+        Asked before each step. The agent of a step is also asked whether another one follows. Only after a restart it
+        is picked for that by a turn without the session's history.
+        """
         return False
 
 

@@ -1,9 +1,8 @@
 """Picks the agent for a turn."""
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import Sequence
 
 from archer_ws.agents.base import Agent, AgentTurn, DirectAgent, Gateway
-from archer_ws.llm_gateway.types import StreamChunk
 
 
 class Orchestrator:
@@ -24,7 +23,3 @@ class Orchestrator:
             if agent.accepts(turn):
                 return agent
         return self._direct
-
-    def run(self, turn: AgentTurn) -> AsyncGenerator[StreamChunk, None]:
-        """The generator of the chosen agent. The caller closes it."""
-        return self.pick(turn).run(turn)

@@ -12,7 +12,7 @@ import msgspec
 import structlog
 from pydantic import BaseModel
 
-from archer_ws.agents.base import AgentTurn, Gateway
+from archer_ws.agents.base import Agent, AgentTurn, Gateway
 from archer_ws.agents.orchestrator import Orchestrator
 from archer_ws.core.exceptions import (
     ArcherError,
@@ -222,6 +222,8 @@ class Turn:
         #: The native turns of this stream's completions, by call id.
         self._native: dict[str, NativeTurn] = {}
         self._is_second_try = False
+        #: The agent of the last step; None before the first in this process.
+        self._agent: Agent | None = None
         #: The messages of the earlier steps.
         self._said: list[ChatMessage] = []
         #: The version of the loop state that was written last: it is written again when this changes. None: write it.
@@ -367,8 +369,7 @@ class Turn:
         self._slot.release()
         self._files.free()
         self._media = {}
-        agent = self._services.orchestrator.pick(AgentTurn(self._request, self._route, (), ChatOptions()))
-        if not await agent.go_on(self._request, calls, self._stream.exchange):
+        if not await (self._agent or self._agent_left()).go_on(self._request, calls, self._stream.exchange):
             return None
         if self._left is not None:
             await self._look_for_provider()
@@ -383,6 +384,11 @@ class Turn:
         self._take_said()
         self._is_second_try = False
         return await self._begin_step()
+
+    def _agent_left(self) -> Agent:
+        """The agent of the step that an earlier process ran, by the turn's messages without the history."""
+        messages = conversation(self._request, self._again)
+        return self._services.orchestrator.pick(AgentTurn(self._request, self._route, messages, ChatOptions()))
 
     async def _look_for_provider(self) -> None:
         """Check that the provider of a stream from before a restart is still configured.
@@ -495,9 +501,9 @@ class Turn:
             media=self._media,
         )
         step = stream.exchange.step if self._said else 1
-        return self._services.orchestrator.run(
-            AgentTurn(self._request, self._route, messages, options, step, on_chunk=stream.take)
-        )
+        turn = AgentTurn(self._request, self._route, messages, options, step, on_chunk=stream.take)
+        agent = self._agent = self._services.orchestrator.pick(turn)
+        return agent.run(turn)
 
     def _messages(self) -> Sequence[ChatMessage]:
         history = self._history or NO_HISTORY

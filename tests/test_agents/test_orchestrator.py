@@ -98,7 +98,7 @@ async def test_without_agents_the_model_gets_the_turn_as_it_is_and_its_history()
     gateway = RecordingGateway(Speaker("why", "not"))
     turn = turn_of("hello", history=["earlier"])
 
-    answer = [chunk.content async for chunk in Orchestrator(gateway).run(turn)]
+    answer = [chunk.content async for chunk in Orchestrator(gateway).pick(turn).run(turn)]
 
     assert answer == ["why", "not"]
     assert gateway.asked == [(turn.request, ROUTE, turn.messages, turn.options)]
@@ -107,14 +107,16 @@ async def test_without_agents_the_model_gets_the_turn_as_it_is_and_its_history()
 def test_the_models_own_generator_is_handed_on_so_that_a_chunk_costs_nothing_more() -> None:
     gateway = RecordingGateway()
 
-    answer = Orchestrator(gateway).run(turn_of("hello"))
+    turn = turn_of("hello")
+    answer = Orchestrator(gateway).pick(turn).run(turn)
 
     assert answer is gateway.speaker.made[0]
 
 
 async def test_closing_the_answer_closes_what_the_model_opened() -> None:
     gateway = RecordingGateway(Speaker("why", "not"))
-    answer = Orchestrator(gateway).run(turn_of("hello"))
+    turn = turn_of("hello")
+    answer = Orchestrator(gateway).pick(turn).run(turn)
     assert (await anext(answer)).content == "why"
     assert not gateway.speaker.closed
 
@@ -125,7 +127,8 @@ async def test_closing_the_answer_closes_what_the_model_opened() -> None:
 
 async def test_a_providers_failure_passes_as_it_is() -> None:
     failure = ProviderUnavailable("refused")
-    answer = Orchestrator(RecordingGateway(Speaker(failure=failure))).run(turn_of("hello"))
+    turn = turn_of("hello")
+    answer = Orchestrator(RecordingGateway(Speaker(failure=failure))).pick(turn).run(turn)
 
     with pytest.raises(ProviderUnavailable) as raised:
         await anext(answer)
@@ -136,7 +139,8 @@ async def test_a_providers_failure_passes_as_it_is() -> None:
 async def test_the_first_agent_that_accepts_a_turn_answers_it_alone() -> None:
     gateway = RecordingGateway()
     agents = [Parrot("other"), Parrot("po"), Parrot("polly")]
-    answer = Orchestrator(gateway, agents).run(turn_of("polly"))
+    turn = turn_of("polly")
+    answer = Orchestrator(gateway, agents).pick(turn).run(turn)
 
     assert (await anext(answer)).content == "po"
     await answer.aclose()

@@ -1,10 +1,11 @@
 """A manager over a scripted gateway."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 
 import pytest
 
+from archer_ws.agents.base import Agent
 from archer_ws.agents.orchestrator import Orchestrator
 from archer_ws.sessions.format_judge import FormatJudge
 from archer_ws.sessions.manager import SessionManager
@@ -55,12 +56,13 @@ async def make_manager(gateway: ScriptedGateway, store: MemoryStore) -> AsyncIte
         limits: ManagerLimits | None = None,
         new_log: NewLog = MemoryLog,
         judge: FormatJudge | None = None,
+        agents: Sequence[Agent] = (),
     ) -> SessionManager:
         manager = SessionManager(
             new_log=new_log,
             judge=judge or FormatJudge(),
             gateway=gateway,
-            orchestrator=Orchestrator(gateway),
+            orchestrator=Orchestrator(gateway, agents),
             store=store,
             quota=StreamQuota(max_streams=max_streams, max_per_principal=per_principal),
             gates={"ollama": ProviderGate("ollama", concurrency=concurrency, queue=queue)},

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from archer_ws.agents.base import Agent
 from archer_ws.agents.orchestrator import Orchestrator
 from archer_ws.agents.tool_loop import ToolLoopAgent
 from archer_ws.core.limits import Limits
@@ -63,7 +64,13 @@ def request(**fields: Any) -> ChatRequest:
 
 @asynccontextmanager
 async def process(
-    folder: Path, gateway: ScriptedGateway, *, bounds: Limits = SOON, gate: ProviderGate | None = None, **settings: Any
+    folder: Path,
+    gateway: ScriptedGateway,
+    *,
+    bounds: Limits = SOON,
+    gate: ProviderGate | None = None,
+    agents: Sequence[Agent] = (),
+    **settings: Any,
 ) -> AsyncIterator[tuple[SessionManager, SqliteStore]]:
     """A server of these objects. At the end it is left as a kill leaves it: nothing more is written."""
     store, judge = sqlite_store(folder, **settings), FormatJudge()
@@ -72,7 +79,7 @@ async def process(
         new_log=MemoryLog,
         judge=judge,
         gateway=gateway,
-        orchestrator=Orchestrator(gateway, [ToolLoopAgent(gateway, judge.judge_by)]),
+        orchestrator=Orchestrator(gateway, agents or [ToolLoopAgent(gateway, judge.judge_by)]),
         store=store,
         quota=StreamQuota(max_streams=1000, max_per_principal=1000),
         gates={"ollama": gate or ProviderGate("ollama", concurrency=100, queue=100)},
