@@ -251,6 +251,21 @@ async def test_the_files_of_results_and_steered_messages_are_named(store: Sessio
     assert await store.named_files() == set()
 
 
+async def test_a_fork_names_the_files_of_its_own_messages_alone(store: SessionStore) -> None:
+    first = await ask(store, "What is this?")
+    await leave(store, answer("A cat.", called("c1"), came("c1", [PICTURE])), first)
+    other = {**PICTURE, "file_id": "file_other"}
+    second = await ask(store, "And this?", stream_id="str_2")
+    await leave(store, answer("A dog.", called("c2"), came("c2", [other])), second, "str_2")
+
+    fork = await store.fork("ann", "s1", before=second)
+    assert await store.named_files("ann", fork.session_id) == {PICTURE["file_id"]}
+    before = await store.fork("ann", "s1", before=first)
+    assert await store.named_files("ann", before.session_id) == set()
+    await store.delete("ann", "s1")
+    assert await store.named_files() == {PICTURE["file_id"]}
+
+
 async def test_what_providers_must_see_again_is_kept_for_the_loop_of_one_stream(store: SessionStore) -> None:
     question = await ask(store, "What time is it?")
     first, second, third = native("c1"), native("c2"), native("c3")

@@ -24,6 +24,7 @@ from archer_ws.sessions.storage.sqlite.rows import (
     MessageRow,
     NewMessage,
     SessionRow,
+    file_ids_in,
 )
 from archer_ws.sessions.storage.sqlite.transaction import Transaction
 from archer_ws.sessions.storage.values import StoredCompletion
@@ -361,15 +362,12 @@ def copy_all(at: Transaction, source: SessionRow, target: SessionRow, before: in
         "AND (? IS NULL OR position < ?) ORDER BY position",
         (target.pk, source.pk, before, before),
     )
-    at.connection.execute(
-        "INSERT INTO session_file (session_pk, file_id) SELECT ?, file_id FROM session_file WHERE session_pk = ?",
-        (target.pk, source.pk),
-    )
     rows = at.connection.execute(
-        f"SELECT pk, content, role, refused, bytes FROM message WHERE {_VISIBLE}", (target.pk,)
+        f"SELECT pk, content, role, refused, bytes, said FROM message WHERE {_VISIBLE}", (target.pk,)
     ).fetchall()
-    for pk, content, *_ in rows:
+    for pk, content, *_, said in rows:
         at.index.add(at.connection, pk, content)
+        at.connection.executemany(_NAME_FILE, [(target.pk, file_id) for file_id in file_ids_in(said)])
     return Counts(
         len(rows),
         sum(1 for row in rows if row[2] == SYSTEM),

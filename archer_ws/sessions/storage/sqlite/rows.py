@@ -193,6 +193,12 @@ def _said(chat: ChatMessage) -> str | None:
     return _encoded(said)
 
 
+def file_ids_in(said: str | None) -> list[str]:
+    """The ids of the files that a message names, by its column `said`."""
+    parts = json.loads(said).get("parts", ()) if said is not None else ()
+    return [part["file_id"] for part in parts if "file_id" in part]
+
+
 def _chat(role: str, content: str, said: str | None) -> ChatMessage:
     # Everything was validated before it was stored, and copying is many times faster than constructing.
     if said is None:
