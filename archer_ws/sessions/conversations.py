@@ -59,11 +59,10 @@ class Conversations:
         Raises:
             Overloaded: the store, or the principal's share of it, is full.
         """
-        if wanted.session_id is not None:
-            await self._manager.deletion_over(principal, wanted.session_id)
-        session, is_new = await self._store.create(principal, wanted.session_id, wanted.title, wanted.metadata)
-        if is_new:
-            self._changes.changed(principal, session.session_id)
+        async with self._manager.making_session(principal, wanted.session_id):
+            session, is_new = await self._store.create(principal, wanted.session_id, wanted.title, wanted.metadata)
+            if is_new:
+                self._changes.changed(principal, session.session_id)
         return self._with_streams(principal, session), is_new
 
     async def get(
@@ -145,12 +144,11 @@ class Conversations:
             Conflict: a session with the new id exists.
             Overloaded: the store, or the principal's share of it, is full.
         """
-        if wanted.new_session_id is not None:
-            await self._manager.deletion_over(principal, wanted.new_session_id)
-        session = await self._store.fork(
-            principal, session_id, before=wanted.before, new_session_id=wanted.new_session_id
-        )
-        self._changes.changed(principal, session.session_id)
+        async with self._manager.making_session(principal, wanted.new_session_id):
+            session = await self._store.fork(
+                principal, session_id, before=wanted.before, new_session_id=wanted.new_session_id
+            )
+            self._changes.changed(principal, session.session_id)
         return self._with_streams(principal, session)
 
     async def delete(self, principal: str, session_id: str, *, version: int | None = None) -> None:
@@ -204,9 +202,9 @@ class Conversations:
             Conflict: a session with its id exists, or two of its messages have the same id.
             Overloaded: the store, or the principal's share of it, is full.
         """
-        await self._manager.deletion_over(principal, exported.session_id)
-        session = await self._store.import_session(principal, exported)
-        self._changes.changed(principal, session.session_id)
+        async with self._manager.making_session(principal, exported.session_id):
+            session = await self._store.import_session(principal, exported)
+            self._changes.changed(principal, session.session_id)
         return self._with_streams(principal, session)
 
     async def import_lines(self, principal: str, lines: AsyncIterator[Line], request_id: str) -> ImportResult:

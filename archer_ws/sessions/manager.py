@@ -380,8 +380,15 @@ class SessionManager:
         """`session_at_rest` for all the principal's sessions."""
         return self._occupancy.all_at_rest(principal)
 
+    def making_session(self, principal: str, session_id: str | None) -> AbstractAsyncContextManager[None]:
+        """Wait while the session is being deleted, so that a new one is not deleted as well (see Occupancy).
+
+        `session_id`: None if the new one's id is not minted yet.
+        """
+        return self._occupancy.making(principal, session_id)
+
     async def deletion_over(self, principal: str, session_id: str) -> None:
-        """Wait while the session is being deleted, so that a new one with its id is not deleted as well."""
+        """Wait while the session is being deleted, so that the caller finds it, or finds that it is gone."""
         await self._occupancy.deletion_over(principal, session_id)
 
     def session_gone(self, principal: str, session_id: str | None = None) -> None:

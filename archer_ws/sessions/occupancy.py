@@ -19,6 +19,8 @@ class Occupancy:
         self._deleting: dict[Key, LeanEvent] = {}
         #: The principals whose sessions are all being deleted.
         self._forgetting: dict[str, LeanEvent] = {}
+        #: By principal: the sessions that are being made.
+        self._making: dict[str, dict[LeanEvent, None]] = {}
 
     def streams(self, principal: str, session_id: str) -> list[Stream]:
         """The session's streams that have not ended, oldest first."""
@@ -77,7 +79,8 @@ class Occupancy:
 
     @asynccontextmanager
     async def all_at_rest(self, principal: str) -> AsyncIterator[None]:
-        """`at_rest` for all sessions of a principal. Streams without a session go on, since they are not stored."""
+        """`at_rest` for all sessions of a principal, and for those that are being made. Streams without a session go
+        on, since they are not stored."""
         while (before := self._forgetting.get(principal)) is not None:
             await before.wait()
         is_over = self._forgetting[principal] = LeanEvent()
@@ -87,15 +90,37 @@ class Occupancy:
                 stream.cancel("client")
             for stream in streams:
                 await stream.wait_ended()
+            for is_made in list(self._making.get(principal, ())):
+                await is_made.wait()
             yield
         finally:
             del self._forgetting[principal]
             is_over.set()
 
-    async def deletion_over(self, principal: str, session_id: str) -> None:
-        """Wait while the session is being deleted, by itself or with all of the principal's."""
-        while (is_over := self._forgetting.get(principal) or self._deleting.get((principal, session_id))) is not None:
+    @asynccontextmanager
+    async def making(self, principal: str, session_id: str | None) -> AsyncIterator[None]:
+        """Make a session (None: its id is not minted yet), once none of that id is being deleted. A deletion of all
+        waits until the context is left: it must find the session, or come before it."""
+        await self.deletion_over(principal, session_id)
+        is_made = LeanEvent()
+        mine = self._making.setdefault(principal, {})
+        mine[is_made] = None
+        try:
+            yield
+        finally:
+            del mine[is_made]
+            if not mine:
+                del self._making[principal]
+            is_made.set()
+
+    async def deletion_over(self, principal: str, session_id: str | None) -> None:
+        """Wait while the session is being deleted, by itself or with all of the principal's; None: only with all."""
+        while (is_over := self._deletion(principal, session_id)) is not None:
             await is_over.wait()
+
+    def _deletion(self, principal: str, session_id: str | None) -> LeanEvent | None:
+        alone = None if session_id is None else self._deleting.get((principal, session_id))
+        return self._forgetting.get(principal, alone)
 
 
 def _key(stream: Stream) -> Key | None:

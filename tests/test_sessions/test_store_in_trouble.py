@@ -11,10 +11,11 @@ from structlog.testing import capture_logs
 from archer_ws.agents.orchestrator import Orchestrator
 from archer_ws.core.exceptions import SessionNotFound, StorageUnavailable
 from archer_ws.core.limits import Limits
+from archer_ws.sessions.changes import Watch
 from archer_ws.sessions.conversations import Conversations
 from archer_ws.sessions.format_judge import FormatJudge
 from archer_ws.sessions.manager import SessionManager
-from archer_ws.sessions.models import SessionCreate, SessionUpdate
+from archer_ws.sessions.models import SessionChanged, SessionCreate, SessionFork, SessionUpdate
 from archer_ws.sessions.storage.store import SessionStore
 from archer_ws.sessions.streams.gates import ProviderGate, StreamQuota
 from archer_ws.sessions.streams.memory_log import MemoryLog
@@ -302,3 +303,59 @@ async def test_a_send_that_comes_while_its_session_is_deleted_is_refused_and_lea
     assert is_new
     assert (await conversations.get("me", "s")).title == session.title == "new"
     assert gateway.calls == []
+
+
+async def test_a_conversation_that_is_made_while_all_are_deleted_is_made_afterwards_and_lives(
+    manager: SessionManager, store: TroubledStore
+) -> None:
+    conversations = Conversations(cast(SessionStore, store), manager)
+    store.hangs = {"delete_all"}
+    deleting = asyncio.create_task(conversations.delete_all("me"))
+    async with asyncio.timeout(10):
+        await store.is_hanging.wait()
+
+    making = asyncio.create_task(conversations.create("me", SessionCreate(title="new")))
+    copying = asyncio.create_task(conversations.fork("me", "s", SessionFork()))
+    theirs, _ = await conversations.create("somebody else", SessionCreate())
+    assert (making.done(), copying.done()) == (False, False)
+    store.may_go_on.set()
+    assert await deleting == 1
+
+    session, is_new = await making
+    assert is_new
+    assert [each.session_id for each in (await conversations.page("me", 10, None)).items] == [session.session_id]
+    with pytest.raises(SessionNotFound):
+        await copying
+    assert (await conversations.get("somebody else", theirs.session_id)).message_count == 0
+
+
+async def test_a_deletion_of_all_finds_what_is_being_made_and_tells_of_it(
+    manager: SessionManager, store: TroubledStore
+) -> None:
+    told: dict[str, bool] = {}
+    all_told = asyncio.Event()
+
+    def tell(state: SessionChanged) -> None:
+        told[state.session_id] = bool(state.deleted)
+        if len(told) == 2 and all(told.values()):
+            all_told.set()
+
+    watch = Watch("me", tell)
+    watch.wants_all = True
+    manager.changes.add(watch)
+    conversations = Conversations(cast(SessionStore, store), manager)
+    store.hangs = {"create"}
+    making = asyncio.create_task(conversations.create("me", SessionCreate(title="new")))
+    async with asyncio.timeout(10):
+        await store.is_hanging.wait()
+    deleting = asyncio.create_task(conversations.delete_all("me"))
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert "named_files" not in store.calls
+    store.may_go_on.set()
+
+    session, _ = await making
+    assert await deleting == 2
+    async with asyncio.timeout(10):
+        await all_told.wait()
+    assert told == {"s": True, session.session_id: True}
