@@ -3,6 +3,7 @@ lost, and what is wrong is said."""
 
 import asyncio
 import os
+import random
 import resource
 import signal
 import sqlite3
@@ -120,6 +121,49 @@ async def test_a_full_file_refuses_what_is_to_be_stored_and_works_again_with_roo
         await store.delete("ann", "s1")
         await say(store, "s2", "room again")
         assert await contents(store, "s2") == ["question", "short", "room again"]
+
+
+def many_words(seed: str) -> str:
+    """A text for which the index needs more room than the text, as it does for signs without spaces."""
+    signs = random.Random(seed)
+    return "".join(chr(signs.randrange(0x4E00, 0x9FFF)) for _ in range(7000))
+
+
+async def test_what_fills_a_file_up_to_its_last_page_can_be_deleted(tmp_path: Path) -> None:
+    async with opened(tmp_path, bytes_max=1_000_000, reserve_bytes=500_000) as store:
+        await store.create("ann", "s1", None, None)
+        question = await say(store, "s1", "question")
+
+        async def fill_sessions() -> None:
+            for number in range(1000):
+                session_id = f"old{number}"
+                await store.create("ann", session_id, None, None)
+                await fill_one(session_id, await say(store, session_id, "question"), 1)
+
+        async def fill_one(session_id: str, asked: str, completions: int = 1000) -> None:
+            for number in range(completions):
+                completion = StoredCompletion(many_words(f"{session_id} {number}"), "completed")
+                await store.append_completion("ann", session_id, completion, after=asked, stream_id=f"str_{number}")
+
+        with pytest.raises(StorageFull):
+            await fill_sessions()
+        with pytest.raises(StorageFull):
+            await fill_one("s1", question)
+
+        for each in (await store.page("ann", 100, None)).items:
+            if each.session_id != "s1":
+                await store.delete("ann", each.session_id)
+        await until_it_works(store)
+        await say(store, "s1", "room again")
+
+        def pages(connection: sqlite3.Connection) -> tuple[int, int]:
+            (most,) = connection.execute("PRAGMA max_page_count").fetchone()
+            (now,) = connection.execute("PRAGMA page_count").fetchone()
+            return most, now
+
+        # The room for deletions is for nothing else.
+        most, now = await store._read(pages)
+        assert most <= max(now, 1_500_000 // 4096)
 
 
 async def test_a_disk_that_takes_no_more_refuses_writes_alone_until_it_does(tmp_path: Path) -> None:

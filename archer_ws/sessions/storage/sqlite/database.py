@@ -31,6 +31,9 @@ CHECKPOINT_AFTER_S = 1.0
 TRY_AGAIN_S = 1.0
 #: How far the file may exceed its limit: completions are stored even if new questions are refused.
 RESERVE_BYTES = 64 * 1024 * 1024
+#: How far it may exceed that while conversations are deleted: a deletion needs room itself, since the search index
+#: grows by what is gone until its segments are merged.
+DELETION_BYTES = 64 * 1024 * 1024
 #: How long SQLite waits for another program's lock, in ms, since a program that only reads is done soon.
 _BUSY_MS = 2000
 _CACHE_KIB = 16 * 1024
@@ -69,6 +72,7 @@ class OpenDatabase:
         self._trouble: ArcherError | None = None
         self._try_at = 0.0
         self._checkpoint_at: float | None = None
+        self._is_deleting = False
         self._forgetting = Forgetting(self.index, self._clock)
 
     @property
@@ -100,6 +104,8 @@ class OpenDatabase:
         connection, self._connection = self._connection, None
         if connection is not None:
             with contextlib.suppress(sqlite3.Error):
+                self._is_deleting = True
+                self._limit_pages(connection)
                 self._forgetting.finish(connection)
             with contextlib.suppress(sqlite3.Error):
                 connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
@@ -124,6 +130,7 @@ class OpenDatabase:
     def translated(self, error: Exception, *, writes: bool) -> ArcherError:
         """The ArcherError for what a job or a commit raised. An error that affects all requests is remembered as
         `trouble`."""
+        self._deletion_over()
         ours = failures.translated(error, self.folder.database)
         if error is ours:
             return ours
@@ -135,11 +142,30 @@ class OpenDatabase:
 
     def stored(self) -> None:
         """Note that a writing transaction is on disk."""
+        self._deletion_over()
         if self._trouble is not None:
             log.info("store_works_again", file=str(self.folder.database))
             self._trouble = None
         if self._checkpoint_at is None:
             self._checkpoint_at = self._clock() + CHECKPOINT_AFTER_S
+
+    def deleting(self) -> None:
+        """Give a deletion room in a full file, until its transaction has ended."""
+        self._is_deleting = True
+        self._limit_pages(self.connection)
+
+    def _deletion_over(self) -> None:
+        if self._is_deleting:
+            self._is_deleting = False
+            if self._connection is not None:
+                with contextlib.suppress(sqlite3.Error):  # If the disk fails, the next request reports it.
+                    self._limit_pages(self._connection)
+
+    def _limit_pages(self, connection: sqlite3.Connection) -> None:
+        settings = self._settings
+        size = settings.bytes_max + settings.reserve_bytes + (DELETION_BYTES if self._is_deleting else 0)
+        (page_bytes,) = connection.execute("PRAGMA page_size").fetchone()
+        connection.execute(f"PRAGMA max_page_count = {size // page_bytes}").fetchall()
 
     def forgotten(self) -> None:
         """Note a deletion within its transaction, so that its text is also removed from the file (see Forgetting)."""
@@ -160,6 +186,7 @@ class OpenDatabase:
             return
         try:
             if self._forgetting.due_at is not None and now >= self._forgetting.due_at:
+                self.deleting()
                 self._forgetting.step(self.connection)
             elif self._checkpoint_at is not None and now >= self._checkpoint_at:
                 self._checkpoint_at = None
@@ -170,6 +197,8 @@ class OpenDatabase:
             else:
                 log.error("store_upkeep_failed", cause=str(error))  # noqa: TRY400 - the message says all
                 self._forgetting.give_up()
+        finally:
+            self._deletion_over()
 
     def _in_trouble(self, error: Exception) -> None:
         if self._trouble is None:
@@ -254,9 +283,7 @@ class OpenDatabase:
         connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
         connection.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}").fetchall()
         migrate(connection, self.folder.database, self._settings.steps)
-        (page_bytes,) = connection.execute("PRAGMA page_size").fetchone()
-        pages_max = (self._settings.bytes_max + self._settings.reserve_bytes) // page_bytes
-        connection.execute(f"PRAGMA max_page_count = {pages_max}").fetchall()
+        self._limit_pages(connection)
         if wrong_index:
             self.index.is_damaged(connection, wrong_index)
         self.index.open(connection)

@@ -372,6 +372,7 @@ class SqliteStore:
 
     def _delete(self, connection: sqlite3.Connection, rows: Sequence[SessionRow]) -> None:
         if rows:
+            self._database.deleting()
             sessions.delete(self._at(connection), rows)
             self._database.forgotten()
 
