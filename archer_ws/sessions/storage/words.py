@@ -38,6 +38,8 @@ def indexed(text: str) -> str:
 
 
 def _folded(text: str) -> str:
+    if text.isascii():
+        return text.lower()
     decomposed = unicodedata.normalize("NFKD", text).casefold()
     return _UNSPACED.sub(_spaced, _ACCENT.sub("", decomposed))
 
