@@ -4,7 +4,7 @@ import asyncio
 import sqlite3
 import stat
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -13,8 +13,10 @@ import pytest
 from structlog.testing import capture_logs
 
 from archer_ws.core.exceptions import InvalidParams, SessionNotFound, StorageFull, StorageUnavailable, Unsupported
-from archer_ws.llm_gateway.types import ChatMessage, MessageRole
+from archer_ws.llm_gateway.types import ChatMessage, MessageRole, Refusal
+from archer_ws.sessions.history import without_refused
 from archer_ws.sessions.storage.memory import MemoryStore
+from archer_ws.sessions.storage.sqlite import messages
 from archer_ws.sessions.storage.sqlite.database import FileSettings, OpenDatabase
 from archer_ws.sessions.storage.sqlite.forgetting import EVERY_S, SOON_S
 from archer_ws.sessions.storage.sqlite.schema import STEPS
@@ -405,3 +407,25 @@ async def test_a_folder_whose_file_system_has_no_locks_is_refused_for_that(
     with pytest.raises(StorageUnavailable, match="can't be locked: No locks available") as refused:
         await sqlite_store(tmp_path, wait_s=60).open()
     assert "ARCHER_DATA_DIR" in (refused.value.hint or "")
+
+
+async def test_a_refusal_in_a_long_conversation_is_not_looked_for_again_with_each_part_that_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked_at: list[int] = []
+
+    def counting(history: Sequence[Any]) -> Sequence[Any]:
+        looked_at.append(len(history))
+        return without_refused(history)
+
+    monkeypatch.setattr(messages, "without_refused", counting)
+    count = 4000
+    async with opened(tmp_path) as store:
+        await store.create("ann", "s1", None, None)
+        turn = [ChatMessage(role=MessageRole.USER, content="x") for _ in range(count)]
+        asked = (await store.begin_turn("ann", "s1", turn, stream_id="str_1")).messages[-1].message_id
+        refused = StoredCompletion("", "completed", refusal=Refusal(text="no"))
+        await store.append_completion("ann", "s1", refused, after=asked, stream_id="str_0")
+        begun = await store.begin_turn("ann", "s1", turn[:1], stream_id="str_2")
+        assert len(begun.history.messages) == 0
+        assert sum(looked_at) < 5 * count

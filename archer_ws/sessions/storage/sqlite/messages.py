@@ -159,15 +159,24 @@ def _tail(
         f"SELECT {HISTORY_COLUMNS} FROM message WHERE {_VISIBLE} AND position < ? ORDER BY position DESC",
         (session.pk, position),
     )
-    while read := rows.fetchmany(_READ_AT_ONCE if found else _READ_FIRST):
-        found += map(HistoryRow.of, read)
-        told = without_refused(found[::-1]) if session.refused_count else found
-        taken = sum(message.tokens for message in told if message.chat.role is not SYSTEM)
+    taken, most = 0, _READ_FIRST
+    while read := rows.fetchmany(most):
+        new = [HistoryRow.of(row) for row in read]
+        found += new
+        if session.refused_count:
+            # A refusal hides messages that were read before it, so all are counted again: of twice as many each time.
+            taken, most = _tokens(without_refused(found[::-1])), max(_READ_AT_ONCE, len(found))
+        else:
+            taken, most = taken + _tokens(new), _READ_AT_ONCE
         is_whole = not whole_turn or any(message.chat.role is USER for message in found)
         if taken > room and is_whole:
             break
     found.reverse()
     return found
+
+
+def _tokens(messages: Sequence[HistoryRow]) -> int:
+    return sum(message.tokens for message in messages if message.chat.role is not SYSTEM)
 
 
 def _count(connection: sqlite3.Connection, session: SessionRow, position: int) -> int:
