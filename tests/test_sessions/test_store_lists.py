@@ -1,7 +1,9 @@
 """What every SessionStore does with many sessions: versions, orders, search, copies, exports; what an answer has."""
 
 import asyncio
+from collections.abc import Awaitable
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 
@@ -469,6 +471,62 @@ async def test_a_refusal_in_an_import_without_the_ids_of_streams_hides_its_own_t
     await store.import_session("bob", exported)
     stored = await store.begin_turn("bob", "s1", [ChatMessage(role=MessageRole.USER, content="go on")], stream_id="x")
     assert [message.content for message in stored.history.messages] == ["question 0", "detail 0", "answer 0"]
+
+
+async def iterations(work: Awaitable[Any]) -> int:
+    """How many loop iterations pass until something is done."""
+    count, working = 0, asyncio.ensure_future(work)
+    while not working.done():
+        await asyncio.sleep(0)
+        count += 1
+    await working
+    return count
+
+
+async def test_a_long_conversation_is_copied_exported_and_imported_in_slices() -> None:
+    store = MemoryStore()
+    await make(store, "s1")
+    await say(store, "s1", *("x" for _ in range(4000)))
+    exported: list[ExportedSession] = []
+
+    async def export() -> None:
+        exported.extend([each async for each in store.export("ann")])
+
+    assert await iterations(export()) >= 20
+    assert await iterations(store.fork("ann", "s1", new_session_id="s2")) >= 20
+    assert await iterations(store.import_session("bob", exported[0])) >= 20
+    for principal, session_id in (("ann", "s2"), ("bob", "s1")):
+        assert await store.messages(principal, session_id) == exported[0].messages == await store.messages("ann", "s1")
+
+
+@pytest.mark.parametrize("is_import", [False, True], ids=["fork", "import"])
+async def test_an_id_that_is_taken_while_a_long_conversation_is_copied_is_refused(*, is_import: bool) -> None:
+    store = MemoryStore()
+    await make(store, "s1")
+    await say(store, "s1", *("x" for _ in range(4000)))
+    (exported,) = [each async for each in store.export("ann")]
+    copying = asyncio.ensure_future(
+        store.import_session("ann", exported.model_copy(update={"session_id": "s2"}))
+        if is_import
+        else store.fork("ann", "s1", new_session_id="s2")
+    )
+    await asyncio.sleep(0)
+    await make(store, "s2")
+    with pytest.raises(Conflict):
+        await copying
+    assert (await store.get("ann", "s2")).message_count == 0
+
+
+async def test_nothing_is_copied_of_a_conversation_that_is_deleted_meanwhile() -> None:
+    store = MemoryStore()
+    await make(store, "s1")
+    await say(store, "s1", *("x" for _ in range(4000)))
+    copying = asyncio.ensure_future(store.fork("ann", "s1"))
+    await asyncio.sleep(0)
+    await store.delete("ann", "s1")
+    with pytest.raises(SessionNotFound):
+        await copying
+    assert await store.principals() == []
 
 
 async def test_an_import_with_two_messages_of_one_id_is_refused_whole(store: SessionStore) -> None:

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from copy import copy
 from operator import itemgetter
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from archer_ws.core.clock import utc_now
 from archer_ws.core.exceptions import ArcherError, Overloaded, Unsupported
@@ -41,6 +41,11 @@ PAGE_MAX = PAGE_ITEMS_MAX
 #: The approximate amount of text that is searched in one loop iteration, in characters; takes some milliseconds. A
 #: longer message is searched in a thread.
 SEARCH_SLICE_CHARS = 128 * 1024
+#: How many messages are copied or converted in one loop iteration; takes some milliseconds.
+_MESSAGES_AT_ONCE = 200
+
+Value = TypeVar("Value")
+Converted = TypeVar("Converted")
 
 
 class MemoryStore:
@@ -285,7 +290,11 @@ class MemoryStore:
         key = (principal, new_session_id or new_id("ses"))
         if key in self._conversations:
             raise taken_session_id(key[1], "new_session_id")
-        messages = [copy(entry) for entry in source.messages[:end]]
+        messages = await _in_slices(copy, source.messages[:end])
+        if self._conversations.get((principal, session_id)) is not source:
+            raise no_session(session_id)
+        if key in self._conversations:
+            raise taken_session_id(key[1], "new_session_id")
         self._check_room(principal, _size(messages) + source.described_bytes)
         conversation = self._begin(key, source.title, source.metadata)
         self._fill(principal, conversation, messages)
@@ -379,9 +388,10 @@ class MemoryStore:
         while found := [each for each in self._by_principal.get(principal, {}).values() if each.ordinal > last][:1]:
             (conversation,) = found
             last = conversation.ordinal
-            yield ExportedSession.model_construct(
-                **conversation.as_session().__dict__, messages=conversation.stored(0, len(conversation.messages))
-            )
+            session = conversation.as_session()
+            parents = [None, *(entry.message_id for entry in conversation.messages)]
+            messages = await _in_slices(_as_stored, list(zip(conversation.messages, parents, strict=False)))
+            yield ExportedSession.model_construct(**session.__dict__, messages=messages)
 
     async def import_session(self, principal: str, exported: ExportedSession) -> Session:
         """Store an exported conversation.
@@ -395,7 +405,9 @@ class MemoryStore:
         if key in self._conversations:
             raise taken_session_id(exported.session_id, "session_id")
         check_exported(exported)
-        messages = [Entry.of_stored(message) for message in exported.messages]
+        messages = await _in_slices(Entry.of_stored, exported.messages)
+        if key in self._conversations:
+            raise taken_session_id(exported.session_id, "session_id")
         self._check_room(principal, _size(messages) + described_bytes(exported.title, exported.metadata))
         conversation = self._begin(key, exported.title, exported.metadata)
         self._fill(principal, conversation, messages)
@@ -504,6 +516,21 @@ class MemoryStore:
         del mine[conversation.ordinal]
         if not mine:
             del self._by_principal[principal]
+
+
+async def _in_slices(convert: Callable[[Value], Converted], values: Sequence[Value]) -> list[Converted]:
+    """Convert values, and let other tasks run in between."""
+    found: list[Converted] = []
+    for start in range(0, len(values), _MESSAGES_AT_ONCE):
+        if start:
+            await asyncio.sleep(0)
+        found += map(convert, values[start : start + _MESSAGES_AT_ONCE])
+    return found
+
+
+def _as_stored(entry_and_parent: tuple[Entry, str | None]) -> StoredMessage:
+    entry, parent_id = entry_and_parent
+    return entry.as_stored(parent_id)
 
 
 def _place(conversation: Conversation) -> SessionPlace:
