@@ -1,6 +1,7 @@
 """Streams and conversations over a store that is slow, hangs or fails: everything ends and is given back."""
 
 import asyncio
+import gc
 from collections.abc import AsyncIterator
 from itertools import product
 from typing import Any, cast
@@ -16,6 +17,7 @@ from archer_ws.sessions.conversations import Conversations
 from archer_ws.sessions.format_judge import FormatJudge
 from archer_ws.sessions.manager import SessionManager
 from archer_ws.sessions.models import SessionChanged, SessionCreate, SessionFork, SessionUpdate
+from archer_ws.sessions.storage.bounded import bounded
 from archer_ws.sessions.storage.store import SessionStore
 from archer_ws.sessions.streams.gates import ProviderGate, StreamQuota
 from archer_ws.sessions.streams.memory_log import MemoryLog
@@ -359,3 +361,27 @@ async def test_a_deletion_of_all_finds_what_is_being_made_and_tells_of_it(
     async with asyncio.timeout(10):
         await all_told.wait()
     assert told == {"s": True, session.session_id: True}
+
+
+async def test_a_refusal_that_comes_together_with_the_cancel_of_its_request_is_no_unhandled_exception() -> None:
+    may_refuse = asyncio.Event()
+    asking: list[asyncio.Future[Any]] = []
+
+    class RefusingStore(TroubledStore):
+        async def _operation(self, name: str, *args: Any, **kwargs: Any) -> Any:
+            await may_refuse.wait()
+            asking[0].cancel()
+            raise SessionNotFound("no")
+
+    unhandled: list[dict[str, Any]] = []
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(lambda _, context: unhandled.append(context))
+    asking.append(asyncio.ensure_future(bounded(cast(SessionStore, RefusingStore()), 5.0).get("me", "s")))
+    await asyncio.sleep(0)
+    may_refuse.set()
+    with pytest.raises(asyncio.CancelledError):
+        await asking[0]
+    asking.clear()
+    await asyncio.sleep(0)
+    gc.collect()
+    assert unhandled == []

@@ -194,10 +194,11 @@ class BoundedStore:
         task = asyncio.create_task(operation, name="store")
         try:
             await asyncio.wait((task,), timeout=self._limit_s)
-        finally:
-            if not task.done():
-                self._abandon(task)
+        except BaseException:
+            self._abandon(task)  # Even if it has just ended: its exception must be retrieved.
+            raise
         if not task.done():
+            self._abandon(task)
             log.error("store_too_slow", operation=name, limit_s=self._limit_s)
             raise _unavailable(f"did not respond within {self._limit_s:g} s")
         try:
