@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from archer_ws.core.exceptions import StorageFull, StorageUnavailable
+from archer_ws.core.exceptions import SessionNotFound, StorageFull, StorageUnavailable
 from archer_ws.core.limits import Limits
 from archer_ws.sessions.journaling import Journaling
 from archer_ws.sessions.manager import SessionManager
@@ -162,3 +162,18 @@ async def test_a_step_that_can_t_be_kept_yet_is_begun_when_it_can(running: Runni
         await stream.wait_ended()
     assert tries >= 3
     assert stream.status == "completed"
+
+
+async def test_what_is_said_to_a_stream_that_is_being_refused_comes_too_late(tmp_path: Path) -> None:
+    async with process(tmp_path, ScriptedGateway(), bounds=QUICK) as (manager, _):
+        held = manager.register("me", request(session_id="unknown"), request_id="r", on_disconnect="continue")
+        # Each is stored before the next one is decided, so the last ones are decided after the refusal.
+        said = [
+            manager.calls.steer("me", ID, Steer(message_id=f"m{number}", content="In Celsius.")) for number in range(9)
+        ]
+        with pytest.raises(SessionNotFound):
+            await held.stream.wait_admitted()
+        outcomes = [outcome.outcome for outcome in await asyncio.gather(*said)]
+        assert set(outcomes) <= {"accepted", "too_late"}
+        assert outcomes[-1] == "too_late"
+        held.hold.release()

@@ -432,6 +432,8 @@ class Stream:
         try:
             if self._rejection is None:
                 self._write_end(work, intake)
+            else:
+                self._close_exchange()  # What clients have sent to it meanwhile comes too late.
         except Exception as cause:
             # Whatever it was: no stream is without its end, and none keeps its place.
             log.exception("stream_defect", stream_id=self.stream_id)
