@@ -309,10 +309,10 @@ async def test_after_a_pushed_sign_of_life_it_is_tried_again_and_pushed_by_the_n
 
 async def test_pushed_text_moves_the_limit_of_silence_and_silence_behind_it_is_cut() -> None:
     adapter = Pushing(held_back(asyncio.Event()))
-    async with told(adapter, retries=0, first_token_s=0.2, idle_s=0.2) as (came, reading):
+    async with told(adapter, retries=0, first_token_s=1.0, idle_s=1.0) as (came, reading):
         for _ in range(6):
             adapter.takes[0](text("text"))
-            await asyncio.wait((reading,), timeout=0.05)
+            await asyncio.wait((reading,), timeout=0.2)
         assert not reading.done()
         with pytest.raises(ProviderTimeout, match="fell silent"):
             await soon(reading)
