@@ -20,6 +20,7 @@ from archer_ws.core.limits import (
     PIPELINED_REQUESTS_MAX,
 )
 from archer_ws.core.rare_line import RareLine
+from archer_ws.core.standstill import stood_still
 from archer_ws.server.http_stalls import WatchedHttpProtocol
 
 _refused = RareLine("request_refused")
@@ -137,10 +138,12 @@ class BoundedBodyProtocol(WatchedHttpProtocol):
             cycle.transport = cast(asyncio.Transport, _ResponseTransport(self.transport, self._close_behind_answer))
 
     def _look_at_body(self) -> None:
+        assert self._body_timer is not None
+        is_late = stood_still(self._body_timer.when(), self.loop.time())
         came = self._body_bytes - self._seen_body_bytes
         self._seen_body_bytes = self._body_bytes
-        if came >= self.limits.body_progress_bytes or self.flow.read_paused:
-            # The body makes progress, or the application does not read what has arrived.
+        if came >= self.limits.body_progress_bytes or self.flow.read_paused or is_late:
+            # The body makes progress, or what has arrived is not read by the application, or not yet by us.
             self._body_timer = self.loop.call_later(self.limits.body_progress_window_s, self._look_at_body)
             return
         self._body_timer = None

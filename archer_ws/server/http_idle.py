@@ -8,6 +8,8 @@ import asyncio
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from archer_ws.core.standstill import stood_still
+
 
 class IdleConnections(HttpToolsProtocol):
     """One connection; closed when no request has come for `timeout_keep_alive` seconds after a response."""
@@ -54,7 +56,11 @@ class IdleConnections(HttpToolsProtocol):
         self._idle_timer = None
         if self._idle_since is None:
             return
-        rest_s = self._idle_since + self.timeout_keep_alive - self.loop.time()
+        now = self.loop.time()
+        if stood_still(self._idle_since + self.timeout_keep_alive, now):
+            # A request may have come meanwhile.
+            self._idle_since = now
+        rest_s = self._idle_since + self.timeout_keep_alive - now
         if rest_s > 0:
             self._idle_timer = self.loop.call_later(rest_s, self._look_at_pause)
         else:

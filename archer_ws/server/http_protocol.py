@@ -15,6 +15,7 @@ from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 from archer_ws.api.streaming.departure import DEPARTURE
 from archer_ws.core.limits import HTTP_SLICE_BYTES, MAX_HEAD_BYTES
 from archer_ws.core.rare_line import RareLine
+from archer_ws.core.standstill import stood_still
 from archer_ws.server.http_1_0 import Unchunked
 from archer_ws.server.http_departures import ConnectionLoss
 from archer_ws.server.http_direct import offer_direct
@@ -149,9 +150,10 @@ class BoundedHeadProtocol(SeatedHttpProtocol, IdleConnections, UpgradeOffers, Pr
             self._head_deadline = None
 
     def _head_overdue(self) -> None:
-        self._head_deadline = None
-        if self.flow.read_paused:
-            # What is missing may be there, behind requests that wait for their turn.
+        deadline, self._head_deadline = self._head_deadline, None
+        is_late = deadline is not None and stood_still(deadline.when(), self.loop.time())
+        if self.flow.read_paused or is_late:
+            # What is missing may be there, behind requests that wait for their turn, or not read yet.
             self._head_deadline = self.loop.call_later(self.limits.head_deadline_s, self._head_overdue)
         elif not self._is_over:
             self.transport.close()

@@ -16,6 +16,7 @@ from websockets.http11 import Request
 from archer_ws.api.socket import DIRECT_SOCKET
 from archer_ws.core.limits import SEND_BUFFER_BYTES
 from archer_ws.core.rare_line import RareLine
+from archer_ws.core.standstill import stood_still
 from archer_ws.server.corked_transport import CorkedTransport
 from archer_ws.server.peer_progress import PeerProgress, Progress, bound_send_buffer, cut
 from archer_ws.server.ws_frames import text_frame
@@ -169,11 +170,12 @@ class WatchedWebSocketProtocol(BoundedWebSocketProtocol):
 
     def keepalive_timeout(self) -> None:
         """No pong yet: close, unless the peer is only slow, or we are the side that does not read."""
-        self.pong_timer = None
+        assert self.pong_timer is not None
+        due, self.pong_timer = self.pong_timer.when(), None
         if self.close_sent or self.transport.is_closing():
             return
         sample = self._progress.sample()
-        if wait_s := self._pong_delay(sample):
+        if wait_s := self._pong_delay(sample, due):
             self._ping_taken = sample.taken
             self.pong_timer = self.loop.call_later(wait_s, self.keepalive_timeout)
             return
@@ -183,10 +185,10 @@ class WatchedWebSocketProtocol(BoundedWebSocketProtocol):
         else:
             super().keepalive_timeout()
 
-    def _pong_delay(self, sample: Progress) -> float:
-        """How much longer the pong may take, in seconds; 0 if the peer is to be disconnected."""
+    def _pong_delay(self, sample: Progress, due: float) -> float:
+        """How much longer a pong that was due then may take, in seconds; 0 if the peer is to be disconnected."""
         timeout_s = self.ping_timeout or 0.0
-        if self.read_paused:
+        if self.read_paused or stood_still(due, self.loop.time()):
             # The pong may be in the input that we have not read; the write deadline decides whether the peer reads.
             return timeout_s
         if sample.waiting and sample.taken != self._ping_taken:

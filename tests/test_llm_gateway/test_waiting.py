@@ -1,9 +1,14 @@
-"""What a bounded wait leaves behind."""
+"""What a bounded wait leaves behind, and what it is worth where this process stood still."""
 
 import asyncio
 import gc
+import time
 import weakref
 
+import pytest
+
+from archer_ws.core.exceptions import ProviderTimeout
+from archer_ws.core.standstill import STANDSTILL_S
 from archer_ws.llm_gateway.resilience.wait_limit import WaitLimit
 
 
@@ -36,3 +41,30 @@ async def test_what_a_cancelled_reader_held_is_freed_at_once_and_not_by_the_garb
         assert freed() is None
     finally:
         gc.enable()
+
+
+async def test_a_limit_that_ran_out_while_the_event_loop_stood_still_begins_anew() -> None:
+    loop = asyncio.get_running_loop()
+    came: asyncio.Future[str] = loop.create_future()
+    with WaitLimit("ollama", whole_by=loop.time() + 60, whole_s=60) as limit:
+        limit.begin(loop.time() + 0.1, "sent no text within", 0.1)
+        loop.call_soon(time.sleep, 0.2 + STANDSTILL_S)
+        # Read only after the limit's timer, as with uvloop.
+        loop.call_later(0.15, came.set_result, "text")
+        assert await came == "text"
+
+
+@pytest.mark.parametrize(
+    ("whole_s", "words"), [(60.0, "sent no text within 0.25 s"), (0.2, "did not finish within 0.2 s")]
+)
+async def test_what_does_not_come_after_the_event_loop_stood_still_is_late(whole_s: float, words: str) -> None:
+    loop = asyncio.get_running_loop()
+
+    async def wait() -> None:
+        with WaitLimit("ollama", whole_by=loop.time() + whole_s, whole_s=whole_s) as limit:
+            limit.begin(loop.time() + 0.25, "sent no text within", 0.25)
+            loop.call_soon(time.sleep, 0.3 + STANDSTILL_S)
+            await loop.create_future()
+
+    with pytest.raises(ProviderTimeout, match=words):
+        await wait()

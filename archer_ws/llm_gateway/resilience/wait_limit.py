@@ -7,6 +7,7 @@ import asyncio
 from types import TracebackType
 
 from archer_ws.core.exceptions import ProviderTimeout
+from archer_ws.core.standstill import stood_still
 
 #: How late a wait may be cancelled that begins after its deadline, at most, in seconds.
 LATE_BY_S = 1.0
@@ -83,13 +84,19 @@ class WaitLimit:
         self._timer = self._loop.call_at(min(self.by, self._whole_by), self._strike)
 
     def _strike(self) -> None:
-        self._timer = None
+        assert self._timer is not None
+        due, self._timer = self._timer.when(), None
         now = self._loop.time()
         if not self.is_waiting:
             # The timer is set again although no wait is running, in case the next one begins after its deadline.
             self._timer = self._loop.call_at(now + min(self._limit_s, LATE_BY_S), self._strike)
             return
         if now < min(self.by, self._whole_by):
+            self._set_timer()
+            return
+        if now < self._whole_by and stood_still(due, now):
+            # What the provider has sent meanwhile is not read yet.
+            self.by = now + self._limit_s
             self._set_timer()
             return
         if self.by > self._whole_by:
