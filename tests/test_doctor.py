@@ -1,6 +1,7 @@
 """`archer-ws doctor` on set-ups that are broken in one way each: what it finds, and what it says to do."""
 
 import asyncio
+import importlib.metadata
 import importlib.util
 import json
 import os
@@ -103,6 +104,29 @@ async def test_a_name_that_is_not_the_local_model_s_is_a_problem(set_variable: S
     assert "--model" in told.partition(" | ")[2]
     set_variable("ARCHER_LLM_DEFAULT_MODEL", "smollm2-135m-instruct")
     assert not [finding for finding in await found() if finding.check == "model file"]
+
+
+@pytest.mark.parametrize(
+    ("version", "told"),
+    [
+        ("0.52.1", "uvicorn 0.52.1 (needs >=0.53 and <0.55)"),
+        ("0.55.0", "uvicorn 0.55.0 (needs >=0.53 and <0.55)"),
+        (None, "uvicorn"),
+    ],
+)
+async def test_a_package_of_the_server_that_is_missing_or_does_not_fit_is_a_problem(
+    monkeypatch: pytest.MonkeyPatch, version: str | None, told: str
+) -> None:
+    asked = ['uvicorn[standard]<0.55,>=0.53; extra == "server"', 'xllamacpp>=9999; extra == "local"']
+
+    def installed(name: str) -> str:
+        if version is None:
+            raise importlib.metadata.PackageNotFoundError(name)
+        return version
+
+    monkeypatch.setattr(importlib.metadata, "requires", lambda _: asked)
+    monkeypatch.setattr(importlib.metadata, "version", installed)
+    assert f": {told} | " in await the_problem("python")
 
 
 async def test_an_address_of_another_machine_is_a_problem(set_variable: SetVariable) -> None:
@@ -280,6 +304,33 @@ async def test_a_slip_in_a_variable_s_name_is_a_warning_with_the_right_one(set_v
     Path(".env").write_text("ARCHER_PROT=1\n", encoding="utf-8")
     advices = [finding.advice for finding in await found() if finding.check == "settings"]
     assert advices == ["Did you mean ARCHER_LLM_PROVIDER?", "Did you mean ARCHER_PORT?"]
+
+
+async def test_a_slip_in_a_name_without_archer_is_a_warning_where_the_name_stands_in_the_env_file(
+    set_variable: SetVariable,
+) -> None:
+    set_variable("AUTH_TOKN", "of another program")
+    Path(".env").write_text("AUTH-TOKEN=s3cret\nDATA_DIR=/srv\nOLLAMA_BIND=0.0.0.0\nHF_TOKEN=x\n", encoding="utf-8")
+    slips = [finding for finding in await found() if finding.check == "settings"]
+    assert [(slip.message, slip.advice) for slip in slips] == [
+        ("AUTH-TOKEN is set, but no setting has that name", "Did you mean AUTH_TOKEN?"),
+        ("DATA_DIR is set, but no setting has that name", "Did you mean ARCHER_DATA_DIR?"),
+    ]
+
+
+async def test_what_kubernetes_sets_for_a_service_called_archer_are_no_slips(set_variable: SetVariable) -> None:
+    for name, value in {
+        "ARCHER_SERVICE_HOST": "10.0.0.7",
+        "ARCHER_SERVICE_PORT": "8000",
+        "ARCHER_SERVICE_PORT_HTTP": "8000",
+        "ARCHER_PORT_8000_TCP": "tcp://10.0.0.7:8000",
+        "ARCHER_PORT_8000_TCP_PROTO": "tcp",
+        "ARCHER_PORT_8000_TCP_PORT": "8000",
+        "ARCHER_PORT_8000_TCP_ADDR": "10.0.0.7",
+        "ARCHER_WEB_PORT": "tcp://10.0.0.8:80",
+    }.items():
+        set_variable(name, value)
+    assert not [finding for finding in await found() if finding.check == "settings"]
 
 
 async def test_the_container_files_variables_are_no_slips(set_variable: SetVariable) -> None:

@@ -24,7 +24,11 @@ DISK_LOW_BYTES = 1_000_000_000
 FILES_PER_STREAM, FILES_BESIDE = 2, 100
 #: A model needs memory of its file's size, and about this share more for computing.
 _MEMORY_SHARE = 1.2
-_REQUIREMENT = re.compile(r"^([A-Za-z0-9._-]+)(?:\[[^]]*\])?(?:>=([0-9.]+))?")
+_REQUIREMENT = re.compile(r"([A-Za-z0-9._-]+)(?:\[[^]]*\])?([^;]*)(?:; *(.*))?")
+#: The conditions of those requirements that the server has.
+_CONDITIONS = (None, 'extra == "server"', "extra == 'server'")
+#: What a requirement says after its name, of what this project's say.
+_BOUND = re.compile(r"(>=|<)\s*([0-9.]+)")
 
 
 def check_python(setup: Setup) -> list[Finding]:
@@ -36,7 +40,7 @@ def check_python(setup: Setup) -> list[Finding]:
     lacking = _lacking_packages()
     if lacking:
         advice = f"Run: {shell_word(sys.executable)} -m pip install --no-deps -r requirements.txt   (from a clone)"
-        return [Finding("python", "problem", f"packages are missing or too old: {', '.join(lacking)}", advice)]
+        return [Finding("python", "problem", f"packages are missing, too old or too new: {', '.join(lacking)}", advice)]
     return [Finding("python", "ok", f"Python {version} at {sys.executable}, with all packages")]
 
 
@@ -135,17 +139,19 @@ def _lacking_packages() -> list[str]:
         return []  # run from its folder, not installed: imports will show what is missing
     lacking = []
     for entry in asked:
-        found = _REQUIREMENT.match(entry)
-        if found is None or ";" in entry:  # for an extra, or for another system
+        found = _REQUIREMENT.fullmatch(entry)
+        if found is None or found[3] not in _CONDITIONS:  # for another extra, or for another system
             continue
-        name, least = found[1], found[2]
+        name, bounds = found[1], _BOUND.findall(found[2])
         try:
             version = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
             lacking.append(name)
             continue
-        if least and _numbers(version) < _numbers(least):
-            lacking.append(f"{name} {version} (needs {least})")
+        if not all((_numbers(version) >= _numbers(other)) == (sign == ">=") for sign, other in bounds):
+            lacking.append(
+                f"{name} {version} (needs {' and '.join(sign + other for sign, other in sorted(bounds, reverse=True))})"
+            )
     return lacking
 
 

@@ -6,6 +6,7 @@ A wrong setting is replaced by its default, so that the other settings are still
 import difflib
 import json
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ from pathlib import Path
 from dotenv import dotenv_values
 
 from archer_ws.config import Settings, SettingsError, load_settings
-from archer_ws.config_sources import variables_of
+from archer_ws.config_sources import is_service_address, variables_of
 from archer_ws.doctor.finding import Finding
 from archer_ws.llm_gateway.local.hub import PREFIX
 from archer_ws.model_option import ModelOptionError, names_a_file, settings_of_file
@@ -21,6 +22,10 @@ from archer_ws.model_option import ModelOptionError, names_a_file, settings_of_f
 ENV_FILE = ".env"
 #: Variables of other programs of this project: chat, and the container files.
 _OTHER_VARIABLES = {"ARCHER_URL", "ARCHER_TOKEN", "ARCHER_CHAT_HISTORY", "ARCHER_BIND", "ARCHER_PUBLISHED_PORT"}
+#: What service discovery adds for a service whose name begins with `archer`, besides the addresses themselves.
+_DISCOVERED = re.compile(r"\w+_SERVICE_(HOST|PORT)(_\w+)?|\w+_PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?")
+#: How much a name without ARCHER_ must be like a setting's: `.env` may have variables of other programs, too.
+_LIKE_MIN = 0.9
 
 
 @dataclass(frozen=True)
@@ -106,7 +111,10 @@ def _told(settings: Settings) -> Finding:
 
 
 def _unknown(environment: Mapping[str, str]) -> list[Finding]:
-    """Variables that look like settings but are not: usually typing errors, which nothing else would report."""
+    """Variables that look like settings but are not: usually typing errors, which nothing else would report.
+
+    Without ARCHER_ before its name, a variable of the environment is another program's, and one in `.env` may be.
+    """
     known = {variable for name, field in Settings.model_fields.items() for variable in variables_of(name, field)}
     try:
         in_file = set(dotenv_values(ENV_FILE)) if Path(ENV_FILE).is_file() else set()
@@ -115,9 +123,16 @@ def _unknown(environment: Mapping[str, str]) -> list[Finding]:
     found = []
     for variable in sorted({*environment, *in_file}):
         upper = variable.upper()
-        if not upper.startswith("ARCHER_") or upper in known | _OTHER_VARIABLES:
+        is_ours = upper.startswith("ARCHER_")
+        if upper in known | _OTHER_VARIABLES or not (is_ours or variable in in_file):
             continue
-        near = difflib.get_close_matches(upper, known, 1)
+        if _DISCOVERED.fullmatch(upper) or is_service_address(environment.get(variable, "")):
+            continue
+        near = difflib.get_close_matches(upper, known, 1, 0.6 if is_ours else _LIKE_MIN)
+        if not is_ours:
+            near = [f"ARCHER_{upper}"] if f"ARCHER_{upper}" in known else near
+            if not near:
+                continue
         advice = f"Did you mean {near[0]}?" if near else "archer_ws/CONFIGURATION.md lists all settings."
         found.append(Finding("settings", "warning", f"{variable} is set, but no setting has that name", advice))
     return found
