@@ -1,4 +1,8 @@
-"""How many sockets may be open, in total and per principal (settings ARCHER_MAX_SOCKETS, …_PER_PRINCIPAL)."""
+"""How many sockets may be open, in total and per principal (settings ARCHER_MAX_SOCKETS, …_PER_PRINCIPAL).
+
+A socket counts from when it is admitted: those that have shown no credential yet have their part of the seats for
+connections (security/seats.py), and can't take the places of those that have.
+"""
 
 from collections import Counter
 
@@ -14,16 +18,14 @@ class SocketQuota:
     def __init__(self, most: int, most_per_principal: int) -> None:
         self._most = most
         self._most_per_principal = most_per_principal
-        self._open = 0
         self._by_principal: Counter[str] = Counter()
 
     def enter(self) -> "SocketPlace":
-        """Count one more socket of any principal; the place that it returns tells whether there is room."""
-        self._open += 1
+        """The place of one more socket, which is not counted yet."""
         return SocketPlace(self)
 
-    def _why_full(self, principal: str) -> str | None:
-        if self._open > self._most:
+    def _why_full(self, principal: str, *, is_new: bool) -> str | None:
+        if is_new and self._by_principal.total() >= self._most:
             return f"{self._most} sockets are open, the most there may be (ARCHER_MAX_SOCKETS)"
         if self._by_principal[principal] >= self._most_per_principal:
             most = self._most_per_principal
@@ -45,7 +47,7 @@ class SocketPlace:
         """
         if principal == self._principal:
             return None
-        if why := self._quota._why_full(principal):
+        if why := self._quota._why_full(principal, is_new=self._principal is None):
             return why
         self._forget_principal()
         self._principal = principal
@@ -54,7 +56,6 @@ class SocketPlace:
 
     def leave(self) -> None:
         """The socket is closed."""
-        self._quota._open -= 1
         self._forget_principal()
 
     def _forget_principal(self) -> None:

@@ -223,6 +223,23 @@ async def test_one_socket_too_many_in_all_is_closed_4505(start_socketed: StartSo
         )
 
 
+async def test_sockets_without_a_credential_take_no_place_of_those_that_have_one(start_socketed: StartSocketed) -> None:
+    alice = {"Authorization": "Bearer token-a"}
+    async with (
+        asyncio.timeout(LIMIT_S),
+        start_socketed(auth_tokens={"alice": "token-a"}, max_sockets=1) as archer,
+        archer.peer() as guest,
+        archer.peer(),
+    ):
+        async with archer.peer(additional_headers=alice) as peer:
+            assert await peer.call("ping") == {}
+            code, reason = await closing(archer, additional_headers=alice)
+            assert (code, (reason or "").partition(":")[0]) == (4505, "connection_limit")
+        await until(lambda: archer.app.state.services.sockets.count == 2)
+        await guest.call("initialize", protocol_version=1, token="token-a")
+        assert await guest.call("ping") == {}
+
+
 async def test_a_failed_requests_id_names_a_line_of_the_log_and_so_does_a_streams(
     start_socketed: StartSocketed, caplog: pytest.LogCaptureFixture
 ) -> None:
