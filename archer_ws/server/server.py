@@ -16,6 +16,7 @@ import sys
 import threading
 from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
+from contextvars import Context
 from types import FrameType
 from typing import Any
 
@@ -108,7 +109,8 @@ class ArcherServer(uvicorn.Server):
         `serve` runs."""
         if self._loop is not None:
             with suppress(RuntimeError):  # The loop has just been closed.
-                self._loop.call_soon_threadsafe(self._stop, cause)
+                # In a context of its own: a signal comes in the middle of anything, and its lines are no request's.
+                self._loop.call_soon_threadsafe(self._stop, cause, context=Context())
 
     async def serve(self, sockets: list[socket.socket] | None = None) -> None:
         """Serve until stopped; returns normally after draining, whatever the signal was."""

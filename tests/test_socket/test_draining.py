@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import websockets
+from structlog.contextvars import bound_contextvars
 
 from archer_ws.core.limits import Limits
 from tests.conftest import StartArcher
@@ -130,6 +131,20 @@ async def test_a_client_that_does_not_read_cannot_hold_up_the_stop(
         async with asyncio.timeout(5):
             await archer.running
     assert_quiet(caplog)
+
+
+async def test_the_lines_about_a_stop_have_no_request_s_id_although_the_signal_comes_in_the_middle_of_one(
+    start_socketed: StartSocketed, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "archer_ws")
+    async with asyncio.timeout(LIMIT_S), start_socketed() as archer:
+        with bound_contextvars(request_id="req_another"):
+            archer.server.request_stop("test")
+            archer.server.request_stop("test")
+        await archer.running
+    told = [*lines(caplog, "stopping"), *lines(caplog, "stopping_at_once")]
+    assert told
+    assert not [line for line in told if "req_another" in str(line.msg)]
 
 
 async def test_a_second_request_to_stop_ends_it_at_once(start_socketed: StartSocketed) -> None:
