@@ -50,6 +50,7 @@ from archer_ws.config_fields import (
 from archer_ws.config_sources import RawSetting, Variables, find, is_service_address, unread_lines
 from archer_ws.config_values import (
     check_principal,
+    check_text,
     check_token,
     parse_host,
     parse_http_url,
@@ -86,6 +87,8 @@ _NOT_SAMPLING = {
     "n": "a request has one completion",
     "stream": "each request says it",
 }
+#: Settings that name a file or a folder, whose names are bytes on most systems.
+_PATHS = {"local_model_path", "local_mmproj_path", "files_dir", "data_dir"}
 _CONCURRENCY = {"ollama": 32, "openai": 256, "anthropic": 256}
 
 
@@ -399,6 +402,11 @@ class Settings(BaseSettings):
             if number < least:
                 raise ValueError(f"{provider} needs {least} or more")
         return value
+
+    @field_validator("*", mode="before")  # the last one, so that it runs first
+    @classmethod
+    def _text(cls, value: object, info: ValidationInfo) -> object:
+        return value if info.field_name in _PATHS else check_text(value)
 
     def __repr_args__(self) -> Iterable[tuple[str | None, Any]]:
         return ((name, without_password(value)) for name, value in super().__repr_args__())

@@ -22,7 +22,7 @@ def parse_list(value: object) -> object:
         return value
     if value.startswith("["):  # an IPv6 address starts with a bracket, too
         with contextlib.suppress(ValueError):
-            return json.loads(value)
+            return check_text(json.loads(value))
     return [item.strip() for item in value.split(",") if item.strip()]
 
 
@@ -32,13 +32,17 @@ def parse_pairs(value: object) -> object:
         return value
     if value.startswith("{"):
         try:
-            return json.loads(value)
-        except ValueError:
+            return check_text(json.loads(value, object_pairs_hook=_named_once))
+        except json.JSONDecodeError:
             raise ValueError("it is not valid JSON") from None  # the cause contains the value, which may be a secret
     pairs = [item.partition("=") for item in value.split(",") if item.strip()]
     if not all(equals for _, equals, _ in pairs):
         raise ValueError("an entry has no '='")
-    mapping = {name.strip(): text.strip() for name, _, text in pairs}
+    return _named_once([(name.strip(), text.strip()) for name, _, text in pairs])
+
+
+def _named_once(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    mapping = dict(pairs)
     if len(mapping) < len(pairs):
         raise ValueError("a name is given twice")
     return mapping
@@ -47,6 +51,18 @@ def parse_pairs(value: object) -> object:
 def unique(values: Iterable[str]) -> list[str]:
     """The values in their order, without repetitions."""
     return list(dict.fromkeys(values))
+
+
+def check_text(value: object) -> object:
+    """The value, unless there is a text in it that nothing can carry: the environment may have bytes that are no text.
+
+    Raises:
+        ValueError: it has such bytes, which Python decodes as lone surrogates, or JSON's escapes of such.
+    """
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+    if re.search("[\ud800-\udfff]", text):
+        raise ValueError("it is not valid UTF-8")
+    return value
 
 
 def check_token(token: str) -> None:

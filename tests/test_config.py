@@ -266,6 +266,35 @@ def test_a_wrong_value_is_one_line_with_variable_value_and_what_is_allowed(
     assert complaint(monkeypatch, variable, value) == f"{variable}={value} can't be used. Allowed: {allowed}"
 
 
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("APP_NAME", "B\udcfcro"),
+        ("LLM_DEFAULT_MODEL", "m\udcff"),
+        ("CORS_ORIGINS", "http://a\udcff"),
+        ("AUTH_TOKENS", "ann=t\udcff"),
+        ("AUTH_TOKENS", '{"ann": "\\ud800"}'),
+        ("HOST", "h\udcff"),
+    ],
+)
+def test_a_value_that_is_no_text_is_refused(monkeypatch: pytest.MonkeyPatch, variable: str, value: str) -> None:
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(SettingsError, match=rf"^{variable}=.* can't be used: it is not valid UTF-8\. Allowed: [^\n]+$"):
+        load_settings()
+
+
+def test_a_folder_may_have_a_name_that_is_no_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ARCHER_DATA_DIR", "/srv/\udcff")
+    assert load_settings().data_dir == "/srv/\udcff"
+
+
+@pytest.mark.parametrize("text", ["ann=old-token,ann=new-token", '{"ann": "old-token", "ann": "new-token"}'])
+def test_a_name_may_stand_once_in_a_mapping(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    monkeypatch.setenv("AUTH_TOKENS", text)
+    with pytest.raises(SettingsError, match=r"a name is given twice"):
+        load_settings()
+
+
 def test_the_variable_that_was_used_is_the_one_named(monkeypatch: pytest.MonkeyPatch) -> None:
     write_env("ARCHER_PORT=x\n")
     with pytest.raises(SettingsError, match=r"^ARCHER_PORT=x in the file \.env can't be used"):
