@@ -87,8 +87,8 @@ _NOT_SAMPLING = {
     "n": "a request has one completion",
     "stream": "each request says it",
 }
-#: Settings that name a file or a folder, whose names are bytes on most systems.
-_PATHS = {"local_model_path", "local_mmproj_path", "files_dir", "data_dir"}
+#: Settings that name a folder, whose name need not be text. A model's file must: llama.cpp can't load it otherwise.
+_FOLDERS = {"files_dir", "data_dir"}
 _CONCURRENCY = {"ollama": 32, "openai": 256, "anthropic": 256}
 
 
@@ -406,7 +406,7 @@ class Settings(BaseSettings):
     @field_validator("*", mode="before")  # the last one, so that it runs first
     @classmethod
     def _text(cls, value: object, info: ValidationInfo) -> object:
-        return value if info.field_name in _PATHS else check_text(value)
+        return value if info.field_name in _FOLDERS else check_text(value)
 
     def __repr_args__(self) -> Iterable[tuple[str | None, Any]]:
         return ((name, without_password(value)) for name, value in super().__repr_args__())

@@ -275,6 +275,7 @@ def test_a_wrong_value_is_one_line_with_variable_value_and_what_is_allowed(
         ("AUTH_TOKENS", "ann=t\udcff"),
         ("AUTH_TOKENS", '{"ann": "\\ud800"}'),
         ("HOST", "h\udcff"),
+        ("LOCAL_MODEL_PATH", "/srv/m\udcff.gguf"),
     ],
 )
 def test_a_value_that_is_no_text_is_refused(monkeypatch: pytest.MonkeyPatch, variable: str, value: str) -> None:
