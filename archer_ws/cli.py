@@ -23,6 +23,7 @@ from archer_ws.server.announcement import DEFAULT_URL, Ready, ready_json, ready_
 
 if TYPE_CHECKING:
     from archer_ws.config import Settings
+    from archer_ws.server.standard_input import StartWatch
     from archer_ws.sessions.storage.store import SessionStore
 
 
@@ -168,6 +169,7 @@ def _serve(options: argparse.Namespace) -> int:
     from archer_ws.config import SettingsError, load_settings
     from archer_ws.model_option import ModelOptionError, foreign_local_model, settings_for
     from archer_ws.server.listening import AddressUnavailable, bind, raise_file_limit
+    from archer_ws.server.standard_input import StartWatch
 
     overrides = {"host": options.host, "port": options.port}
     try:
@@ -177,6 +179,8 @@ def _serve(options: argparse.Namespace) -> int:
             overrides["store"] = "sqlite"
         for each in bind(settings.host, settings.port):
             each.close()
+        # From here on the start may take long.
+        starting = StartWatch() if options.exit_with_parent else None
         runs_locally = settings.llm_provider == "local"
         overrides |= settings_for(options.model, options.provider, settings.local_model_path if runs_locally else None)
         settings = load_settings(**overrides)
@@ -191,10 +195,12 @@ def _serve(options: argparse.Namespace) -> int:
     raise_file_limit()
     if options.reload:
         return _supervise_reloads(overrides, sockets)
-    return _run_server(settings, sockets, as_json=options.ready_json, watch_stdin=options.exit_with_parent)
+    return _run_server(settings, sockets, as_json=options.ready_json, starting=starting)
 
 
-def _run_server(settings: "Settings", sockets: list[socket.socket], *, as_json: bool, watch_stdin: bool) -> int:
+def _run_server(
+    settings: "Settings", sockets: list[socket.socket], *, as_json: bool, starting: "StartWatch | None"
+) -> int:
     from archer_ws.core.exceptions import ArcherError
     from archer_ws.core.limits import Limits
     from archer_ws.core.line_writer import LineWriter
@@ -222,7 +228,10 @@ def _run_server(settings: "Settings", sockets: list[socket.socket], *, as_json: 
         ready = _ready(settings, default_model, sockets[0].getsockname()[1], reason, notes)
         output.put(sys.stdout, f"{ready_json(ready) if as_json else ready_text(ready)}\n")
 
+    watch_stdin = starting is not None
     server = ArcherServer(app, drain_s=settings.drain_s, on_ready=announce, watch_stdin=watch_stdin, limits=limits)
+    if starting is not None:
+        starting.end()
     server.run(sockets)
     output.flush(FLUSH_S)
     return 1 if server.was_hurried else 0
@@ -295,7 +304,7 @@ def serve_reloaded(sockets: list[socket.socket] | None) -> None:
     except SettingsError as error:
         _fail(str(error), 2)
         return
-    _run_server(settings, sockets, as_json=False, watch_stdin=False)
+    _run_server(settings, sockets, as_json=False, starting=None)
 
 
 def _chat(options: argparse.Namespace) -> int:

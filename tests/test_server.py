@@ -24,6 +24,7 @@ from archer_ws.server import server as api_server
 from archer_ws.server.http_protocol import BoundedHeadProtocol
 from archer_ws.server.listening import AddressUnavailable, bind, client_url, raise_file_limit
 from archer_ws.server.server import _stop_signals
+from archer_ws.sessions.storage.sqlite.folder import Folder
 from tests.fakes.ollama_api import ollama_end, ollama_line, ollama_server, ollama_stream, ollama_tags
 from tests.fakes.prompt_server import PromptServer, served
 from tests.fakes.scripted_server import Wait, forever, scripted_server
@@ -286,6 +287,24 @@ async def test_the_end_of_standard_input_drains_where_the_parent_asked_for_it(tm
             assert (await answer.event("ended"))["status"] == "completed"
         assert await running.program.ended(limit_s=10) == 0
         assert "Traceback" not in await running.program.errors()
+
+
+async def test_the_end_of_standard_input_ends_a_start_that_waits(tmp_path: Path) -> None:
+    kept = Folder(tmp_path / "kept")
+    kept.hold(0)
+    try:
+        async with program(
+            *("serve", "--host", "127.0.0.1", "--port", "0", "--ready-json", "--exit-with-parent"),
+            cwd=tmp_path,
+            stdin=asyncio.subprocess.PIPE,
+            # It would wait so long for the folder.
+            environment={"ARCHER_DATA_DIR": str(kept.path), "DRAIN_S": "300"},
+        ) as running:
+            assert await running.given("whatever a parent writes\n") == ""
+            assert await running.ended() == 0
+            assert "standard input has ended before the server was ready" in await running.errors()
+    finally:
+        kept.release()
 
 
 def test_a_free_port_is_the_same_at_all_addresses_of_a_name() -> None:

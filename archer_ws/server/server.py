@@ -9,7 +9,6 @@ import asyncio
 import gc
 import logging
 import math
-import os
 import signal
 import socket
 import sys
@@ -32,6 +31,7 @@ from archer_ws.api.security.seats import Seats
 from archer_ws.core.limits import KEEP_ALIVE_S, MAX_FRAME_BYTES, Limits
 from archer_ws.core.memory import return_large_blocks
 from archer_ws.core.rare_line import RareLine
+from archer_ws.server import standard_input
 from archer_ws.server.http_forwarded import ForwardedHeaders
 from archer_ws.server.http_protocol import BoundedHeadProtocol
 from archer_ws.server.listening import descriptor_limit
@@ -223,11 +223,8 @@ class ArcherServer(uvicorn.Server):
         return f"{status.error or 'the provider does not answer'}. {status.hint or ''}".strip()
 
     def _await_stdin_end(self) -> None:
-        # Read the descriptor, not sys.stdin: the interpreter can't exit while another thread reads from that buffer.
         try:
-            descriptor = sys.stdin.fileno()
-            while os.read(descriptor, 4096):
-                pass
+            standard_input.await_end()
         except (OSError, ValueError, AttributeError):
             log.warning("stdin_unreadable", hint="--exit-with-parent needs a standard input that the parent keeps open")
         self.request_stop("end of standard input")
