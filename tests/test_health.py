@@ -105,6 +105,23 @@ async def test_without_a_credential_the_providers_tell_only_whether_they_are_the
         assert "OPENAI_API_KEY" in named["openai"]["hint"]
 
 
+async def test_why_a_server_is_not_ready_is_told_to_who_may_use_it_alone(start_archer: StartArcher) -> None:
+    bare = {"status": "not_ready", "provider": "ollama"}
+    foreign = ({"Host": "rebound.example"}, {"Origin": "https://evil.example"}, {"Origin": "null"})
+    async with start_archer(ollama_host="http://127.0.0.1:9", auth_token="the-token") as archer:
+        await archer.app.state.preparing
+        bearer = {"Authorization": "Bearer the-token"}
+        for headers in ({}, {"Authorization": "Bearer wrong"}, *({**bearer, **each} for each in foreign)):
+            answer = await archer.http.get("/health/ready", headers=headers)
+            assert (answer.status_code, answer.json()) == (503, bare)
+        assert "127.0.0.1:9" in (await archer.http.get("/health/ready", headers=bearer)).json()["reason"]
+    async with start_archer(ollama_host="http://127.0.0.1:9") as archer:
+        await archer.app.state.preparing
+        for headers in foreign:
+            answer = await archer.http.get("/health/ready", headers=headers)
+            assert (answer.status_code, answer.json()) == (503, bare)
+
+
 async def test_the_providers_are_told_to_no_foreign_page_and_under_no_foreign_name(archer: Archer) -> None:
     for headers in ({"Host": "rebound.example"}, {"Origin": "https://evil.example"}):
         answer = await archer.http.get("/health/providers", headers=headers)

@@ -5,7 +5,7 @@ from typing import Literal
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from archer_ws.api.dependencies import ServicesDep
+from archer_ws.api.dependencies import Services, ServicesDep
 from archer_ws.api.openapi.error_responses import error_responses
 from archer_ws.api.openapi.success_responses import success_response
 from archer_ws.core.exceptions import Forbidden, InternalError
@@ -89,21 +89,31 @@ async def live() -> Liveness:
         **_DEFECT,
     },
 )
-async def ready(services: ServicesDep, response: Response) -> ReadinessReport:
-    """Whether the default provider can serve chats and conversations can be stored; 503 with the reason if not."""
+async def ready(request: Request, services: ServicesDep, response: Response) -> ReadinessReport:
+    """Whether the default provider can serve chats and conversations can be stored; 503 with the reason if not.
+
+    The reason may name other servers. If credentials are configured, a client without one does not learn it, nor does a
+    page of a foreign origin or name.
+    """
+    report = await _readiness(services)
+    if report.status != "ready":
+        response.status_code = 503
+    if report.status == "not_ready" and (request.state.principal is None or request.state.is_foreign):
+        return ReadinessReport(status=report.status, provider=report.provider)
+    return report
+
+
+async def _readiness(services: Services) -> ReadinessReport:
     provider = services.router.default_provider
     if services.manager.is_draining:
-        response.status_code = 503
         return ReadinessReport(
             status="draining", provider=provider, reason="the server is about to stop", hint="Use another instance."
         )
     if (trouble := services.store.trouble) is not None:
-        response.status_code = 503
         return ReadinessReport(status="not_ready", provider=provider, reason=trouble.message, hint=trouble.hint)
     status = await services.readiness.check()
     if status.available:
         return ReadinessReport(status="ready", provider=provider, latency_ms=status.latency_ms)
-    response.status_code = 503
     return ReadinessReport(status="not_ready", provider=provider, reason=status.error, hint=status.hint)
 
 

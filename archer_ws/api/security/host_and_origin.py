@@ -12,7 +12,7 @@ import structlog
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from archer_ws.api.http.error_handlers import refuse
-from archer_ws.api.http.scope import header_values, is_probe
+from archer_ws.api.http.scope import header_values, is_probe, state
 from archer_ws.core.exceptions import Forbidden
 
 log = structlog.get_logger(__name__)
@@ -34,8 +34,8 @@ _NAMES_KEPT = 16
 class HostAndOriginGuard:
     """Refuses with 403 requests with a foreign Host, and requests of pages whose origin is not allowed.
 
-    Health probes pass: they come from machines that know an address and no name. The page about the providers' states
-    is not one of them.
+    Health probes pass: they come from machines that know an address and no name. `request.state.is_foreign` tells that
+    such a request would have been refused. The page about the providers' states is not one of them.
 
     Args:
         app: the application.
@@ -61,12 +61,27 @@ class HostAndOriginGuard:
         return _name_in(fields.get(b"host", b"")) in self._hosts
 
     def _refusal(self, scope: Scope) -> Forbidden | None:
-        return None if is_probe(scope) else self._wrong_host(scope) or self._wrong_origin(scope)
+        if is_probe(scope):
+            state(scope)["is_foreign"] = not (self._knows_host(scope) and self._knows_origin(scope))
+            return None
+        return self._wrong_host(scope) or self._wrong_origin(scope)
+
+    def _knows_host(self, scope: Scope) -> bool:
+        values = header_values(scope, b"host")
+        return len(values) == 1 and _name_in(values[0]) in self._hosts
+
+    def _knows_origin(self, scope: Scope) -> bool:
+        """Whether there is no Origin, or a known one. The Host must have been checked before."""
+        values = header_values(scope, b"origin")
+        if not values:
+            return True
+        origin = values[0].decode("latin-1")
+        return len(values) == 1 and origin != "null" and (origin in self._origins or origin == _own_origin(scope))
 
     def _wrong_host(self, scope: Scope) -> Forbidden | None:
-        values = header_values(scope, b"host")
-        if len(values) == 1 and _name_in(values[0]) in self._hosts:
+        if self._knows_host(scope):
             return None
+        values = header_values(scope, b"host")
         named = _shown(values[0]) if values else "no host"
         self._report("host", named, "ALLOWED_HOSTS")
         return Forbidden(
@@ -75,15 +90,12 @@ class HostAndOriginGuard:
         )
 
     def _wrong_origin(self, scope: Scope) -> Forbidden | None:
+        if self._knows_origin(scope):
+            return None
         values = header_values(scope, b"origin")
-        if not values:
-            return None
-        origin = values[0].decode("latin-1")
-        if len(values) == 1 and origin != "null" and (origin in self._origins or origin == _own_origin(scope)):
-            return None
         named = _shown(values[0])
         self._report("origin", named, "CORS_ORIGINS")
-        if origin == "null":
+        if values[0] == b"null":
             hint = "Pages opened from a file and sandboxed frames have no origin: serve the page over http."
         else:
             hint = "If the page is yours, add its origin to the server's setting CORS_ORIGINS."
