@@ -25,6 +25,9 @@ class Timer:
     def cancel(self) -> None:
         self.is_cancelled = True
 
+    def when(self) -> float:
+        return self.due
+
 
 @dataclass
 class Clock:
