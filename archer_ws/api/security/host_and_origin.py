@@ -64,7 +64,9 @@ class HostAndOriginGuard:
         if is_probe(scope):
             state(scope)["is_foreign"] = not (self._knows_host(scope) and self._knows_origin(scope))
             return None
-        return self._wrong_host(scope) or self._wrong_origin(scope)
+        if not self._knows_host(scope):
+            return self._wrong_host(scope)
+        return None if self._knows_origin(scope) else self._wrong_origin(scope)
 
     def _knows_host(self, scope: Scope) -> bool:
         values = header_values(scope, b"host")
@@ -78,9 +80,7 @@ class HostAndOriginGuard:
         origin = values[0].decode("latin-1")
         return len(values) == 1 and origin != "null" and (origin in self._origins or origin == _own_origin(scope))
 
-    def _wrong_host(self, scope: Scope) -> Forbidden | None:
-        if self._knows_host(scope):
-            return None
+    def _wrong_host(self, scope: Scope) -> Forbidden:
         values = header_values(scope, b"host")
         named = _shown(values[0]) if values else "no host"
         self._report("host", named, "ALLOWED_HOSTS")
@@ -89,9 +89,7 @@ class HostAndOriginGuard:
             hint="Use one of the names in its setting ALLOWED_HOSTS, or add this one there.",
         )
 
-    def _wrong_origin(self, scope: Scope) -> Forbidden | None:
-        if self._knows_origin(scope):
-            return None
+    def _wrong_origin(self, scope: Scope) -> Forbidden:
         values = header_values(scope, b"origin")
         named = _shown(values[0])
         self._report("origin", named, "CORS_ORIGINS")
