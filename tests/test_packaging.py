@@ -306,15 +306,39 @@ def test_compose_waits_for_what_a_chat_needs_and_gives_streams_time_to_end() -> 
     assert "host.docker.internal:host-gateway" in engine["extra_hosts"]
 
 
-def test_compose_pulls_the_model_that_the_engine_asks_for(monkeypatch: pytest.MonkeyPatch) -> None:
+def interpolated(text: str, variables: dict[str, str]) -> str:
+    """A text of the Compose file with the variables of `.env` in it, where `${NAME:-default}` stands."""
+    inner = re.compile(r"\$\{(\w+):-([^${}]*)\}")
+    while found := inner.search(text):
+        text = text.replace(found[0], variables.get(found[1]) or found[2])
+    return text
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {},
+        {"LLM_DEFAULT_MODEL": "qwen3"},
+        {"ARCHER_LLM_DEFAULT_MODEL": "qwen3"},
+        {"LLM_DEFAULT_MODEL": "gemma3", "ARCHER_LLM_DEFAULT_MODEL": "qwen3"},
+        {"LLM_DEFAULT_MODEL": "qwen3", "ARCHER_LLM_DEFAULT_MODEL": ""},
+    ],
+)
+def test_compose_pulls_the_model_that_the_engine_asks_for(
+    monkeypatch: pytest.MonkeyPatch, variables: dict[str, str]
+) -> None:
     (command,) = SERVICES["ollama-pull"]["command"]
-    assert command == f"${{LLM_DEFAULT_MODEL:-{Settings.model_fields['llm_default_model'].default}}}"
-    for name, value in SERVICES["ai-engine"]["environment"].items():
-        monkeypatch.setenv(name, re.sub(r"\$\{\w+:-(.*)\}", r"\1", value))
+    environment = SERVICES["ai-engine"]["environment"]
+    # What stands in the file wins over .env.
+    for name, value in (
+        variables | {name: interpolated(value, variables) for name, value in environment.items()}
+    ).items():
+        monkeypatch.setenv(name, value)
     settings = Settings(_env_file=None)
     assert settings.llm_provider == "ollama"
     assert settings.ollama_host == "http://ollama:11434"
-    assert settings.default_model_for("ollama") == Settings.model_fields["llm_default_model"].default
+    default = "qwen3" if variables else Settings.model_fields["llm_default_model"].default
+    assert interpolated(command, variables) == settings.default_model_for("ollama") == default
 
 
 def test_compose_takes_another_provider_from_the_env_file() -> None:
@@ -325,7 +349,7 @@ def test_compose_takes_another_provider_from_the_env_file() -> None:
 
 def test_compose_lets_its_other_containers_reach_the_engine_by_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
     hosts = SERVICES["ai-engine"]["environment"]["ALLOWED_HOSTS"]
-    monkeypatch.setenv("ALLOWED_HOSTS", re.sub(r"\$\{\w+:-(.*)\}", r"\1", hosts))
+    monkeypatch.setenv("ALLOWED_HOSTS", interpolated(hosts, {}))
     assert Settings(_env_file=None).allowed_hosts == [*Settings.model_fields["allowed_hosts"].default, "ai-engine"]
 
 
