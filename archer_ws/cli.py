@@ -168,7 +168,7 @@ def _serve(options: argparse.Namespace) -> int:
         return _fail("--reload is for development: it does not go with --ready-json or --exit-with-parent", 2)
     from archer_ws.config import SettingsError, load_settings
     from archer_ws.model_option import ModelOptionError, foreign_local_model, settings_for
-    from archer_ws.server.listening import AddressUnavailable, bind, raise_file_limit
+    from archer_ws.server.listening import AddressUnavailable, TooFewFiles, bind, check_file_limit, raise_file_limit
     from archer_ws.server.standard_input import StartWatch
 
     overrides = {"host": options.host, "port": options.port}
@@ -177,6 +177,8 @@ def _serve(options: argparse.Namespace) -> int:
         settings = load_settings(**overrides, llm_provider=options.provider)
         if "store" not in settings.model_fields_set:
             overrides["store"] = "sqlite"
+        raise_file_limit()
+        check_file_limit()
         for each in bind(settings.host, settings.port):
             each.close()
         # From here on the start may take long.
@@ -190,9 +192,8 @@ def _serve(options: argparse.Namespace) -> int:
         sockets = bind(settings.host, settings.port)
     except (SettingsError, ModelOptionError) as error:
         return _fail(str(error), 2)
-    except AddressUnavailable as error:
+    except (AddressUnavailable, TooFewFiles) as error:
         return _fail(str(error), 1)
-    raise_file_limit()
     if options.reload:
         return _supervise_reloads(overrides, sockets)
     return _run_server(settings, sockets, as_json=options.ready_json, starting=starting)

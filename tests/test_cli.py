@@ -109,6 +109,23 @@ def test_a_port_in_use_is_one_line_and_status_1(capsys: pytest.CaptureFixture[st
     assert captured.err.count("\n") == 1
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no such limit")
+@pytest.mark.parametrize("limit", [16, 31])
+async def test_too_few_open_files_for_any_server_are_one_line_and_status_1(limit: int) -> None:
+    process = await asyncio.create_subprocess_exec(
+        *("sh", "-c", 'ulimit -n "$0" && exec "$@"', str(limit)),
+        *(sys.executable, "-m", "archer_ws", "serve", "--port", "0"),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    async with asyncio.timeout(WAIT_LIMIT_S):
+        out, err = await process.communicate()
+    assert (process.returncode, out) == (1, b"")
+    assert err.startswith(f"archer-ws: this process may have only {limit} files".encode())
+    assert err.count(b"\n") == 1
+    assert b"ulimit" in err
+
+
 def test_reloading_is_not_for_a_parent_program(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["serve", "--reload", "--ready-json"]) == 2
     assert "--reload" in capsys.readouterr().err

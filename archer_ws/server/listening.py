@@ -14,6 +14,12 @@ import sys
 BACKLOG = 2048
 #: Where the hard limit is "unlimited", kernels still refuse some numbers: then the next lower one is tried.
 _FILE_LIMITS = (1_048_576, 65_536, 10_240)
+#: With fewer descriptors than this the server can't even start, or serve a handful: its own take some twenty.
+_FILES_MIN = 32
+
+
+class TooFewFiles(Exception):
+    """The system allows this process too few open files; the message is one line for the person who starts it."""
 
 
 class AddressUnavailable(Exception):
@@ -76,6 +82,20 @@ def raise_file_limit() -> None:
         except (ValueError, OSError):
             continue
         return
+
+
+def check_file_limit() -> None:
+    """Check that a server can start at all with the file descriptors that the system permits.
+
+    Raises:
+        TooFewFiles: it can't.
+    """
+    limit = descriptor_limit()
+    if limit is not None and limit < _FILES_MIN:
+        raise TooFewFiles(
+            f"this process may have only {limit} files and connections open: raise that limit to 1024 or more "
+            "(ulimit -n, LimitNOFILE in a systemd unit, ulimits in Docker)"
+        )
 
 
 def descriptor_limit() -> int | None:
