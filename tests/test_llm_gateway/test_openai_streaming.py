@@ -161,7 +161,7 @@ def test_text_in_parts_of_a_foreign_form_is_not_dropped_in_silence() -> None:
 
 def test_an_error_beside_an_empty_delta_is_an_error() -> None:
     decoder = ChatStreamDecoder()
-    decoder.feed(said({"index": 0, "delta": {}, "error": {"message": "overloaded"}}))
+    decoder.feed(said({"index": 0, "delta": {}, "error": {"message": "the queue is full"}}))
 
     assert isinstance(decoder.fault, ErrorReported)
 
@@ -315,6 +315,30 @@ async def test_cancelling_the_reader_closes_the_connection(reply: Reply) -> None
             await reader
         async with asyncio.timeout(5):
             await exchange.client_left.wait()
+
+
+@pytest.mark.parametrize("is_pushed", [False, True], ids=["pulled", "pushed"])
+@pytest.mark.parametrize(
+    "told",
+    [
+        pytest.param(event({"error": {"message": "the queue is full"}}), id="OpenAI's"),
+        pytest.param(b'error: {"message": "the queue is full"}\n\n', id="llama.cpp's"),
+        pytest.param(
+            event({"choices": [{"index": 0, "delta": {}}], "x_groq": {"error": "the queue is full"}}), id="Groq's"
+        ),
+    ],
+)
+async def test_an_error_in_the_stream_closes_a_connection_that_the_provider_leaves_open(
+    told: bytes, is_pushed: bool
+) -> None:
+    pushed: list[object] = []
+    options = ChatOptions(on_chunk=pushed.append) if is_pushed else ChatOptions()
+    async with asyncio.timeout(20), serving(stream(delta("x"), told, forever())) as (server, adapter):
+        with pytest.raises(ProviderError, match="the queue is full"):
+            async for _ in adapter.stream_chat(MESSAGES, options=options):
+                pass
+        await (await server.exchange()).client_left.wait()
+    assert bool(pushed) is is_pushed
 
 
 async def test_cancelling_a_whole_answer_closes_the_connection() -> None:
