@@ -13,6 +13,16 @@ from tests.processes import Server, server
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(180)]
 
+#: A script: ask for more than the window holds, and scroll up.
+READING_FURTHER_UP = """
+        await ask(`say ${"one line\\n\\n".repeat(60)}`);
+        await ended();
+        await drawn();
+        await shown.locator(".scroller").hover();
+        await page.mouse.wheel(0, -10_000);
+        await shown.locator(".to-end").waitFor();
+"""
+
 
 async def test_a_question_is_answered_and_the_conversation_is_in_the_list(console: Console) -> None:
     seen = await console.run("""
@@ -220,13 +230,7 @@ async def test_a_title_is_never_cut_within_an_emoji(console: Console) -> None:
 
 
 async def test_who_asks_while_reading_further_up_sees_the_question(console: Console) -> None:
-    seen = await console.run("""
-        await ask(`say ${"one line\\n\\n".repeat(60)}`);
-        await ended();
-        await drawn();
-        await shown.locator(".scroller").hover();
-        await page.mouse.wheel(0, -10_000);
-        await shown.locator(".to-end").waitFor();
+    seen = await console.run(f"""{READING_FURTHER_UP}
         await ask("say two");
         await shown.locator(".said").nth(1).waitFor();
         await page.waitForFunction(() => !document.querySelector(".to-end"));
@@ -236,13 +240,7 @@ async def test_who_asks_while_reading_further_up_sees_the_question(console: Cons
 
 
 async def test_the_way_to_the_end_does_not_lie_over_a_long_draft(console: Console) -> None:
-    boxes = await console.run("""
-        await ask(`say ${"one line\\n\\n".repeat(60)}`);
-        await ended();
-        await drawn();
-        await shown.locator(".scroller").hover();
-        await page.mouse.wheel(0, -10_000);
-        await shown.locator(".to-end").waitFor();
+    boxes = await console.run(f"""{READING_FURTHER_UP}
         await field().fill("line\\n".repeat(30));
         return Promise.all([".to-end", ".composer"].map((part) => shown.locator(part).boundingBox()));
     """)
