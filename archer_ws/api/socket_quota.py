@@ -20,7 +20,7 @@ class SocketQuota:
         self._most_per_principal = most_per_principal
         self._by_principal: Counter[str] = Counter()
 
-    def enter(self) -> "SocketPlace":
+    def new_place(self) -> "SocketPlace":
         """The place of one more socket, which is not counted yet."""
         return SocketPlace(self)
 

@@ -89,7 +89,7 @@ class SocketEndpoint:
         if services.manager.is_draining:
             await websocket.send_denial_response(draining_response(websocket))
             return
-        place = services.sockets.quota.enter()
+        place = services.sockets.quota.new_place()
         try:
             handshake = await accept(websocket, services.tickets, services.credentials, place)
             if handshake is not None:
