@@ -5,7 +5,7 @@ from functools import partial
 from operator import is_
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import AfterValidator, BaseModel, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from archer_ws.core.exceptions import FieldError, InvalidParams, RequestError, Unsupported
@@ -54,6 +54,15 @@ class WireModel(BaseModel):
         return given
 
 
+def _no_boolean(given: Any) -> Any:
+    """Refuse true and false, which Python counts as 1 and 0: a limit of 1 token is not what anybody meant."""
+    if given is True or given is False:
+        raise PydanticCustomError("number_type", "Input should be a number, not a boolean")
+    return given
+
+
+#: For each field that is a number, beside its bounds: `Annotated[int | None, Field(ge=1), NUMBER]`.
+NUMBER: Final = BeforeValidator(_no_boolean)
 #: Text of any length. With a bound, `str` is enough: pydantic then looks at the characters, and refuses what are none;
 #: a bound on this type would be told in "items".
 Text = Annotated[str, AfterValidator(_whole_scalars)]

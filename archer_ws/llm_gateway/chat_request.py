@@ -13,7 +13,7 @@ from archer_ws.core.limits import (
     TOOL_TIMEOUT_MAX_S,
     TOOL_TIMEOUT_S,
 )
-from archer_ws.core.wire_model import Identifier, Text, WireModel, wrong
+from archer_ws.core.wire_model import NUMBER, Identifier, Text, WireModel, wrong
 from archer_ws.examples.chat import (
     CHAT_REQUESTS,
 )
@@ -63,10 +63,10 @@ class ChatRequest(WireModel):
         default=None,
         description="The model, also as `provider/model`; the configured default where it is missing or empty.",
     )
-    temperature: Annotated[float | None, Field(ge=0, le=2)] = Field(
+    temperature: Annotated[float | None, Field(ge=0, le=2), NUMBER] = Field(
         default=None, description="The randomness of the completion, 0 to 2; the configured default if missing."
     )
-    max_tokens: Annotated[int | None, Field(ge=1, le=2**31 - 1)] = Field(
+    max_tokens: Annotated[int | None, Field(ge=1, le=2**31 - 1), NUMBER] = Field(
         default=None, description="The limit of the completion, in tokens; the configured default if missing."
     )
     stream: bool = Field(
@@ -84,10 +84,10 @@ class ChatRequest(WireModel):
         default=None,
         description="Texts at which the model stops; they are not part of the completion. Empty ones are ignored.",
     )
-    top_p: Annotated[float | None, Field(gt=0, le=1)] = Field(
+    top_p: Annotated[float | None, Field(gt=0, le=1), NUMBER] = Field(
         default=None, description="Sample from the most likely tokens with this total probability, above 0 to 1."
     )
-    seed: Annotated[int | None, Field(ge=-(2**53 - 1), le=2**53 - 1)] = Field(
+    seed: Annotated[int | None, Field(ge=-(2**53 - 1), le=2**53 - 1), NUMBER] = Field(
         default=None, description="Makes sampling repeatable, if the provider supports it."
     )
     stream_id: Identifier | None = Field(
@@ -101,7 +101,7 @@ class ChatRequest(WireModel):
         description="Drop this stored message and later ones before the turn (an edit, or with the completion's id and "
         "no `messages` a retry); needs `session_id`.",
     )
-    session_version: Annotated[int | None, Field(ge=0, le=2**53 - 1)] = Field(
+    session_version: Annotated[int | None, Field(ge=0, le=2**53 - 1), NUMBER] = Field(
         default=None,
         description="The `version` that the conversation must have, so that nothing is replaced that you have not "
         "seen; if it has another one: `conflict`. Needs `session_id`.",
@@ -131,12 +131,12 @@ class ChatRequest(WireModel):
         description="What a call does to the stream: `end` it (by default), so that its results come as messages of "
         "the next request; or `wait`: it goes on in the same stream once `tool/result` has brought them all.",
     )
-    max_steps: Annotated[int, Field(ge=1, le=MAX_STEPS_MAX)] | None = Field(
+    max_steps: Annotated[int, Field(ge=1, le=MAX_STEPS_MAX), NUMBER] | None = Field(
         default=None,
         description=f"With `wait`: the limit of steps of the model in this stream, {MAX_STEPS} if missing. If the "
         "last one calls tools, the stream ends incomplete.",
     )
-    tool_timeout_s: Annotated[float, Field(gt=0, le=TOOL_TIMEOUT_MAX_S)] | None = Field(
+    tool_timeout_s: Annotated[float, Field(gt=0, le=TOOL_TIMEOUT_MAX_S), NUMBER] | None = Field(
         default=None,
         description=f"With `wait`: the time limit for the calls of a step together, in seconds, "
         f"{TOOL_TIMEOUT_S:g} if missing, a day at most.",

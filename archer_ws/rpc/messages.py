@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, RootModel
 
 from archer_ws.core.exceptions import ErrorInfo
 from archer_ws.core.limits import PAGE_ITEMS_MAX
-from archer_ws.core.wire_model import Identifier, WireModel, optional
+from archer_ws.core.wire_model import NUMBER, Identifier, WireModel, optional
 from archer_ws.core.wire_types import Count
 from archer_ws.examples.chat import CHAT_REQUESTS, PROVIDERS
 from archer_ws.examples.connection import (
@@ -43,7 +43,7 @@ CAPABILITIES = ("files", "formats", "sessions", "tools", "watch")
 DURABLE = "durable"
 
 
-PageLimit = Annotated[int, Field(ge=1, le=PAGE_ITEMS_MAX)]
+PageLimit = Annotated[int, Field(ge=1, le=PAGE_ITEMS_MAX), NUMBER]
 Cursor = Annotated[str | None, Field(max_length=64)]
 CURSOR_DESCRIPTION = "The `next_cursor` of the previous page; without it, the first page."
 
@@ -84,12 +84,12 @@ class InitializeParams(WireModel):
 
     model_config = ConfigDict(json_schema_extra={"examples": [*INITIALIZE_PARAMS]})
 
-    protocol_version: int = Field(description="The protocol version that you use: 1.")
+    protocol_version: Annotated[int, NUMBER] = Field(description="The protocol version that you use: 1.")
     client: PeerInfo | None = Field(default=None, description="Who you are, for the server's log.")
     token: Annotated[str | None, Field(max_length=4096)] = Field(
         default=None, description="The credential, if the server needs one and no header or ticket carried it."
     )
-    coalesce_ms: Annotated[int, Field(ge=0, le=1000)] = Field(
+    coalesce_ms: Annotated[int, Field(ge=0, le=1000), NUMBER] = Field(
         default=0,
         description="Merge a stream's deltas for this long, in milliseconds; the first delta is sent at once.",
     )
@@ -176,7 +176,7 @@ class SubscribeParams(WireModel):
     model_config = ConfigDict(json_schema_extra={"examples": [*SUBSCRIBES]})
 
     stream_id: Identifier = Field(description="The stream's id.")
-    after: Annotated[int, Field(ge=0, le=2**53 - 1)] = Field(
+    after: Annotated[int, Field(ge=0, le=2**53 - 1), NUMBER] = Field(
         default=0, description="The last `seq` you have seen; 0 for everything."
     )
 

@@ -8,7 +8,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic_core import from_json
 
 from archer_ws.core.exceptions import ErrorInfo
-from archer_ws.core.wire_model import Identifier, WireModel, optional
+from archer_ws.core.wire_model import NUMBER, Identifier, WireModel, optional
 from archer_ws.core.wire_types import Count, NamedType
 from archer_ws.examples.sessions import (
     ACTIVE,
@@ -68,7 +68,7 @@ ListOrder = Annotated[
     ),
 ]
 Query = Annotated[str, Field(min_length=1, max_length=1000)]
-Version = Annotated[int, Field(ge=0, le=2**53 - 1)]
+Version = Annotated[int, Field(ge=0, le=2**53 - 1), NUMBER]
 Title = Annotated[str, Field(max_length=512)]
 Metadata = Annotated[dict[str, Any], AfterValidator(_bounded)]
 

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from archer_ws.core.limits import CLAIM_MAX_S, CLAIM_S
-from archer_ws.core.wire_model import Identifier, WireModel, optional
+from archer_ws.core.wire_model import NUMBER, Identifier, WireModel, optional
 from archer_ws.core.wire_types import NamedType
 from archer_ws.examples.tool_calls import APPROVALS, CLAIMS, RESULTS, STEERS
 from archer_ws.llm_gateway.content import Content, Parts, with_parts
@@ -70,7 +70,7 @@ class Claim(WireModel):
     claim: Identifier = Field(
         description="An id that you mint for this run. Only a result with this id is accepted while the claim lasts."
     )
-    ttl_s: Annotated[float, Field(gt=0, le=CLAIM_MAX_S)] = Field(
+    ttl_s: Annotated[float, Field(gt=0, le=CLAIM_MAX_S), NUMBER] = Field(
         default=CLAIM_S, description="How long the claim lasts, in seconds; repeating it renews it."
     )
 

@@ -205,3 +205,17 @@ def test_directions_differ_only_where_they_must() -> None:
     assert definitions().taken["PeerInfo"] == definitions().socket["PeerInfo"]
     assert "enum" in definitions().taken["MessageRole"]
     assert KNOWN_VALUES in definitions().socket["MessageRole"]
+
+
+def test_true_and_false_are_numbers_in_no_request() -> None:
+    numbers = 0
+    for model in TAKEN.values():
+        for field in model.model_fields.values():
+            taken: TypeAdapter[Any] = TypeAdapter(field.rebuild_annotation())
+            schema = taken.json_schema()
+            if {"integer", "number"} & {each.get("type") for each in (schema, *schema.get("anyOf", ()))}:
+                numbers += 1
+                for value in (True, False):
+                    with pytest.raises(ValidationError, match="a number, not a boolean"):
+                        taken.validate_python(value)
+    assert numbers > 20

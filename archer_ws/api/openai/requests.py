@@ -12,7 +12,7 @@ from pydantic import BeforeValidator, ConfigDict, Field, model_validator
 from archer_ws.api.openai.messages import TEXT_ONLY, CompletionMessage, chat_message, refuse
 from archer_ws.api.openai.tools import FunctionTool, ToolChoiceField, choice_as_ours
 from archer_ws.core.exceptions import FieldError, InvalidParams
-from archer_ws.core.wire_model import WireModel
+from archer_ws.core.wire_model import NUMBER, WireModel
 from archer_ws.examples.openai import PLAIN
 from archer_ws.llm_gateway.extras import NO_EXTRAS, Extras
 from archer_ws.llm_gateway.formats import ResponseFormat
@@ -62,12 +62,12 @@ class CompletionRequest(WireModel):
     ] = None
     stream: bool = False
     stream_options: StreamOptions | None = None
-    max_completion_tokens: Annotated[int | None, Field(description="Wins over `max_tokens`.")] = None
-    max_tokens: int | None = None
-    temperature: float | None = None
-    top_p: float | None = None
+    max_completion_tokens: Annotated[int | None, Field(description="Wins over `max_tokens`."), NUMBER] = None
+    max_tokens: Annotated[int | None, NUMBER] = None
+    temperature: Annotated[float | None, NUMBER] = None
+    top_p: Annotated[float | None, NUMBER] = None
     stop: Stop = None
-    seed: int | None = None
+    seed: Annotated[int | None, NUMBER] = None
     tools: Annotated[
         list[FunctionTool] | None, Field(max_length=TOOLS_MAX, description="The tools that the model may call.")
     ] = None
@@ -91,8 +91,9 @@ class CompletionRequest(WireModel):
     presence_penalty: Annotated[
         float | None,
         Field(ge=-2, le=2, description="Refused if the model has no such parameter; so is frequency_penalty."),
+        NUMBER,
     ] = None
-    frequency_penalty: Annotated[float | None, Field(ge=-2, le=2)] = None
+    frequency_penalty: Annotated[float | None, Field(ge=-2, le=2), NUMBER] = None
     logprobs: Annotated[
         bool | None,
         Field(description="Whether to return the tokens' log probabilities; refused if the provider has none."),
@@ -100,9 +101,10 @@ class CompletionRequest(WireModel):
     top_logprobs: Annotated[
         int | None,
         Field(ge=0, le=20, description="How many likely tokens to return for each position; needs `logprobs`."),
+        NUMBER,
     ] = None
 
-    n: Annotated[int | None, Field(description="Only 1 is supported.")] = None
+    n: Annotated[int | None, Field(description="Only 1 is supported."), NUMBER] = None
     logit_bias: Annotated[dict[str, Any] | None, Field(description="Only an empty object is supported.")] = None
     modalities: Annotated[list[str] | None, Field(max_length=_TEXTS_MAX, description="Only `text` is supported.")] = (
         None
