@@ -467,7 +467,7 @@ async def test_it_serves_and_stops_with_its_standard_streams_closed(tmp_path: Pa
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     command = f"exec {shlex.quote(sys.executable)} -m archer_ws serve --host 127.0.0.1 --port {port} {closed}"
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "ARCHER_DATA_DIR": str(tmp_path / "data")}
     process = await asyncio.create_subprocess_exec("/bin/sh", "-c", command, cwd=tmp_path, env=environment)
     try:
         async with asyncio.timeout(START_LIMIT_S), httpx.AsyncClient(trust_env=False) as http:
