@@ -92,7 +92,7 @@ class BaseLLMAdapter(ABC):
         Tokens that arrive in one read may come as one chunk. Ends normally only after the provider's own end marker.
         Closing the iterator, or cancelling the task that waits in it, closes the connection to the provider at once.
 
-        With `options.on_chunk` the chunks go there, and the iterator yields none (see ChatOptions).
+        With `options.on_chunk` chunks may go there; the iterator yields the others (see ChatOptions).
 
         Raises:
             UpstreamTruncated: the stream stopped without its end marker.

@@ -31,7 +31,7 @@ class ChatOptions(msgspec.Struct, frozen=True):
 
     `on_chunk` gets the chunks that `stream_chat` would yield otherwise: most of them in the call in which the event
     loop delivers the provider's bytes, so that no task is woken for a token, and the others in the task that reads the
-    generator. An adapter that does not use it yields them; `chat` does not use it.
+    generator. An adapter that does not use it yields them. Not for `chat`, which would get no chunks.
     """
 
     stop: tuple[str, ...] = ()

@@ -227,11 +227,13 @@ class SdkAdapter(BaseLLMAdapter):
         broke: Exception | None = None
         response = await self._asked(body, model, options)
         try:
+            # An empty chunk: the provider has accepted the request.
             for chunk in passed_on([LeanChunk()], take):
                 yield chunk
             if take is not None:
                 response.push_to(partial(_decode, decoder, take))
             try:
+                # Nearly all reads are pushed to `_decode` meanwhile: these are the others.
                 while not decoder.done and (data := await response.read_some()):
                     for chunk in passed_on(decoder.feed(data), take):
                         yield chunk
@@ -250,7 +252,7 @@ class SdkAdapter(BaseLLMAdapter):
             if decoder.fault is not None:
                 raise self._told(decoder.fault, model) from decoder.fault
         finally:
-            # Before its end, this closes its connection, too.
+            # Closing a response before its end closes its connection, too.
             await response.aclose()
         if not decoder.is_whole:
             raise self._truncated("stopped without its end marker") from broke

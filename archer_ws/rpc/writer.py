@@ -304,7 +304,7 @@ class Writer:
     def _mark(self, subscription: Subscription, *, after_delta: bool = False) -> None:
         """Queue the stream if it has something to send; an end goes before other streams' deltas."""
         if after_delta and self.coalesce_s:
-            subscription.due = asyncio.get_running_loop().time() + self.coalesce_s
+            subscription.due = self._loop.time() + self.coalesce_s
         if subscription.is_queued or subscription.stream.log.head_seq <= subscription.cursor:
             return
         if subscription.only_the_end_is_left:
@@ -319,11 +319,10 @@ class Writer:
         """Whether the stream's deltas are still being gathered; if so, a timer queues it when they are due."""
         if not self.coalesce_s or subscription.stream.log.ended is not None:
             return False
-        loop = asyncio.get_running_loop()
-        if subscription.due <= loop.time():
+        if subscription.due <= self._loop.time():
             return False
         if subscription.timer is None:
-            subscription.timer = loop.call_at(subscription.due, self._due, subscription)
+            subscription.timer = self._loop.call_at(subscription.due, self._due, subscription)
         return True
 
     def _due(self, subscription: Subscription) -> None:

@@ -88,7 +88,8 @@ class DirectCycle:
         cycle.on_response()
 
     def _head(self, status: int, fields: Sequence[tuple[bytes, bytes]], framing: bytes = b"") -> bytes | None:
-        """The head of the response, which begins with it; None where uvicorn has more to do than to write it."""
+        """The head of the response, which has begun with this call; None where uvicorn has more to do than to write
+        it."""
         cycle = self._cycle
         names, values = zip(*fields, strict=True)
         if (

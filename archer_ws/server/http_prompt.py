@@ -13,15 +13,16 @@ from archer_ws.core.eager_task import start_now
 
 
 class PromptRequests(HttpToolsProtocol):
-    """One connection. The class that handles its reads collects the requests of each, and begins them at its end."""
+    """One connection. The class that handles its reads sets `arrived` before each, and calls `begin_requests` after
+    it."""
 
-    #: The requests of the present read; None outside of one.
-    read: list[tuple[RequestResponseCycle, Any]] | None = None
+    #: The requests that the present read has brought so far; None outside of one.
+    arrived: list[tuple[RequestResponseCycle, Any]] | None = None
 
     def begin_requests(self) -> None:
         """The read is over: begin its requests."""
-        read, self.read = self.read, None
-        for cycle, app in read or ():
+        arrived, self.arrived = self.arrived, None
+        for cycle, app in arrived or ():
             # As uvicorn has it, but for the first step.
             context = Context() if self.config.reset_contextvars else copy_context()
             task = start_now(cycle.run_asgi(app), name="request", context=context)
@@ -29,9 +30,9 @@ class PromptRequests(HttpToolsProtocol):
             task.add_done_callback(self.tasks.discard)
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
-        if self.read is None:
+        if self.arrived is None:
             # A pipelined one begins within the end of the one before, so not at once: hundreds would be as many calls
             # deep.
             super()._start_asgi_task(cycle, app)
         else:
-            self.read.append((cycle, app))
+            self.arrived.append((cycle, app))

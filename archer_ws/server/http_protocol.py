@@ -2,7 +2,8 @@
 
 uvicorn with httptools accepts 50 MB of header fields, and waits forever for a request that does not come. This module
 limits what comes before a request is known; http_bodies.py limits the body, http_stalls.py watches the response,
-http_idle.py closes idle connections, and seats.py limits the number of connections.
+http_idle.py closes idle connections, and http_seats.py limits their number. http_prompt.py begins requests at once,
+http_direct.py writes their responses, and http_departures.py reports a lost connection.
 """
 
 import asyncio
@@ -54,7 +55,7 @@ class BoundedHeadProtocol(SeatedHttpProtocol, IdleConnections, UpgradeOffers, Pr
 
     def data_received(self, data: bytes) -> None:
         """Parse slice by slice, so that a limit is exceeded by one slice at most; then begin what has come."""
-        self.read = []
+        self.arrived = []
         try:
             if len(data) <= HTTP_SLICE_BYTES:
                 self._take_slice(data)
@@ -109,7 +110,7 @@ class BoundedHeadProtocol(SeatedHttpProtocol, IdleConnections, UpgradeOffers, Pr
             super().on_message_complete()
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGIApp) -> None:  # type: ignore[override]
-        """A request begins."""
+        """A request is prepared; it begins at the end of the read."""
         offer_direct(cycle)
         if cycle.scope["http_version"] == "1.0":
             app = Unchunked(app, cycle)

@@ -333,8 +333,8 @@ class Turn:
         return self._request.waits_for_results
 
     async def open(self) -> AsyncGenerator[StreamChunk, None]:
-        """Wait for the session's earlier streams and the provider's slot, and begin to generate. After a restart: go on
-        waiting for the results of the calls."""
+        """Wait for the session's earlier streams and the provider's slot. The provider is asked when the chunks are
+        first read. After a restart: go on waiting for the results of the calls."""
         if self._left is not None:
             chunks = await self.go_on([as_tool_call(each, each.arguments) for each in self._stream.log.tool_calls()])
             assert chunks is not None, "a waiting stream has calls, so a step follows"

@@ -27,13 +27,21 @@ from archer_ws.api.http.hot_request import HotRequest
 from archer_ws.api.http.scope import FIELDS
 from archer_ws.api.http.trailing_slashes import TrailingSlashes
 
-#: FastAPI's own outermost layers, which act only on failures. By name: some are not public, and may be missing.
+#: FastAPI's own outermost layers, which act only on failures, or by a limit that is not set here. By name: some are not
+#: public, and may be missing.
 _OUTERMOST = frozenset({"ServerErrorMiddleware", "ExceptionTelemetryMiddleware", "AppBodyLimitMiddleware"})
-#: Layers without an effect on the requests that are served here (these have no Origin and are POSTs, and their routes
-#: need no stack of contexts), or whose work is done here.
-_WITHOUT_EFFECT = (
-    *(TrailingSlashes, RequestLog, LeanCORS, HeadAsGet, ErrorBoundary, ExceptionMiddleware, AsyncExitStackMiddleware),
+#: The layers that are skipped, and are no guards.
+_SKIPPED = (
+    TrailingSlashes,  # the paths here have none
+    RequestLog,  # done by HotRequest
+    LeanCORS,  # there is no Origin; HotRequest adds `Vary`
+    HeadAsGet,  # only POST comes here
+    ErrorBoundary,  # done by HotRoutes, for what fails
+    ExceptionMiddleware,  # likewise
+    AsyncExitStackMiddleware,  # the routes need no stack of contexts
 )
+#: Where the scope of a request whose route has failed has the exception.
+_FAILURE = "archer.failure"
 
 #: The header fields of a request that has none twice.
 Fields: TypeAlias = Mapping[bytes, bytes]
@@ -74,7 +82,7 @@ class HotRoutes:
         for layer in layers:
             if isinstance(layer, Guard):
                 self._passes.append(layer.passes)
-            elif not isinstance(layer, _WITHOUT_EFFECT):
+            elif not isinstance(layer, _SKIPPED):
                 raise TypeError(f"{type(layer).__name__} would be skipped before the generation routes")
         self._routes = {route.path: route for route in router.routes if isinstance(route, GenerationRoute)}
         handled = {kind: handler for kind, handler in handlers.items() if kind is not Exception}
@@ -88,7 +96,10 @@ class HotRoutes:
         return set(self._routes)
 
     def route_for(self, scope: Scope) -> GenerationRoute | None:
-        """The route that an http request can go to; None if it must go through the layers."""
+        """The route that an http request can go to; None if it must go through the layers.
+
+        With a route, the scope has the header fields (FIELDS), and what the guards set in it.
+        """
         route = self._routes.get(scope["path"])
         if route is None or scope["method"] != "POST" or scope.get("root_path"):
             return None
@@ -113,7 +124,7 @@ class HotRoutes:
             except Exception as error:
                 if request.has_begun:
                     raise
-                scope["archer.failure"] = error
+                scope[_FAILURE] = error
                 await self._failing(scope, receive, request.send)
         except Exception:
             request.failed()
@@ -166,5 +177,5 @@ def _layers(app: ASGIApp) -> Iterator[Any]:
 
 async def _raise_again(scope: Scope, _receive: Receive, _send: Send) -> None:
     """Raise what the route raised, for the application's handlers."""
-    failure: Exception = scope.pop("archer.failure")
+    failure: Exception = scope.pop(_FAILURE)
     raise failure

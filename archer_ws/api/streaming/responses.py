@@ -68,6 +68,8 @@ class EventStreamResponse(Response):
         self._keep_alive_s = keep_alive_s
         self._encode = encode or encode_event
         self._more = LeanEvent()
+        #: The ways past `send`, where there are any: for the response's begin and end, and for its body.
+        self._hot: HotRequest | None = None
         self._direct: DirectBody | None = None
         #: Whether the task waits, with nothing left to send.
         self._is_idle = False
@@ -80,14 +82,14 @@ class EventStreamResponse(Response):
         self._beating = self._loop.call_at(self._sent_at + self._keep_alive_s, self._beat)
         if self._log is not None:
             self._unwatch = self._log.watch(self._told_of_more)
-        hot = hot_request(scope)
+        hot = self._hot = hot_request(scope)
         self._direct = direct(scope) if hot is None else hot.direct
         try:
             departure = Departure(scope, receive, self._wake)
             try:
                 if hot is None or not hot.begin(self):
                     await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
-                await self._send_events(send, hot, departure)
+                await self._send_events(send, departure)
             finally:
                 await departure.end()
         finally:
@@ -117,29 +119,29 @@ class EventStreamResponse(Response):
         self._log, self._unwatch, self._encode = None, lambda: None, lambda _: b""
         self._wake()
 
-    async def _send_events(self, send: Send, hot: HotRequest | None, departure: Departure) -> None:
+    async def _send_events(self, send: Send, departure: Departure) -> None:
         """Send whenever there are more events. A `send` that waits ends with the client's connection."""
         ended = False
         while not ended:
             self._more.clear()
             if departure.has_come or self._log is None:
                 return
-            # Nearly every second check finds nothing new, since a block contains all there is.
+            # A wake-up may find nothing new: a block contains all there is.
             block, ended = self._next_block(self._log) if self._cursor < self._log.head_seq else (b"", False)
             if not block and self._loop.time() >= self._sent_at + self._keep_alive_s:
                 block = KEEP_ALIVE
             if block:
                 self._sent_at = self._loop.time()
-                if not self._write(block, hot, ended=ended):
+                if not self._write(block, ended=ended):
                     await send({"type": "http.response.body", "body": block, "more_body": not ended})
             else:
                 self._is_idle = True
                 await self._more.wait()
 
-    def _write(self, block: bytes, hot: HotRequest | None, *, ended: bool) -> bool:
-        """Write what can be written past `send`."""
+    def _write(self, block: bytes, *, ended: bool) -> bool:
+        """Write past `send`; False, and nothing, where it must go through `send`."""
         if ended:
-            return hot is not None and hot.end(block)
+            return self._hot is not None and self._hot.end(block)
         if self._direct is None or not self._direct.is_ready():
             return False
         self._direct.write(block)
@@ -151,10 +153,10 @@ class EventStreamResponse(Response):
         Else wake the task, which waits for the connection and then reads the log from the cursor on; it also sends the
         end.
         """
-        direct, stream_log = self._direct, self._log
-        if self._is_idle and direct is not None and stream_log is not None and stream_log.ended is None:
+        body, stream_log = self._direct, self._log
+        if self._is_idle and body is not None and stream_log is not None and stream_log.ended is None:
             event = stream_log.read(self._cursor)
-            if event is not None and direct.is_ready():
+            if event is not None and body.is_ready():
                 try:
                     block = self._encode(event)
                 except Exception:  # noqa: BLE001 - the task meets it again, and raises it where it belongs
@@ -162,7 +164,7 @@ class EventStreamResponse(Response):
                     return
                 self._cursor = event.seq
                 if block:
-                    direct.write(block)
+                    body.write(block)
                     self._sent_at = self._loop.time()
                 if event.seq == stream_log.head_seq:
                     return
@@ -232,7 +234,7 @@ class WholeCompletionResponse(Response):
             departure = Departure(scope, receive, self._ended_or_left.set)
             try:
                 await self._ended_or_left.wait()
-                # Send before the watch for a disconnect is ended, which takes several loop iterations.
+                # Before the watch for a disconnect is ended, which under other servers takes loop iterations.
                 if not self._has_responded:
                     await self._send(scope, receive, send)
             finally:
@@ -250,7 +252,8 @@ class WholeCompletionResponse(Response):
             await response(scope, receive, send)
 
     def stream_ended(self) -> None:
-        """Respond at once, if the connection takes the response; else wake the task, which waits for the connection."""
+        """Respond at once, if the connection takes the response. The task is woken either way: to respond otherwise,
+        and to end."""
         hot = self._hot
         if hot is not None and hot.direct is not None and self._stream is not None:
             try:

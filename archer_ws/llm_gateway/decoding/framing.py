@@ -108,8 +108,9 @@ class EventDecoder:
         #: the next.
         self._next_event: str | None = None
         self._data: list[bytes] = []
-        #: The lines of an event with several data lines, or of JSON without framing.
+        #: The size of an event with several data lines, or of JSON without framing.
         self._size = 0
+        #: The lines of JSON without framing.
         self._bare: list[bytes] = []
         self._at_start = True
         self._has_no_blank_lines = False

@@ -3,6 +3,7 @@ whatever the number of events.
 """
 
 from collections.abc import Iterable
+from typing import Final
 
 from archer_ws.llm_gateway.chunks import LeanChunk
 from archer_ws.llm_gateway.decoding.tool_calls import ArgumentsPiece
@@ -12,7 +13,8 @@ from archer_ws.llm_gateway.types import FinishReason, Refusal, TokenUsage
 CallIdentity = tuple[str, str]
 #: The kind of a run of text: True for reasoning, False for content, or the call whose arguments it is.
 Kind = bool | CallIdentity
-CONTENT, REASONING = False, True
+CONTENT: Final = False
+REASONING: Final = True
 
 
 class Gathered:
@@ -35,7 +37,7 @@ class Gathered:
         self._chunks: list[LeanChunk] = []
         self._pieces: list[str] = []
         #: The kind of the current pieces.
-        self._kind: Kind = False
+        self._kind: Kind = CONTENT
 
     def add(self, text: str, *, reasoning: bool) -> None:
         """Append a piece."""
@@ -99,9 +101,9 @@ class Gathered:
 
 def chunk_of(kind: Kind, text: str) -> LeanChunk:
     """A chunk with only a run's text; without text it is a sign of life."""
-    if kind is False or not text:
+    if kind is CONTENT or not text:
         return LeanChunk(text)
-    if kind is True:
+    if kind is REASONING:
         return LeanChunk(reasoning=text)
     call_id, name = kind
     return LeanChunk(arguments=text, call_id=call_id, name=name)

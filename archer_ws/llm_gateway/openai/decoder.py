@@ -208,11 +208,11 @@ class ChatStreamDecoder:
         if subject is None or not self._is_plain:
             return None
         if subject == "content":
-            return False
+            return CONTENT
         if isinstance(subject, int):
             return self._calls.going_on(subject)
         # Native reasoning is kept by the server's own field name, which this path does not see.
-        return True if self._kept is None else None
+        return REASONING if self._kept is None else None
 
     def _read(self, data: bytes, event: str, gathered: Gathered) -> None:
         if event or not self._read_plain(data, gathered):

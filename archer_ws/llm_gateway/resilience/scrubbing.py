@@ -21,7 +21,7 @@ class ChunkScrubber:
         """
         content, reasoning = chunk.content, chunk.reasoning
         if content:
-            # Assigned only if changed: assigning a model's field costs more than comparing.
+            # Assigned only if changed: of a pulled chunk, a model, assigning a field costs more than comparing.
             if (shown := self._content.feed(content)) is not content:
                 chunk.content = shown
             if self._reasoning.held and not reasoning:

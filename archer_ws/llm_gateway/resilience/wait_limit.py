@@ -18,13 +18,13 @@ class WaitLimit:
     limit.
 
     A wait that lasts too long is cancelled, and leaves the block as ProviderTimeout. Time between the waits, while the
-    reader handles chunks, does not count: `is_waiting` is false meanwhile, and `by` is moved before the next wait. They
-    are plain attributes, since this runs for every token.
+    reader handles a chunk, does not count: `is_waiting` is false meanwhile, and `by` is moved before the next wait. A
+    pushed chunk moves `by` during the wait. They are plain attributes, since this runs for every token.
 
     Attributes:
         by: the deadline of the present wait (loop time); it only increases, except by `begin`.
         is_waiting: whether the task waits.
-        time: the loop's time.
+        time: tells the loop's time.
 
     Args:
         provider: named in the error.

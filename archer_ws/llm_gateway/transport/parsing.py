@@ -43,17 +43,19 @@ class HttpResponse(StreamedResponse):
         self._is_mended = self._has_two_lengths = False
         self._transport = transport
         self._on_over: Callable[[bool], None] | None = on_over
+        #: The pieces of the body that were not read yet.
         self._pieces: list[bytes] = []
+        #: The bytes of these pieces, or more: those of the reads that brought them.
+        self._unread_bytes = 0
         # Called by the parser for each piece of the body; a method would cost more than all the parsing.
         self.on_body = self._pieces.append
         # The parser and this object refer to each other until `let_go`: cycles are collected late.
         self._parser: httptools.HttpResponseParser | None = self._make_parser()
         self._coding: ContentDecoder | None = None
-        #: Slices of the pieces that were not read yet, the last one first.
+        #: The rest of a large read, in slices, the last one first.
         self._slices: list[bytes] = []
+        #: Whether the next bytes are a slice, or unpacked: of a compressed body always.
         self._is_sliced = False
-        #: The bytes of these pieces, or more: those of the reads that brought them.
-        self._unread_bytes = 0
         self._is_paused = False
         self._is_whole = False
         self._is_reusable = False
@@ -75,7 +77,8 @@ class HttpResponse(StreamedResponse):
         return self._is_whole and not self._pieces and not self._is_sliced
 
     async def read_some(self) -> bytes:
-        """The next bytes of the body: all that have come, or a slice if that is much; empty at the end.
+        """The next bytes of the body: all that have come, or a slice if that is much; empty at the end, and once the
+        one who takes pushed bytes wants no more.
 
         Raises:
             NotHttp, DecodingError, OSError: it broke off.
@@ -88,7 +91,8 @@ class HttpResponse(StreamedResponse):
                 return b""
             if self._error is not None:
                 raise self._error
-            if await self._more():
+            ends_here = await self._next_read()
+            if ends_here:
                 return b""
         data = self._taken()
         if len(data) <= PROVIDER_SLICE_BYTES:
@@ -135,15 +139,15 @@ class HttpResponse(StreamedResponse):
             elif self._error is not None:
                 raise self._error
             else:
-                await self._more()
+                await self._next_read()
 
     def push_to(self, take: TakeBytes) -> None:
         """See `StreamedResponse`; `take` runs in the caller's context, so that its log lines name the request."""
         if self._coding is None:
             self._take, self._context = take, copy_context()
 
-    def _more(self) -> asyncio.Future[bool]:
-        """Done when there is something to read, or nothing more to expect."""
+    def _next_read(self) -> asyncio.Future[bool]:
+        """The waiter: done when there is something to read, or nothing more to expect."""
         self._waiter = self._loop.create_future()
         return self._waiter
 
@@ -203,6 +207,7 @@ class HttpResponse(StreamedResponse):
 
     def _push(self, take: TakeBytes, waiter: asyncio.Future[bool]) -> None:
         """Hand on what came; wake the task that waits only for what it must do itself."""
+        # (As `_taken`, with one call less per token: while a task waits, nothing is unread, and reading is not paused.)
         pieces = self._pieces
         data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
         pieces.clear()

@@ -1,7 +1,7 @@
 """Puts a provider's chunks into a stream's log: that it responded, its text in whole characters, and the arguments of
 its calls. Remembers the token counts and why the model stopped.
 
-It knows neither tasks nor how a stream ends: the stream passes it one chunk after another.
+It knows neither tasks nor how a stream ends: it takes one chunk after another, from whoever has it.
 """
 
 import time

@@ -9,11 +9,11 @@
 A waiting stream that is stored may be parked: its task ends without an end event. What clients send about its calls is
 accepted until the process stops, and a later process goes on with the stream.
 
-One task reads from the provider and writes the end. If the stream is cancelled while it reads, a second task takes
-over: it stops the first one, and writes the end even if that one does not stop. A cancel and a regular end race in one
-compare-and-set without an await between check and write: the first one decides. The `Work` generates and stores the
-completion; intake.py interprets chunks; exchange.py has the tool loop; ending.py builds the end; the manager knows
-which streams exist.
+One task waits for the provider, and writes the end; nearly all chunks are pushed to `take` meanwhile. If the stream is
+cancelled while it reads, a second task takes over: it stops the first one, and writes the end even if that one does not
+stop. A cancel and a regular end race in one compare-and-set without an await between check and write: the first one
+decides. The `Work` generates and stores the completion; intake.py interprets chunks; exchange.py has the tool loop;
+ending.py builds the end; the manager knows which streams exist.
 """
 
 import asyncio
@@ -175,6 +175,7 @@ class Stream:
         context = self._context = copy_context()
         begin = start_now if at_once else asyncio.create_task
         task = begin(self._own(work), name=f"stream {self.stream_id}", context=context)
+        # Begun at once, it may have ended; or it was cancelled while there was no `task` that `cancel` could stop.
         if not self._finished.is_set():
             self.task = task
             if self._is_stopped:
