@@ -309,3 +309,23 @@ async def test_a_file_that_is_dropped_beside_the_composer_is_not_opened_in_its_p
         });
     """)
     assert seen == [True, False]
+
+
+async def test_a_long_text_has_one_direction_in_its_field_before_it_is_there(console: Console) -> None:
+    seen = await console.run("""
+        await field().focus();
+        await page.evaluate(() => {
+            window.directions = [];
+            // Capturing, so that the page itself does not know of the text yet.
+            addEventListener("input", ({ target }) => window.directions.push(target.dir), true);
+        });
+        for (const text of ["short ", "שלום ".repeat(20_000), "long ".repeat(20_000)]) {
+            await page.keyboard.insertText(text);
+            await field().press("ControlOrMeta+A");
+        }
+        await ask("short");
+        await ended();
+        return { before: await page.evaluate(() => window.directions), after: await field().getAttribute("dir") };
+    """)
+    # `fill`, which `ask` uses, is told to the page only afterwards.
+    assert seen == {"before": ["auto", "rtl", "ltr", "ltr"], "after": "auto"}

@@ -6,6 +6,7 @@ import { begin } from "../state/conversations.js";
 import { Attachment } from "../state/files.js";
 import { strings } from "../strings.js";
 import { isComposing } from "./composing.js";
+import { directBefore, directionOf } from "./direction.js";
 import { html } from "./html.js";
 import { Icon } from "./icons.js";
 import { ModelPicker } from "./model-picker.js";
@@ -81,10 +82,10 @@ export function Composer({ conversation }) {
       html`<ul class="attachments">
         ${files.value.map((file) => html`<${AttachmentView} key=${file.url || file.file.name} file=${file} onRemove=${() => remove(file)} />`)}
       </ul>`}
-      <textarea ref=${field} rows="1" dir="auto" aria-label=${strings.composer.label} title=${strings.composer.hint}
-        placeholder=${placeholder} value=${text}
+      <textarea ref=${field} rows="1" aria-label=${strings.composer.label} title=${strings.composer.hint}
+        placeholder=${placeholder} dir=${directionOf(text)} value=${text}
         onInput=${(/** @type {any} */ event) => (conversation.draft.value = event.target.value)} onKeyDown=${keys}
-        onPaste=${pasted}></textarea>
+        onBeforeInput=${directBefore} onPaste=${pasted}></textarea>
       <div class="tools">
         <input ref=${picker} type="file" multiple hidden
           onChange=${(/** @type {any} */ { target }) => (add(target.files), (target.value = ""))} />

@@ -5,6 +5,7 @@ import { begin, fork } from "../state/conversations.js";
 import { strings } from "../strings.js";
 import { isComposing } from "./composing.js";
 import { CopyButton } from "./copy-button.js";
+import { directBefore, directionOf } from "./direction.js";
 import { html } from "./html.js";
 import { Icon } from "./icons.js";
 import { complain } from "./notice.js";
@@ -66,9 +67,10 @@ function Editor({ item, conversation, onDone }) {
   };
   return html`
     <form class="said editor" onSubmit=${submit}>
-      <textarea dir="auto" aria-label=${strings.chat.editLabel} value=${text} autofocus
+      <textarea dir=${directionOf(text)} aria-label=${strings.chat.editLabel} value=${text} autofocus
         ref=${(/** @type {HTMLElement | null} */ field) => field && field !== document.activeElement && field.focus()}
-        onInput=${(/** @type {any} */ event) => setText(event.target.value)} onKeyDown=${keys}></textarea>
+        onInput=${(/** @type {any} */ event) => setText(event.target.value)} onKeyDown=${keys}
+        onBeforeInput=${directBefore}></textarea>
       <p class="choices">
         <button type="button" class="quiet" onClick=${onDone}>${strings.chat.cancel}</button>
         <button class="primary" disabled=${!text.trim() || conversation.isBusy.value}>${strings.chat.send}</button>
