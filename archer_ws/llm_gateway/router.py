@@ -220,7 +220,7 @@ class LLMRouter:
 
         `route` is the result of `resolve`. `messages` replaces the request's own (it adds its instructions and a
         session's history before them). `options` is the result of `options_of` for both, perhaps extended. `on_chunk`
-        gets chunks as ChatOptions says; the generator yields the others.
+        gets chunks as ChatOptions says, in place of the options' own; the generator yields the others.
 
         Raises:
             InvalidParams: there is no such provider (raised at once).
