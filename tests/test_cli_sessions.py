@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from archer_ws.cli import main
+from archer_ws.core.limits import REQUEST_VALUES_MAX
 from archer_ws.llm_gateway.types import ChatMessage, MessageRole
 from tests.conftest import Archer, StartArcher
 from tests.fakes.locks import without_locks
@@ -109,6 +110,22 @@ async def test_what_is_exported_can_be_imported_again(
     assert (status, out) == (1, "0 conversations imported\n")
     told = [line.partition(":")[0] for line in err.splitlines() if line.startswith("line ")]
     assert told == ["line 1 (sky)", "line 2 (old)", "line 3"]
+
+
+async def test_a_file_takes_conversations_that_are_too_large_for_a_server(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    await fill_file(tmp_path / "kept")
+    command = Command(["--data-dir", str(tmp_path / "kept")], capsys)
+    _, _, err = await command("export", str(tmp_path / "chats.jsonl"))
+    assert err == ""
+    conversation = json.loads((tmp_path / "chats.jsonl").read_text("utf-8").splitlines()[0])
+    message = conversation["messages"][0]
+    messages = [{**message, "message_id": f"m{number}"} for number in range(REQUEST_VALUES_MAX // len(message))]
+    large = {**conversation, "session_id": "large", "messages": messages}
+    (tmp_path / "large.jsonl").write_text(json.dumps(large), "utf-8")
+
+    assert await command("import", str(tmp_path / "large.jsonl")) == (0, "1 conversation imported\n", "")
 
 
 @pytest.mark.parametrize(

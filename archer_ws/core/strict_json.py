@@ -25,19 +25,22 @@ _READ: msgspec.json.Decoder[msgspec.Raw] = msgspec.json.Decoder(msgspec.Raw)
 _HINT = "Send valid JSON in UTF-8 (RFC 8259), without NaN or Infinity."
 
 
-def decode_json(body: bytes) -> Any:
+def decode_json(body: bytes, values_max: int | None = REQUEST_VALUES_MAX) -> Any:
     """The JSON of a body or a frame as Python values; its texts are whole Unicode scalars (protocol section 1).
+
+    Args:
+        values_max: the limit of its values; None for a file, whose reader nobody waits for.
 
     Raises:
         ParseError: it is not JSON in UTF-8; or it has more than 200 levels of nesting, NaN, or a number of more than
             4,300 digits.
-        ContentTooLarge: it has more than REQUEST_VALUES_MAX values.
+        ContentTooLarge: it has more than `values_max` values.
         InvalidParams: a text has a lone surrogate; `errors` has its path.
     """
     # RFC 8259 lets a parser ignore a byte order mark; some Windows tools write one.
     body = body.removeprefix(codecs.BOM_UTF8)
-    if len(body) > REQUEST_VALUES_MAX and has_more_values(body, REQUEST_VALUES_MAX):
-        _refuse_large(body)
+    if values_max is not None and len(body) > values_max and has_more_values(body, values_max):
+        _refuse_large(body, values_max)
     try:
         return from_json(body, allow_inf_nan=False)
     except ValueError as error:
@@ -52,14 +55,14 @@ def decode_json(body: bytes) -> Any:
     )
 
 
-def _refuse_large(body: bytes) -> NoReturn:
+def _refuse_large(body: bytes, values_max: int) -> NoReturn:
     """Raise the error for too many values; or that it is not JSON, which is found without building values."""
     try:
         _READ.decode(body)
     except (ValueError, RecursionError) as error:
         raise ParseError(f"not valid JSON: {error}", hint=_HINT) from None
     raise ContentTooLarge(
-        f"the JSON has more than {REQUEST_VALUES_MAX} values",
+        f"the JSON has more than {values_max} values",
         hint="Send fewer messages, or fewer and larger parts, at a time.",
     )
 

@@ -9,6 +9,7 @@ from pydantic import AfterValidator, AwareDatetime, BaseModel, ValidationError
 
 from archer_ws.core.exceptions import ArcherError, ContentTooLarge, FieldError, InvalidParams
 from archer_ws.core.ids import is_valid_id
+from archer_ws.core.limits import REQUEST_VALUES_MAX
 from archer_ws.core.strict_json import decode_json
 from archer_ws.core.wire_model import Identifier, WireModel, request_error
 from archer_ws.sessions.json_lines import Line
@@ -31,6 +32,7 @@ FAILURES_TOLD = 200
 #: After validating so many messages, the task yields to the event loop.
 _MESSAGES_AT_ONCE = 200
 _HINT = "Each line must be one conversation, in the form in which an export writes it."
+_INTO_FILE = "Import it while the server is stopped: archer-ws sessions import --data-dir accepts lines of any size."
 #: The status of streams that have not ended; no stored message has one of these.
 _LIVE = frozenset({"queued", "running", "waiting", "cancelling"})
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -73,8 +75,14 @@ class _Marks(BaseModel):
     created_at: _Moment
 
 
-async def import_lines(lines: AsyncIterator[Line], store: Store, request_id: str) -> ImportResult:
-    """Store the conversations one after the other, and return the result. After a failed line the next one is tried."""
+async def import_lines(
+    lines: AsyncIterator[Line], store: Store, request_id: str, *, values_max: int | None = REQUEST_VALUES_MAX
+) -> ImportResult:
+    """Store the conversations one after the other, and return the result. After a failed line the next one is tried.
+
+    Args:
+        values_max: the limit of JSON values of a line; None for none.
+    """
     imported, failed = 0, 0
     failures: list[ImportFailure] = []
     async for number, text in lines:
@@ -82,7 +90,7 @@ async def import_lines(lines: AsyncIterator[Line], store: Store, request_id: str
         try:
             if text is None:
                 raise _too_long()
-            value = decode_json(text)
+            value = _decoded(text, values_max)
             session_id = _session_id(value)
             await store(await conversation_of(value))
             imported += 1
@@ -146,6 +154,13 @@ def _validated(model: type[_Model], value: Any, place: int | None = None) -> _Mo
         raise request_error(located, whole="line", hint=_HINT) from None
 
 
+def _decoded(text: bytes, values_max: int | None) -> Any:
+    try:
+        return decode_json(text, values_max)
+    except ContentTooLarge as error:
+        raise ContentTooLarge(error.message, hint=_INTO_FILE) from None
+
+
 def _session_id(value: Any) -> str | None:
     """The line's session id for a failure report; None if it is missing or not valid."""
     found = value.get("session_id") if isinstance(value, dict) else None
@@ -153,7 +168,4 @@ def _session_id(value: Any) -> str | None:
 
 
 def _too_long() -> ContentTooLarge:
-    return ContentTooLarge(
-        f"the line is longer than {IMPORT_LINE_BYTES_MAX} bytes",
-        hint="Import it while the server is stopped: archer-ws sessions import --data-dir accepts lines of any length.",
-    )
+    return ContentTooLarge(f"the line is longer than {IMPORT_LINE_BYTES_MAX} bytes", hint=_INTO_FILE)

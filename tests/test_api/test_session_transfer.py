@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from archer_ws.core.exceptions import StorageUnavailable
+from archer_ws.core.limits import REQUEST_VALUES_MAX
 from archer_ws.sessions.importing import FAILURES_TOLD, IMPORT_LINE_BYTES_MAX
 from archer_ws.sessions.json_lines import BLOCK_BYTES, Line, lines_of
 from archer_ws.sessions.models import ExportedSession
@@ -156,6 +157,25 @@ async def test_a_line_that_is_too_long_costs_no_memory_and_keeps_nobody_from_the
     told = (await archer.http.post(IMPORT, content=body())).json()
     assert (told["imported"], told["failed"]) == (1, 1)
     assert (told["failures"][0]["line"], told["failures"][0]["error"]["kind"]) == (1, "content_too_large")
+    assert "--data-dir" in told["failures"][0]["error"]["hint"]
+
+
+async def test_a_line_of_too_many_values_is_told_where_it_can_be_imported(archer: Archer) -> None:
+    long = {**CONVERSATION, "messages": [0] * REQUEST_VALUES_MAX}
+    told = (await archer.http.post(IMPORT, content=json.dumps(long).encode())).json()
+    error = told["failures"][0]["error"]
+    assert error["kind"] == "content_too_large"
+    assert str(REQUEST_VALUES_MAX) in error["message"]
+    assert "--data-dir" in error["hint"]
+
+
+async def test_what_is_to_be_done_about_a_conversation_that_is_there_can_be_done(archer: Archer) -> None:
+    body = json.dumps(CONVERSATION).encode()
+    await archer.http.post(IMPORT, content=body)
+    error = (await archer.http.post(IMPORT, content=body)).json()["failures"][0]["error"]
+    assert error["kind"] == "conflict"
+    assert "leave it out" not in error["hint"]  # each line needs its id
+    assert "delete" in error["hint"]
 
 
 async def test_a_body_larger_than_other_requests_may_be_is_imported(start_archer: StartArcher) -> None:

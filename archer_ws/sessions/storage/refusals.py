@@ -43,11 +43,12 @@ def taken_message_id(message_id: str, place: int) -> Conflict:
 
 
 def taken_session_id(session_id: str, field_name: str) -> Conflict:
-    """A session with the id for a new one exists."""
+    """A session with the id for a new one exists. In an import (`session_id`) each has its id."""
     message = f"a session {session_id!r} exists"
+    is_imported = field_name == "session_id"
     return Conflict(
         f"{field_name}: {message}",
-        hint="Choose another id, or leave it out.",
+        hint=f"Choose another id, or {'delete that session before' if is_imported else 'leave it out'}.",
         errors=[FieldError(path=field_name, message=message)],
     )
 

@@ -102,7 +102,7 @@ class KeptConversations:
                 yield piece
 
         store = partial(self._store.import_session, self._principal)
-        return self._run(import_lines(lines_of(pieces(), None), store, "import"))
+        return self._run(import_lines(lines_of(pieces(), None), store, "import", values_max=None))
 
     def delete(self, session_id: str) -> None:
         self._run(self._store.delete(self._principal, session_id))
