@@ -31,6 +31,7 @@ from archer_ws.api.security.seats import Seats
 from archer_ws.core.limits import KEEP_ALIVE_S, MAX_FRAME_BYTES, Limits
 from archer_ws.core.memory import return_large_blocks
 from archer_ws.core.rare_line import RareLine
+from archer_ws.rpc.codec import SAFE_INTEGER
 from archer_ws.server import standard_input
 from archer_ws.server.http_forwarded import ForwardedHeaders
 from archer_ws.server.http_protocol import BoundedHeadProtocol
@@ -176,7 +177,7 @@ class ArcherServer(uvicorn.Server):
     async def _drain(self) -> None:
         sockets = self._services.sockets
         try:
-            sockets.notify_draining(round(self._drain_s * 1000))
+            sockets.notify_draining(round(min(self._drain_s * 1000, SAFE_INTEGER)))
             await self._services.manager.drain(self._drain_s)
             await sockets.close_all("draining", HURRIED_FLUSH_S if self.was_hurried else self._flush_s)
         finally:

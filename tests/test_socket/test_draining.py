@@ -32,13 +32,16 @@ def draining_notices(peer: RpcPeer) -> list[Any]:
     return [frame["params"] for frame in peer.others if frame["method"] == "server/draining"]
 
 
-async def test_with_nothing_running_sockets_are_closed_with_4000_at_once(start_socketed: StartSocketed) -> None:
-    async with asyncio.timeout(LIMIT_S), start_socketed(drain_s=300) as archer, archer.peer() as peer:
+@pytest.mark.parametrize(("drain_s", "remaining_ms"), [(300, 300_000), (1e308, 2**53 - 1)])
+async def test_with_nothing_running_sockets_are_closed_with_4000_at_once(
+    start_socketed: StartSocketed, drain_s: float, remaining_ms: int
+) -> None:
+    async with asyncio.timeout(LIMIT_S), start_socketed(drain_s=drain_s) as archer, archer.peer() as peer:
         await peer.call("ping")
         archer.server.request_stop("test")
         await peer.closed.wait()
         assert close_code(peer) == 4000
-        assert draining_notices(peer) == [{"remaining_ms": 300_000}]
+        assert draining_notices(peer) == [{"remaining_ms": remaining_ms}]
         await archer.running
 
 
