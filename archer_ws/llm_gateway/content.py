@@ -66,7 +66,11 @@ class TextPart(BaseModel):
 
 def _checked_filename(name: str) -> str:
     if _FORBIDDEN & set(name) or any(unicodedata.category(each) in _NOT_IN_NAMES for each in name):
-        raise wrong("has control characters or slashes", "", "Send the file's name alone, without its folder.")
+        raise wrong(
+            "has slashes, control characters, or characters that change the direction of the text",
+            "",
+            "Send the file's name alone, without its folder and such characters.",
+        )
     return name
 
 

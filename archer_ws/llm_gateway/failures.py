@@ -173,9 +173,10 @@ def failure_from_status(  # noqa: PLR0911 - one return for each row of a table
                 provider=name,
             )
         case 429:
+            pause = "a while" if wait_ms is None else f"{math.ceil(wait_ms / 1000)} s"
             return ProviderRateLimited(
                 f"{name} limits the rate of requests: {said or status}",
-                hint="Wait as retry_after_ms says, or send fewer requests at once.",
+                hint=f"Wait {pause}, or send fewer requests at once.",
                 retry_after_ms=wait_ms,
                 provider=name,
             )

@@ -77,7 +77,7 @@ def _call(message: Any) -> Call:
     if identity is None and message.get("id") is not None:
         raise BadMessage(
             InvalidRequest(
-                f"id must be a string of at most {ID_CHARS_MAX} characters or an integer within ±(2^53-1)",
+                f"id must be a string of at most {ID_CHARS_MAX} printable characters or an integer within ±(2^53-1)",
                 hint="Count your requests from 1.",
             )
         )

@@ -120,7 +120,7 @@ class Context:
             asyncio.get_running_loop().call_soon(self.close, "unauthorized")
             raise Unauthenticated(
                 "the token is not one this server knows",
-                hint="Send the token of the server's setting AUTH_TOKEN or AUTH_TOKENS.",
+                hint="Send the token of the server's setting AUTH_TOKEN or AUTH_TOKENS. Without these, send no token.",
             )
         if no_room := self._handshake.admit(principal):
             asyncio.get_running_loop().call_soon(partial(self.close, "connection_limit", detail=no_room))

@@ -139,6 +139,14 @@ async def test_a_wrong_part_is_refused_with_its_path_and_nobody_is_asked(
     assert archer.ollama.exchanges == []
 
 
+@pytest.mark.parametrize("name", ["a/b", "a\0b", "a\u202etxt.exe"])
+async def test_what_a_file_s_name_may_not_have_is_told(archer: Archer, name: str) -> None:
+    content = [{"type": "file", "file_id": "f", "filename": name}]
+    error = (await archer.http.post(CHAT, json={"messages": [{"role": "user", "content": content}]})).json()["error"]
+    for what in ("slashes", "control characters", "direction"):
+        assert what in error["errors"][0]["message"]
+
+
 @pytest.mark.parametrize(
     ("message", "path"),
     [

@@ -26,7 +26,7 @@ OPENAI = [
     ("an unknown model", openai_api.error(404, "no such model", code="model_not_found"), 404, "model_not_found", ""),
     ("a time-out there", openai_api.error(408, "too slow"), 504, "provider_timeout", "again"),
     ("too large a request", openai_api.error(413, "too large"), 413, "content_too_large", "shorter"),
-    ("a rate limit", openai_api.error(429, "slow down", Retry_After="7"), 429, "provider_rate_limited", "Wait"),
+    ("a rate limit", openai_api.error(429, "slow down", Retry_After="7"), 429, "provider_rate_limited", "Wait 7 s"),
     ("a rate limit by date", openai_api.error(429, "slow", Retry_After=SOON), 429, "provider_rate_limited", "Wait"),
     (
         "a used-up quota",

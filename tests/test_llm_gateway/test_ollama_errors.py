@@ -35,7 +35,7 @@ async def failure_of(host: str, connect_s: float = 5) -> tuple[str, ArcherError]
         (400, "invalid options: seed", "provider_error", False, "Correct the request"),
         (401, "unauthorized", "provider_auth", False, "ollama signin"),
         (403, "ollama cloud is disabled", "provider_auth", False, "ollama signin"),
-        (429, "too many requests", "provider_rate_limited", True, "retry_after_ms"),
+        (429, "too many requests", "provider_rate_limited", True, "Wait a while, or"),
         (
             429,
             "you (x) have reached your session usage limit, upgrade for higher limits",

@@ -165,6 +165,14 @@ async def test_a_wrong_token_is_answered_and_then_closed(start_socketed: StartSo
         assert peer.transport.close_code == 4501  # type: ignore[attr-defined]  # a socket's
 
 
+async def test_a_token_for_a_server_that_has_none_is_told_to_be_left_out(start_socketed: StartSocketed) -> None:
+    async with asyncio.timeout(LIMIT_S), start_socketed() as archer, archer.peer() as peer:
+        with pytest.raises(RpcError) as caught:
+            await peer.call("initialize", protocol_version=1, token="any")
+        assert caught.value.code == -32010
+        assert "send no token" in caught.value.data["hint"]
+
+
 async def test_without_a_credential_the_socket_is_closed_in_time(start_socketed: StartSocketed) -> None:
     limits = Limits(init_timeout_s=0.2)
     async with asyncio.timeout(LIMIT_S), start_socketed(auth_token=TOKEN, limits=limits) as archer:
