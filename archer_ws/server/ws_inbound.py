@@ -19,7 +19,7 @@ from websockets.protocol import State
 from archer_ws.api.security.seats import SEAT, Seat
 from archer_ws.core.limits import IDLE_FRAMES_WINDOW_S, WS_LINGER_S, WS_SLICE_BYTES, Limits
 from archer_ws.core.rare_line import RareLine
-from archer_ws.rpc.close_reasons import CLOSE_CODES
+from archer_ws.rpc.close_reasons import CLOSE_CODES, close_text
 from archer_ws.server.ws_frames import FrameReader, whole_text
 from archer_ws.server.ws_inbox import Inbox
 
@@ -226,7 +226,8 @@ class BoundedWebSocketProtocol(WebSocketsSansIOProtocol):
             self._idle_window_ends, self._idle_frames = now + IDLE_FRAMES_WINDOW_S, 0
         self._idle_frames += 1
         if self._idle_frames > self.limits.idle_frames_max and not self.close_sent:
-            self.conn.fail(CLOSE_CODES["protocol_violation"], "too many empty frames")
+            reason = close_text("protocol_violation", "too many empty frames")
+            self.conn.fail(CLOSE_CODES["protocol_violation"], reason)
             self.handle_parser_exception()
 
     def handle_parser_exception(self) -> None:

@@ -95,10 +95,14 @@ class RawWebSocket:
 
     async def close_code(self) -> int:
         """The code of the server's close frame; frames before it are passed over."""
+        return (await self.close_frame())[0]
+
+    async def close_frame(self) -> tuple[int, str]:
+        """The code and the reason of the server's close frame; frames before it are passed over."""
         while True:
             opcode, payload = await self.frame()
             if opcode == CLOSE:
-                return int.from_bytes(payload[:2])
+                return int.from_bytes(payload[:2]), payload[2:].decode()
 
     async def until_gone(self) -> None:
         """Read until the connection has ended, in whatever way."""
