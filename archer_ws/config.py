@@ -478,7 +478,7 @@ def _complaint(
     place = " in the file .env" if in_file else ""
     # Shells and other programs export names like HOST and DEBUG for purposes of their own.
     foreign = variable == name.upper() and not in_file
-    advice = f" (ARCHER_{variable}, where set, is used instead)" if foreign else ""
+    advice = f" (ARCHER_{variable} in the environment, where set, is used instead)" if foreign else ""
     return f"{variable}={shown}{place} can't be used{reason}. Allowed: {allowed_values(field)}{advice}"
 
 

@@ -238,7 +238,7 @@ def test_base_urls_must_be_http_and_lose_their_trailing_slash(monkeypatch: pytes
     line = complaint(monkeypatch, "ANTHROPIC_BASE_URL", "localhost:99")
     assert line == (
         "ANTHROPIC_BASE_URL=localhost:99 can't be used: the host or port of localhost:99 is not valid. "
-        "Allowed: a URL like https://host/v1 (ARCHER_ANTHROPIC_BASE_URL, where set, is used instead)"
+        "Allowed: a URL like https://host/v1 (ARCHER_ANTHROPIC_BASE_URL in the environment, where set, is used instead)"
     )
 
 
@@ -302,7 +302,7 @@ def test_the_variable_that_was_used_is_the_one_named(monkeypatch: pytest.MonkeyP
         load_settings()
     line = complaint(monkeypatch, "PORT", "y")
     assert line.startswith("PORT=y can't be used")
-    assert line.endswith("(ARCHER_PORT, where set, is used instead)")
+    assert line.endswith("(ARCHER_PORT in the environment, where set, is used instead)")
     with pytest.raises(SettingsError, match=r"^port=70000 can't be used"):
         load_settings(port=70000)
 
