@@ -71,6 +71,26 @@ async def test_a_second_server_in_the_same_folder_says_who_has_it_and_what_to_se
         assert "Traceback" not in told
 
 
+async def test_a_send_that_is_repeated_over_a_socket_after_a_restart_joins_its_stream(
+    tmp_path: Path, start_archer: StartArcher
+) -> None:
+    question = {"stream_id": "s1", "session_id": "sky", "messages": [{"role": "user", "content": "Why?"}]}
+    async with start_archer(store="sqlite", data_dir=str(tmp_path)) as archer:
+        archer.answer(ANSWER)
+        await archer.http.post("/api/v1/sessions", json={"session_id": "sky"})
+        assert (await archer.http.post("/api/v1/chat/completions", json=question)).status_code == 200
+
+    async with start_archer(store="sqlite", data_dir=str(tmp_path)) as archer:
+        # Nobody reads in between: its text is not in memory, for the second one either.
+        for _ in range(2):
+            async with websockets.connect(f"ws://{archer.address}/api/v1/ws") as socket:
+                peer = RpcPeer(RecordedSocket(socket))
+                joined = await peer.call("chat/send", **question)
+                assert (joined["duplicate"], joined["status"]) == (True, "completed")
+                assert (await peer.ended("s1")).content == "It scatters."
+                await peer.close()
+
+
 @pytest.mark.parametrize("store", ["sqlite", "memory"])
 async def test_clients_are_told_whether_streams_outlive_the_server(
     tmp_path: Path, start_archer: StartArcher, store: str

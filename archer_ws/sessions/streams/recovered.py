@@ -59,6 +59,11 @@ class RecoveredStream(Stream):
         self._on_gone = on_gone
         self._ended_before(Outcome(kept.status, ended.reason))  # type: ignore[arg-type]
 
+    @property
+    def is_admitted(self) -> bool:
+        """Whether its log is loaded."""
+        return self._kept.is_loaded
+
     async def wait_admitted(self) -> None:
         """Wait until its log is loaded (it was accepted by the earlier process).
 
