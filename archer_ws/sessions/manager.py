@@ -116,6 +116,7 @@ class SessionManager:
         #: Approvals, claims, results and steers of running streams.
         self.calls = ToolCalls(self._loaded, self._stream_files.get, self._attachments, limits.max_content_bytes)
         self._occupancy = Occupancy()
+        self._store.use_while(self._occupancy.is_busy)
         #: Notifies the watchers of conversations.
         self.changes = SessionChanges(self._store.get, self.active_in)
         self._services = TurnServices(

@@ -26,6 +26,10 @@ class Occupancy:
         """The session's streams that have not ended, oldest first."""
         return list(self._streams.get((principal, session_id), ()))
 
+    def is_busy(self, principal: str, session_id: str) -> bool:
+        """Whether a stream that was accepted runs in the session."""
+        return any(stream.is_admitted for stream in self._streams.get((principal, session_id), ()))
+
     def enter(self, stream: Stream) -> None:
         """Note that the stream runs; does nothing if it has no session."""
         if (key := _key(stream)) is not None:

@@ -30,6 +30,9 @@ class TroubledStore:
         self.is_hanging = asyncio.Event()
         self.calls: list[str] = []
 
+    def use_while(self, is_busy: Callable[[str, str], bool]) -> None:
+        self.inner.use_while(is_busy)
+
     def __getattr__(self, name: str) -> Callable[..., Awaitable[Any]]:
         if name not in OPERATIONS:
             raise AttributeError(name)

@@ -1,7 +1,7 @@
 """Limits the time of a store's calls, and converts its unexpected exceptions to errors of the protocol."""
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -52,6 +52,9 @@ class BoundedStore:
     @property
     def is_whole(self) -> bool:
         return self._store.is_whole
+
+    def use_while(self, is_busy: Callable[[str, str], bool]) -> None:
+        self._store.use_while(is_busy)
 
     def open_now(self) -> None:
         self._store.open_now()

@@ -55,7 +55,7 @@ class MemoryStore:
         sessions_max: the limit of sessions of all principals.
         bytes_max: the limit of all sessions together, in bytes: the text of messages in UTF-8, MESSAGE_OVERHEAD_BYTES
             for each message, titles and metadata. Completions are stored even beyond the limit.
-        idle_ttl_s: a session that is not used for so long is deleted, in seconds.
+        idle_ttl_s: a session that is not used for so long, and in which no stream runs, is deleted, in seconds.
         principals: the configured principals.
         clock: a monotonic clock, in seconds.
     """
@@ -73,6 +73,7 @@ class MemoryStore:
         self._sizes = Shares(bytes_max, principals)
         self._idle_ttl_s = idle_ttl_s
         self._clock = clock
+        self._is_busy: Callable[[str, str], bool] = lambda _principal, _session_id: False
         # In order of use over all principals, the least recent first.
         self._conversations: OrderedDict[tuple[str, str], Conversation] = OrderedDict()
         # In the order of their creation, by principal and ordinal.
@@ -105,6 +106,10 @@ class MemoryStore:
     def is_whole(self) -> bool:
         """True: there is no file that could be damaged."""
         return True
+
+    def use_while(self, is_busy: Callable[[str, str], bool]) -> None:
+        """Count a session as used as long as `is_busy` returns True for its principal and id."""
+        self._is_busy = is_busy
 
     def open_now(self) -> None:
         """Does nothing."""
@@ -499,12 +504,17 @@ class MemoryStore:
                 del self._files[file_id]
 
     def _expire(self) -> None:
-        oldest = self._clock() - self._idle_ttl_s
+        now = self._clock()
+        oldest = now - self._idle_ttl_s
         while self._conversations:
             key, conversation = next(iter(self._conversations.items()))
             if conversation.used_at > oldest:
                 break
-            self._forget(key)
+            if self._is_busy(*key):
+                conversation.used_at = now
+                self._conversations.move_to_end(key)
+            else:
+                self._forget(key)
 
     def _forget(self, key: tuple[str, str]) -> None:
         principal, _ = key

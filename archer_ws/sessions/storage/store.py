@@ -9,7 +9,7 @@ A replaced message disappears from all lists, counts, histories and searches. A 
 until its session is deleted.
 """
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -43,6 +43,9 @@ class SessionStore(Protocol):
     @property
     def is_whole(self) -> bool:
         """Whether the store has all conversations; False while a damaged file with some of them is set aside."""
+
+    def use_while(self, is_busy: Callable[[str, str], bool]) -> None:
+        """Count a session as used as long as `is_busy` returns True for its principal and id: it does not expire."""
 
     def open_now(self) -> None:
         """`open`, for callers without an event loop.

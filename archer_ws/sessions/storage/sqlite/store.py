@@ -7,7 +7,7 @@ and write the tables.
 import asyncio
 import os
 import sqlite3
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +64,9 @@ class SqliteStore:
     def is_whole(self) -> bool:
         """Whether there is no damaged file beside this one, which has further conversations."""
         return not self._database.folder.has_damaged()
+
+    def use_while(self, is_busy: Callable[[str, str], bool]) -> None:
+        """Does nothing: no session expires."""
 
     def open_now(self) -> None:
         """`open`, for callers without an event loop.
