@@ -66,6 +66,8 @@ class Journaling:
         #: Whether the ended streams of earlier processes have been reported, and whether the waiting ones have been,
         #: too.
         self._has_told, self.has_found = True, True
+        #: Why they could not be found at the last attempt.
+        self._failure_to_find: ArcherError | None = None
         #: The last event of each stream that was written.
         self._written: dict[Stream, int] = {}
         #: The streams that the periodic task is writing, and those that `keep` is writing: no stream is in both.
@@ -87,11 +89,32 @@ class Journaling:
         await self._write()
         self._await_next()
 
+    def check_found(self) -> None:
+        """Refuse a request that depends on the streams of earlier processes while these are not loaded.
+
+        Raises:
+            StorageUnavailable: they are not.
+        """
+        if not self.has_found:
+            why = self._failure_to_find
+            raise StorageUnavailable(
+                "the streams from before the restart are not loaded yet" + (f": {why.message}" if why else ""),
+                hint=(why and why.hint) or "Try again in a moment.",
+                retry_after_ms=1000,
+            )
+
     def begin(self, stream: Stream) -> StreamRecord | None:
-        """Begin to write a stream that is about to be accepted. Returns its row; None if it has no session."""
+        """Begin to write a stream that is about to be accepted. Returns its row; None if it has no session.
+
+        Raises:
+            StorageUnavailable: the streams of earlier processes are not loaded yet, and one of them may run in its
+                session.
+        """
         identity = stream.identity
         if identity.session_id is None:
             return None
+        if not self.has_found:
+            self.check_found()
         self._forgotten.discard(_key(stream))
         self._written[stream] = 0
         self._await_next()
@@ -283,7 +306,8 @@ class Journaling:
     async def _recover(self) -> None:
         try:
             kept = await self._journal.recover(_end_lost)
-        except ArcherError:
+        except ArcherError as failure:
+            self._failure_to_find = failure
             if not self._has_told:
                 # A full disk can still be read: report the ended streams now, and write their ends once there is room.
                 found = await self._journal.recover(_end_unstored, writes=False)
@@ -294,6 +318,7 @@ class Journaling:
         if self._has_told:
             kept = [each for each in kept if isinstance(each, WaitingStream)]
         self._is_recovering, self._has_told, self.has_found = False, True, True
+        self._failure_to_find = None
         self._on_recovered(kept)
 
     async def _put(self) -> None:

@@ -438,12 +438,8 @@ class SessionManager:
 
     def _check_found(self) -> None:
         """Refuse a request that depends on the streams of an earlier process while these are not loaded."""
-        if self._journaling is not None and not self._journaling.has_found:
-            raise StorageUnavailable(
-                "the streams from before the restart are not loaded yet",
-                hint="Try again in a moment.",
-                retry_after_ms=1000,
-            )
+        if self._journaling is not None:
+            self._journaling.check_found()
 
     def _reserve(self, principal: str, route: Route) -> Slot:
         self._quota.enter(principal)

@@ -17,6 +17,7 @@ from archer_ws.core.exceptions import (
     Draining,
     InvalidParams,
     ProviderNotConfigured,
+    SessionBusy,
     StorageUnavailable,
     StreamNotFound,
 )
@@ -509,6 +510,22 @@ async def test_on_a_full_disk_what_is_said_of_a_call_is_to_come_again_and_is_not
         assert await answer(manager, "w1") == "accepted"
         assert await answer(manager, "unknown") == "not_found"
         assert (await ended(await work(manager, Said()))).status == "completed"
+
+
+async def test_no_turn_begins_in_its_session_before_it_is_taken_up(life: Life, monkeypatch: pytest.MonkeyPatch) -> None:
+    another = request(stream_id=None, messages=[{"role": "user", "content": "And in Oslo?"}])
+    async with life.process() as manager:
+        await life.begin(manager)
+    async with on_a_full_disk(life, monkeypatch) as manager:
+        life.make_room()
+        with pytest.raises(StorageUnavailable, match="before the restart are not loaded yet: there is no room") as full:
+            await manager.start("me", another, request_id="req_2", on_disconnect="continue")
+        assert "Free space" in str(full.value.hint)
+        await until(lambda: bool(manager.list_streams("me").items))
+        with pytest.raises(SessionBusy):
+            await manager.start("me", another, request_id="req_3", on_disconnect="continue")
+        assert (await ended(await work(manager, Said()))).status == "completed"
+        assert "And in Oslo?" not in [message.content for message in await life.store.messages("me", "s")]
 
 
 async def test_a_cancel_that_comes_while_a_stream_of_before_can_not_be_taken_up_is_not_lost(
