@@ -398,6 +398,25 @@ async def native_turns(store: SessionStore, before: str) -> Mapping[str, NativeT
     return (await store.history("ann", "s1", before=before, turn_tokens=0, budget_tokens=None)).native_turns
 
 
+@pytest.mark.parametrize("edits", [True, False])
+async def test_a_stream_s_id_that_comes_again_for_the_same_question_does_not_lose_the_new_answer(
+    store: SessionStore, edits: bool
+) -> None:
+    question = ChatMessage(role=MessageRole.USER, content="hi", message_id="mine")
+    await create(store, "s1")
+    await store.begin_turn("ann", "s1", [question], stream_id="str_1")
+    await answer(store, "first answer", "mine")
+    first = (await store.messages("ann", "s1"))[1].message_id
+
+    await store.begin_turn(
+        "ann", "s1", [question] if edits else [], stream_id="str_1", replace_from="mine" if edits else first
+    )
+    await answer(store, "second answer", "mine")
+    await answer(store, "second answer", "mine")
+
+    assert await contents(store) == ["hi", "second answer"]
+
+
 async def test_what_providers_must_see_again_comes_with_the_history_of_its_loop_and_is_shown_to_nobody(
     store: SessionStore,
 ) -> None:

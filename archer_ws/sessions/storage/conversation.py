@@ -228,6 +228,11 @@ class Conversation:
         """The ids of the messages that the stream left after that message; None if they have not been stored."""
         return self._left_by_stream.get((stream_id, after))
 
+    def begin_anew(self, stream_id: str) -> None:
+        """Note that what an earlier stream with this id left after the last message is not what the new one leaves
+        there: an id may come again once its stream was forgotten, also for the same question."""
+        self._left_by_stream.pop((stream_id, self.messages[-1].message_id), None)
+
     def add_left(
         self, position: int, left: Sequence[EarlierMessage], stream_id: str, created_at: datetime
     ) -> list[Entry]:

@@ -344,6 +344,7 @@ class MemoryStore:
         self._name_files(turn, conversation.messages[kept:])
         self._number(turn)
         conversation.replace_end(kept, turn)
+        conversation.begin_anew(stream_id)
         conversation.changed(now)
         conversation.forget_native(past)
         self._sizes.take(principal, change)

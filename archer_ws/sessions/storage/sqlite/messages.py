@@ -228,7 +228,19 @@ def begin_turn(
         f"SELECT {MESSAGE_COLUMNS} FROM message WHERE {_VISIBLE} AND position >= ? ORDER BY position",
         (session.pk, begin),
     )
-    return begin, [MessageRow(*row).as_message() for row in rows]
+    turn_stored = [MessageRow(*row).as_message() for row in rows]
+    _begin_anew(at, session, stream_id, turn_stored[-1].message_id)
+    return begin, turn_stored
+
+
+def _begin_anew(at: Transaction, session: SessionRow, stream_id: str, after: str) -> None:
+    """Note that what an earlier stream with this id left after the message is not what the new one leaves there: an id
+    may come again once its stream was forgotten, also for the same question."""
+    at.connection.execute(
+        "UPDATE message SET after_id = NULL WHERE session_pk = ? AND stream_id = ? AND after_id = ? "
+        "AND ordinal IS NOT NULL",
+        (session.pk, stream_id, after),
+    )
 
 
 def withdraw(at: Transaction, session: SessionRow, stream_id: str, last_id: str) -> None:
