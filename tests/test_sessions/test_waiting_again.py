@@ -438,6 +438,25 @@ async def test_what_is_damaged_or_unknown_harms_its_own_stream_alone(life: Life,
         assert (await life.store.messages("me", "s"))[0].content == "Where is it warmer?"
 
 
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "UPDATE stream SET waiting = '{' WHERE stream_id = 'the-stream'",
+        "UPDATE chunk SET text = '{' WHERE kind = 'tool_result'",
+    ],
+)
+async def test_a_stream_that_can_not_go_on_leaves_its_step_once_and_with_its_calls(life: Life, damage: str) -> None:
+    async with life.process() as manager:
+        await life.begin(manager)
+        await answer(manager, "i1")
+    life.change(damage)
+    async with life.process() as manager:
+        assert (await ended(manager.find("me", ID))).status == "incomplete"
+        _, step, *others = await life.store.messages("me", "s")
+        assert [call.call_id for call in step.tool_calls or ()] == ["w1", "d1", "i1"]
+        assert [message.call_id for message in others] == ["i1"] * ("waiting" in damage)
+
+
 async def test_its_session_may_be_deleted_while_it_waits_again(life: Life) -> None:
     async with life.process() as manager:
         await life.begin(manager)

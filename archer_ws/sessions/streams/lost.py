@@ -58,7 +58,10 @@ def end_lost(
     if state.request is not None and stream_log.tool_calls() and _can_go_on(record, pieces, loop):
         return None
     messages = messages_of(stream_log.events())
-    content, reasoning = stream_log.text("content"), stream_log.text("reasoning") or None
+    # A step whose calls were sent is an earlier message, with its text; no completion follows it.
+    has_completion = not stream_log.tool_calls()
+    content = stream_log.text("content") if has_completion else ""
+    reasoning = (stream_log.text("reasoning") or None) if has_completion else None
     if content and messages[-1].role is ASSISTANT:
         messages.pop()  # The last completion, which is not an earlier message.
     steps = [event for event in stream_log.events() if isinstance(event, StreamStep)]
