@@ -325,10 +325,12 @@ class Journaling:
         forgotten = frozenset(self._forgotten)
         parts: dict[Stream, LogPart] = {}
         size = 0
-        for number, (stream, written) in enumerate(list(self._written.items()), 1):
+        for number, stream in enumerate(list(self._written), 1):
             # Read first: an end that is appended while the pieces are read is written by the next commit.
             ended = stream.log.ended
-            if stream in self._written and stream.log.head_seq > written and stream not in self._keeping:
+            # As it is now: `keep` may have written more during an earlier commit, and pieces must not overlap.
+            written = self._written.get(stream)
+            if written is not None and stream.log.head_seq > written and stream not in self._keeping:
                 self._in_commit.add(stream)
                 pieces = stream.log.pieces(written, _PIECES_AT_ONCE)
                 if len(pieces) == _PIECES_AT_ONCE:

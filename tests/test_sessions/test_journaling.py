@@ -3,7 +3,7 @@
 import asyncio
 import sqlite3
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -17,13 +17,16 @@ from archer_ws.core import clock
 from archer_ws.core.exceptions import SessionNotFound, StorageUnavailable, StreamIdConflict, StreamNotFound
 from archer_ws.core.limits import Limits
 from archer_ws.llm_gateway.types import StreamChunk
+from archer_ws.sessions import journaling
 from archer_ws.sessions.format_judge import FormatJudge
 from archer_ws.sessions.manager import SessionManager
+from archer_ws.sessions.storage.journal import LogPart
 from archer_ws.sessions.storage.sqlite.journal import SqliteJournal
 from archer_ws.sessions.storage.sqlite.store import SqliteStore
 from archer_ws.sessions.streams.gates import ManagerLimits, ProviderGate, StreamQuota
 from archer_ws.sessions.streams.memory_log import MemoryLog
 from archer_ws.sessions.streams.stream import Stream
+from archer_ws.sessions.tool_models import Steer
 from archer_ws.sessions.views import chat_response, stream_info
 from tests.fakes.scripted_gateway import ScriptedGateway
 from tests.fakes.sqlite_files import sqlite_store
@@ -265,6 +268,50 @@ async def test_what_is_too_much_for_one_commit_is_written_in_several(
             (await gateway.call(number)).say("a", "b")
         for stream in streams:
             await until_written(store, stream, 3)
+
+
+async def test_messages_steered_in_while_other_streams_are_written_leave_no_piece_within_another(
+    tmp_path: Path, gateway: ScriptedGateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(journaling, "_BYTES_AT_ONCE", 0)  # Each stream has a commit of its own.
+    put, is_writing, may_go_on = SqliteJournal.put, asyncio.Event(), asyncio.Event()
+
+    async def put_other_late(journal: SqliteJournal, parts: Sequence[LogPart], forgotten: Any = ()) -> None:
+        if is_slow and parts and parts[0].key[1] == "other":
+            is_writing.set()
+            await may_go_on.wait()
+        await put(journal, parts, forgotten)
+
+    monkeypatch.setattr(SqliteJournal, "put", put_other_late)
+    is_slow = False
+    async with process(tmp_path, gateway) as (manager, store):
+        other = await said(manager, gateway, "a", stream_id="other")
+        await store.create("me", "s2", None, None)
+        stream = (await start(manager, ask("Why?", session_id="s2", stream_id="steered"))).stream
+        call = await gateway.call(1)
+        call.say("one ")
+        for each, seq in ((other, 2), (stream, 2)):
+            await until_written(store, each, seq)
+        is_slow = True
+        gateway.calls[0].say("b")
+        async with asyncio.timeout(LIMIT_S):
+            await is_writing.wait()
+        for number, text in enumerate(("two ", "three "), 3):
+            call.say(text)
+            await until(stream, number)
+            message = Steer(message_id=f"m{number}", content="Briefly")
+            assert (await manager.calls.steer("me", "steered", message)).outcome == "accepted"
+        call.say("four ")
+        await until(stream, 5)
+        written = manager._journaling._written if manager._journaling is not None else {}
+        may_go_on.set()
+        await until_true(lambda: written[stream] == 5)
+        call.say("five")
+        await until_true(lambda: written[stream] == 6)
+    async with process(tmp_path, gateway) as (manager, store):
+        lost = manager.find("me", "steered")
+        await lost.wait_admitted()
+        assert lost.log.text("content") == "one two three four five"
 
 
 async def test_what_was_lost_is_there_on_a_full_disk_and_is_ended_on_it_when_there_is_room(
