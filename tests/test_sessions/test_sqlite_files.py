@@ -150,6 +150,34 @@ async def test_requests_that_wait_are_stored_together_and_one_that_is_refused_un
         assert commits < 10
 
 
+@pytest.mark.parametrize("writes", [True, False])
+async def test_a_request_whose_caller_left_while_an_earlier_one_of_its_group_ran_does_not_run(
+    tmp_path: Path, writes: bool
+) -> None:
+    ran: list[str] = []
+    async with opened(tmp_path) as store:
+        free, is_running, may_end = threading.Event(), threading.Event(), threading.Event()
+        holding = asyncio.create_task(store._worker.run(lambda _: free.wait(LIMIT_S), writes=True))
+        await asyncio.sleep(0)
+
+        def slow(_: sqlite3.Connection) -> None:
+            is_running.set()
+            may_end.wait(LIMIT_S)
+
+        waiting = [
+            asyncio.create_task(store._worker.run(job, writes=writes))
+            for job in (slow, lambda _: ran.append("left"), lambda _: ran.append("waits"))
+        ]
+        await asyncio.sleep(0)
+        free.set()
+        assert await asyncio.to_thread(is_running.wait, LIMIT_S)
+        waiting[1].cancel()
+        await asyncio.wait((waiting[1],), timeout=LIMIT_S)
+        may_end.set()
+        await asyncio.gather(holding, waiting[0], waiting[2])
+    assert ran == ["waits"]
+
+
 async def test_a_defect_of_one_request_undoes_no_other_of_its_group(tmp_path: Path) -> None:
     async with opened(tmp_path) as store:
         await store.create("ann", "s1", None, None)

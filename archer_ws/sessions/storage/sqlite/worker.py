@@ -78,6 +78,11 @@ class _Request:
     result: Any = None
     error: BaseException | None = None
 
+    @property
+    def is_left(self) -> bool:
+        """Whether its caller was cancelled. Asked when it is about to run, since others of its group may take long."""
+        return self.future.cancelled()
+
 
 class Worker:
     """The thread, from `start` to `stop`.
@@ -171,18 +176,19 @@ class Worker:
     def _serve(self) -> None:
         while self._waiting:
             group = [self._waiting.popleft() for _ in range(min(GROUP_MAX, len(self._waiting)))]
-            wanted = [request for request in group if not request.future.cancelled()]
-            reading = [request for request in wanted if not request.writes]
+            reading = [request for request in group if not request.writes]
             for request in reading:
                 self._read(request)
             _tell(reading)
-            writing = [request for request in wanted if request.writes]
+            writing = [request for request in group if request.writes and not request.is_left]
             while writing:
                 done = self._write(writing)
                 _tell(writing[:done])
                 writing = writing[done:]
 
     def _read(self, request: _Request) -> None:
+        if request.is_left:
+            return
         try:
             request.result = request.job(self._database.connection)
         except Exception as error:  # noqa: BLE001 - raised in the caller's task
@@ -218,6 +224,8 @@ class Worker:
         return done
 
     def _write_alone(self, request: _Request) -> None:
+        if request.is_left:
+            return
         try:
             connection = self._database.connection
             connection.execute("BEGIN IMMEDIATE")
@@ -246,6 +254,8 @@ class Worker:
 
 def _write_in_group(connection: sqlite3.Connection, request: _Request) -> None:
     """Run a request in the group's transaction. If it fails after it has written something, the whole group fails."""
+    if request.is_left:
+        return
     before = connection.total_changes
     try:
         request.result = request.job(connection)
