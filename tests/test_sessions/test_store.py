@@ -7,11 +7,13 @@ from typing import Any
 
 import pytest
 
+from archer_ws.core.clock import utc_now
 from archer_ws.core.exceptions import Conflict, InvalidParams, SessionNotFound
 from archer_ws.core.ids import is_valid_id
 from archer_ws.llm_gateway.native_turns import NativeBlocks, NativeCall, NativeTurn
 from archer_ws.llm_gateway.tools import ToolCall
 from archer_ws.llm_gateway.types import ChatMessage, MessageRole
+from archer_ws.sessions.storage.journal import StreamRecord
 from archer_ws.sessions.storage.store import SessionStore
 from archer_ws.sessions.storage.values import StoredCompletion
 
@@ -396,6 +398,28 @@ async def results(store: SessionStore, call_id: str) -> str:
 
 async def native_turns(store: SessionStore, before: str) -> Mapping[str, NativeTurn]:
     return (await store.history("ann", "s1", before=before, turn_tokens=0, budget_tokens=None)).native_turns
+
+
+async def test_what_a_stream_leaves_does_not_follow_another_message_that_has_taken_the_id_of_its_question(
+    store: SessionStore,
+) -> None:
+    def record(stream_id: str) -> StreamRecord:
+        return StreamRecord("ann", stream_id, "s1", "ollama", "m", "req_1", b"", utc_now())
+
+    def mine(content: str) -> list[ChatMessage]:
+        return [ChatMessage(role=MessageRole.USER, content=content, message_id="mine")]
+
+    await create(store, "s1")
+    await store.begin_turn("ann", "s1", mine("first"), stream_id="old", record=record("old"))
+    await store.begin_turn("ann", "s1", mine("edited"), stream_id="new", replace_from="mine", record=record("new"))
+    await answer(store, "answer to the first", "mine", stream_id="old")
+    await answer(store, "answer", "mine", stream_id="new")
+    assert await contents(store) == ["edited", "answer"]
+
+    first = (await store.messages("ann", "s1"))[1].message_id
+    await store.begin_turn("ann", "s1", [], stream_id="again", replace_from=first, record=record("again"))
+    await answer(store, "another answer", "mine", stream_id="again")
+    assert await contents(store) == ["edited", "another answer"]
 
 
 @pytest.mark.parametrize("edits", [True, False])

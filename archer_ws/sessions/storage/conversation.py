@@ -144,6 +144,8 @@ class Conversation:
     archived: bool = False
     #: The ids of the messages that the latest streams left, by stream and question; also of replaced messages.
     _left_by_stream: dict[tuple[str, str], list[str]] = field(default_factory=dict)
+    #: The numbers of the last messages of the latest streams' turns, by stream and message.
+    _asked: dict[tuple[str, str], int] = field(default_factory=dict)
 
     def as_session(self) -> Session:
         """The session without its messages."""
@@ -229,9 +231,24 @@ class Conversation:
         return self._left_by_stream.get((stream_id, after))
 
     def begin_anew(self, stream_id: str) -> None:
-        """Note that what an earlier stream with this id left after the last message is not what the new one leaves
-        there: an id may come again once its stream was forgotten, also for the same question."""
-        self._left_by_stream.pop((stream_id, self.messages[-1].message_id), None)
+        """Note that a stream begins whose turn ends with the last message. What an earlier stream with its id left
+        there is not what this one leaves: an id may come again once its stream was forgotten."""
+        last = self.messages[-1]
+        key = (stream_id, last.message_id)
+        self._left_by_stream.pop(key, None)
+        self._asked.pop(key, None)
+        self._asked[key] = last.number
+        if len(self._asked) > STREAMS_REMEMBERED:
+            del self._asked[next(iter(self._asked))]
+
+    def asked_at(self, message_id: str, stream_id: str) -> int | None:
+        """The position of a stream's question; None if it was deleted or replaced, also if a later stream's question
+        has its id."""
+        position = self.position_of(message_id)
+        if position is None:
+            return None
+        number = self.messages[position].number
+        return position if self._asked.get((stream_id, message_id), number) == number else None
 
     def add_left(
         self, position: int, left: Sequence[EarlierMessage], stream_id: str, created_at: datetime

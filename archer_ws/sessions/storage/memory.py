@@ -369,7 +369,7 @@ class MemoryStore:
         Idempotent for the same stream and message.
         """
         conversation = self._use(principal, session_id)
-        position = conversation.position_of(after)
+        position = conversation.asked_at(after, stream_id)
         left = left_by(completion)
         if position is None or not left:
             return []

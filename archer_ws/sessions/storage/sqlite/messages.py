@@ -277,7 +277,7 @@ def append_completion(
     stream_id: str,
 ) -> list[str]:
     """Store what a stream leaves after the message `after` (see SessionStore.append_completion)."""
-    position = position_of(at.connection, session, after)
+    position = _asked_at(at.connection, session, after, stream_id)
     left = left_by(completion)
     if position is None or not left:
         return []
@@ -306,6 +306,18 @@ def append_completion(
     append(at, session, new, position + 1, after)
     _changed(at, session, now, Counts.of(new))
     return ids
+
+
+def _asked_at(connection: sqlite3.Connection, session: SessionRow, after: str, stream_id: str) -> int | None:
+    """The position of a stream's question; None if it was deleted or replaced, also if a later stream's question has
+    its id."""
+    row = connection.execute(
+        f"SELECT position FROM message WHERE {_VISIBLE} AND message_id = ? AND NOT EXISTS (SELECT 1 FROM stream mine "
+        "JOIN stream later ON later.principal_pk = mine.principal_pk AND later.stream_id = message.stream_id "
+        "AND later.pk > mine.pk WHERE mine.principal_pk = ? AND mine.stream_id = ?)",
+        (session.pk, after, session.principal_pk, stream_id),
+    ).fetchone()
+    return None if row is None else int(row[0])
 
 
 def append(
