@@ -5,6 +5,7 @@ repeat.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 
 from archer_ws.core.exceptions import ContentTooLarge, RequestError
 from archer_ws.llm_gateway.types import TOOL, USER, ChatMessage
@@ -74,17 +75,15 @@ class ToolCalls:
             role=TOOL, content=said.content, parts=said.parts, name=None, tool_calls=None, call_id=call_id
         )
         self._check_size(message)
+        result = CallResult(said.status, message.content)
         if message.parts is None:
-            return stream.exchange.add_result(call_id, CallResult(said.status, message.content), claim=said.claim)
+            return stream.exchange.add_result(call_id, result, claim=said.claim)
 
-        async def with_files() -> ToolOutcome:
+        async def with_files() -> CallResult:
             kept = await self._kept(principal, stream, message)
-            if not stream.takes_more:  # It ended meanwhile.
-                return await _gone(stream)
-            result = CallResult(said.status, kept.content, kept.parts)
-            return await stream.exchange.add_result(call_id, result, claim=said.claim)
+            return CallResult(said.status, kept.content, kept.parts)
 
-        return with_files()
+        return stream.exchange.add_result(call_id, result, claim=said.claim, with_files=with_files)
 
     def steer(self, principal: str, stream_id: str, said: Steer) -> Awaitable[ToolOutcome]:
         """Put a user's message into a running stream.
@@ -103,14 +102,7 @@ class ToolCalls:
         self._check_size(message)
         if message.parts is None:
             return stream.exchange.steering.steer(message)
-
-        async def with_files() -> ToolOutcome:
-            kept = await self._kept(principal, stream, message)
-            if not stream.takes_more:
-                return await _gone(stream, "too_late" if stream.is_live else "already_ended")
-            return await stream.exchange.steering.steer(kept)
-
-        return with_files()
+        return stream.exchange.steering.steer(message, with_files=partial(self._kept, principal, stream, message))
 
     def _check_size(self, message: ChatMessage) -> None:
         size = message.text_bytes

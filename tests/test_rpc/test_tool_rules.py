@@ -9,6 +9,7 @@ from archer_ws.core.exceptions import ContextTooLong
 from archer_ws.llm_gateway.types import StreamChunk, TokenUsage
 from archer_ws.sessions.streams.gates import ProviderGate
 from tests.fakes.calls import CALLS_MADE, TOOLS, piece
+from tests.fakes.pictures import image, text
 from tests.fakes.rpc_peer import RpcError, RpcPeer
 from tests.fakes.scripted_gateway import Call
 from tests.test_rpc.conftest import Server
@@ -101,6 +102,48 @@ async def test_rule_1_an_act_runs_to_its_end_where_its_connection_goes(memory_se
     await other.transport.close()
     call = await server.gateway.call(1)
     assert call.messages[-1].content == "rain"
+
+
+async def test_rule_1_what_has_a_picture_to_store_keeps_its_place_before_what_comes_later(server: Server) -> None:
+    peer = await server.connect()
+    await waiting(server, peer)
+    steers = [("a", [text("First"), image()]), ("b", "Second")]
+    results = [([text("rain"), image()], "ok"), ("sun", "error")]
+    said = [
+        *[await peer.request("stream/steer", stream_id="s", message_id=each, content=what) for each, what in steers],
+        *[
+            await peer.request("tool/result", stream_id="s", call_id="call1", content=what, status=status)
+            for what, status in results
+        ],
+    ]
+    outcomes = [(await each)["result"] for each in said]
+    assert outcomes == [
+        *[{"outcome": "accepted"}] * 3,
+        {"outcome": "already_answered", "status": "ok"},
+    ]
+    call = await server.gateway.call(1)
+    assert [message.content for message in call.messages[-3:]] == ["rain", "First", "Second"]
+
+
+async def test_rule_1_a_picture_is_stored_and_told_where_its_connection_goes(memory_server: Server) -> None:
+    server = memory_server
+    peer, other = await server.connect(), await server.connect()
+    await waiting(server, peer)
+    await other.request("tool/result", stream_id="s", call_id="call1", content=[text("rain"), image()])
+    await other.transport.close()
+    call = await server.gateway.call(1)
+    assert call.messages[-1].file_ids
+
+
+async def test_rule_1_a_picture_that_is_refused_lets_what_comes_later_through(server: Server) -> None:
+    peer = await server.connect()
+    await waiting(server, peer)
+    bad = [image("data:image/png;base64,aGVsbG8=")]
+    refused = await peer.request("tool/result", stream_id="s", call_id="call1", content=bad)
+    kept = await peer.request("tool/result", stream_id="s", call_id="call1", content="rain")
+    assert (await refused)["error"]["data"]["kind"] == "unsupported"
+    assert (await kept)["result"] == {"outcome": "accepted"}
+    assert server.manager.find("me", "s").exchange.size_bytes == 0
 
 
 async def test_rule_2_whoever_claims_runs_it_alone_and_may_come_back_over_another_socket(

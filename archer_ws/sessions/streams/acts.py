@@ -1,10 +1,10 @@
 """Serialises the client requests to a running stream, called acts: approvals, claims, results and steers (protocol
 section 23, rule 1).
 
-An act goes through these phases: it is decided, stored (if the store is on a disk), its outcome is returned to the
-client, and then its event is appended to the log. Acts run one at a time, in the order of their arrival. So an act
-finds the earlier ones stored, or without any effect, and each event has the number under which it was stored. An act
-runs to its end even if the client that requested it has disconnected.
+An act goes through these phases: its files are stored, it is decided, stored (if the store is on a disk), its outcome
+is returned to the client, and then its event is appended to the log. Acts run one at a time, in the order of their
+arrival. So an act finds the earlier ones stored, or without any effect, and each event has the number under which it
+was stored. An act runs to its end even if the client that requested it has disconnected.
 """
 
 import asyncio
@@ -36,6 +36,8 @@ class Act:
 
 #: Decides an act when its turn has come. Returns an outcome alone if there is nothing to store.
 Decide = Callable[[], Act | ToolOutcome]
+#: Stores the files of an act, before it is decided.
+KeepFiles = Callable[[], Awaitable[None]]
 
 
 class Acts:
@@ -50,6 +52,8 @@ class Acts:
     def __init__(
         self, stream_log: StreamLog, keep: Callable[[Sequence[ControlEvent]], Awaitable[None]], name: str
     ) -> None:
+        #: Held by the act that is next, until it holds `order`: other code that appends events need not wait for files.
+        self._next = asyncio.Lock()
         #: Held by an act from its decision until its event is appended, and by other code that appends events.
         self.order = asyncio.Lock()
         self.is_over = False
@@ -69,15 +73,18 @@ class Acts:
         while self._running:
             await asyncio.wait(self._running)
 
-    def begin(self, decide: Decide, *, over: Callable[[], ToolOutcome], size: int = 0) -> "asyncio.Future[ToolOutcome]":
+    def begin(
+        self, decide: Decide, *, over: Callable[[], ToolOutcome], size: int = 0, keep_files: KeepFiles | None = None
+    ) -> "asyncio.Future[ToolOutcome]":
         """Begin an act, and return the future of its outcome.
 
-        The future gets the exception if `decide` or storing the act raises one.
+        The future gets the exception if `keep_files`, `decide` or storing the act raises one.
 
         Args:
             decide: decides the act.
             over: returns the outcome if the stream ends first.
             size: the bytes of its content.
+            keep_files: stores its files, unless the stream ends first; None if it has none.
 
         Raises:
             ContentTooLarge: the content of the stream's acts together would exceed EXCHANGED_BYTES_MAX.
@@ -88,7 +95,7 @@ class Acts:
                 hint="Send only the part that the model needs.",
             )
         outcome: asyncio.Future[ToolOutcome] = asyncio.get_running_loop().create_future()
-        running = asyncio.create_task(self._run(decide, over, outcome, size), name=self._name)
+        running = asyncio.create_task(self._run(decide, over, outcome, size, keep_files), name=self._name)
         self._running.add(running)
         self.pending_bytes += size
         running.add_done_callback(partial(self._done, outcome))
@@ -109,9 +116,22 @@ class Acts:
         self._tell()
 
     async def _run(
-        self, decide: Decide, over: Callable[[], ToolOutcome], outcome: "asyncio.Future[ToolOutcome]", size: int
+        self,
+        decide: Decide,
+        over: Callable[[], ToolOutcome],
+        outcome: "asyncio.Future[ToolOutcome]",
+        size: int,
+        keep_files: KeepFiles | None,
     ) -> None:
-        await self.order.acquire()
+        async with self._next:
+            if keep_files is not None and not self.is_over:
+                try:
+                    await keep_files()
+                except Exception as cause:  # noqa: BLE001 - whoever asked gets it
+                    self.pending_bytes -= size
+                    _fail(outcome, cause)
+                    return
+            await self.order.acquire()
         decided: Act | ToolOutcome | None = None
         try:
             decided = over() if self.is_over else decide()
@@ -127,8 +147,7 @@ class Acts:
             self.pending_bytes -= size
             if not isinstance(cause, Exception):
                 raise
-            if not outcome.done():  # Done if the client's request was cancelled.
-                outcome.set_exception(cause)
+            _fail(outcome, cause)
             return
         self.pending_bytes -= size
         if not outcome.done():
@@ -155,6 +174,11 @@ class Acts:
         self._running.discard(running)
         if running.cancelled():
             outcome.cancel()  # The event loop is closing.
+
+
+def _fail(outcome: "asyncio.Future[ToolOutcome]", cause: Exception) -> None:
+    if not outcome.done():  # Done if the client's request was cancelled.
+        outcome.set_exception(cause)
 
 
 def at_once(outcome: ToolOutcome) -> "asyncio.Future[ToolOutcome]":

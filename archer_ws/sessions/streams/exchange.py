@@ -22,7 +22,7 @@ from archer_ws.core.exceptions import ArcherError, FieldError, InvalidParams, To
 from archer_ws.core.limits import SETTLE_PAUSES_S
 from archer_ws.llm_gateway.tools import ResultStatus, ToolCall
 from archer_ws.llm_gateway.types import ChatMessage
-from archer_ws.sessions.streams.acts import Act, Acts, at_once
+from archer_ws.sessions.streams.acts import Act, Acts, KeepFiles, at_once
 from archer_ws.sessions.streams.calls import complete, result_event, update_event
 from archer_ws.sessions.streams.events import (
     CallName,
@@ -342,16 +342,37 @@ class Exchange:
 
         return self._act(call_id, decide)
 
-    def add_result(self, call_id: str, result: CallResult, *, claim: str | None) -> Awaitable[ToolOutcome]:
-        """Give a call its result."""
+    def add_result(
+        self,
+        call_id: str,
+        result: CallResult,
+        *,
+        claim: str | None,
+        with_files: Callable[[], Awaitable[CallResult]] | None = None,
+    ) -> Awaitable[ToolOutcome]:
+        """Give a call its result.
+
+        Args:
+            call_id: the call's id.
+            result: the result.
+            claim: the client's claim of the call, if it has one.
+            with_files: stores the result's files, and returns the result that names them; None if it has none.
+        """
+        kept = result
+
+        async def keep_files() -> None:
+            nonlocal kept
+            assert with_files is not None
+            kept = await with_files()
 
         def decide(call: OpenCall) -> Act | ToolOutcome:
-            return call.refusal(claim=claim) or self._settling(call, result)
+            return call.refusal(claim=claim) or self._settling(call, kept)
 
         call = self._calls.get(call_id)
         if call is not None and (outcome := call.settled_outcome()) is not None:
             return at_once(outcome)  # A repeated result gets its outcome at once, and does not count as content.
-        return self._act(call_id, decide, size=len(result.content.encode()))
+        size = len(result.content.encode())
+        return self._act(call_id, decide, size=size, keep_files=with_files and keep_files)
 
     # Storing and appending.
 
@@ -441,13 +462,18 @@ class Exchange:
         self._acts.begin(decide, over=lambda: _ACCEPTED).add_done_callback(again)
 
     def _act(
-        self, call_id: str, decide: Callable[[OpenCall], Act | ToolOutcome], *, size: int = 0
+        self,
+        call_id: str,
+        decide: Callable[[OpenCall], Act | ToolOutcome],
+        *,
+        size: int = 0,
+        keep_files: KeepFiles | None = None,
     ) -> Awaitable[ToolOutcome]:
         def decide_of() -> Act | ToolOutcome:
             call = self._calls.get(call_id)
             return self._not_open(call_id) if call is None else decide(call)
 
-        return self._acts.begin(decide_of, over=partial(self._not_open, call_id), size=size)
+        return self._acts.begin(decide_of, over=partial(self._not_open, call_id), size=size, keep_files=keep_files)
 
     def _not_open(self, call_id: str) -> ToolOutcome:
         """The outcome for a call that is not open, or that belongs to an earlier step."""

@@ -1,6 +1,6 @@
 """The messages that are steered into a running stream; the next step begins with them (protocol section 23)."""
 
-from collections.abc import Awaitable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 
 from archer_ws.core.exceptions import Overloaded
 from archer_ws.core.limits import STEERED_MAX
@@ -37,14 +37,26 @@ class Steering:
         """The bytes of text that wait for a step."""
         return sum(message.text_bytes for message in self.waiting)
 
-    def steer(self, message: ChatMessage) -> Awaitable[ToolOutcome]:
+    def steer(
+        self, message: ChatMessage, *, with_files: Callable[[], Awaitable[ChatMessage]] | None = None
+    ) -> Awaitable[ToolOutcome]:
         """Accept a user's message for the next step.
+
+        Args:
+            message: the message.
+            with_files: stores its files, and returns the message that names them; None if it has none.
 
         Raises:
             ContentTooLarge: the stream's acts have too much text.
         """
         message_id = message.message_id
         assert message_id is not None
+        kept = message
+
+        async def keep_files() -> None:
+            nonlocal kept
+            assert with_files is not None
+            kept = await with_files()
 
         def decide() -> Act | ToolOutcome:
             if message_id in self._accepted:
@@ -55,12 +67,12 @@ class Steering:
                     hint="Wait for the stream's next step.",
                     retry_after_ms=1000,
                 )
-            self._coming = message
+            self._coming = kept
             return Act(_ACCEPTED, accept, undo=forget)
 
         def accept() -> None:
-            self._accepted[message_id] = message
-            self.waiting = [*self.waiting, message]
+            self._accepted[message_id] = kept
+            self.waiting = [*self.waiting, kept]
             forget()
 
         def forget() -> None:
@@ -69,7 +81,7 @@ class Steering:
         def over() -> ToolOutcome:
             return _ACCEPTED if message_id in self._accepted else ToolOutcome(outcome="too_late")
 
-        return self._acts.begin(decide, over=over, size=message.text_bytes)
+        return self._acts.begin(decide, over=over, size=message.text_bytes, keep_files=with_files and keep_files)
 
     def said(self) -> None:
         """Note that a step has begun with the waiting messages."""
