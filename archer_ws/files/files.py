@@ -225,7 +225,7 @@ class Files:
             is_new = file is None
             now = self._clock()
             try:
-                if is_new:
+                if is_new or not await self.in_thread(partial(self._is_there, label)):
                     await self.in_thread(partial(writing.keep, label, now))
             finally:
                 self.give_back(label.owner, size + FILE_OVERHEAD_BYTES)
@@ -236,6 +236,13 @@ class Files:
             elif not is_passing:
                 file.is_passing = file.is_stored = False
             return Kept(file, is_new, self.hold([file]))
+
+    def _is_there(self, label: Label) -> bool:
+        """Whether the shelf still has a known file: somebody may have taken it from the disk."""
+        reader = self._opened(label)
+        if reader is not None:
+            reader.close()
+        return reader is not None
 
     async def _remove_passing(self, file: StoredFile) -> None:
         if file.is_passing:  # It may have been uploaded again meanwhile.

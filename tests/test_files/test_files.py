@@ -265,6 +265,20 @@ async def test_a_file_that_somebody_took_from_the_disk_is_not_found_any_more(tmp
     await files.aclose()
 
 
+async def test_a_file_that_somebody_took_from_the_disk_is_there_again_once_it_is_sent_again(tmp_path: Path) -> None:
+    files = files_on(DiskShelf(tmp_path))
+    (await sent(files, png())).hold.release()
+    shutil.rmtree(tmp_path / "kept")
+    kept = await sent(files, png())
+    assert not kept.is_new
+    assert await read(files, kept) == png()
+    kept.hold.release()
+    await files.remove(kept.file)
+    assert files.all() == []
+    files.reserve(kept.file.label.owner, 4 * MIB)  # All of the room is free again.
+    await files.aclose()
+
+
 async def test_folders_that_somebody_removed_are_made_again(tmp_path: Path) -> None:
     files = files_on(DiskShelf(tmp_path))
     for name in ("incoming", "kept"):
