@@ -24,9 +24,9 @@ class Room:
             try:
                 await turn
             except asyncio.CancelledError:
-                if turn.done() and not turn.cancelled():
+                if not turn.cancelled():
                     self._give_back(amount)
-                else:
+                elif (amount, turn) in self._waiting:
                     self._waiting.remove((amount, turn))
                     self._let_in()
                 raise
@@ -44,8 +44,9 @@ class Room:
     def _let_in(self) -> None:
         while self._waiting and self._fits(self._waiting[0][0]):
             amount, turn = self._waiting.popleft()
-            self._taken += amount
-            turn.set_result(None)
+            if not turn.done():  # Otherwise its task was cancelled, and has not run since.
+                self._taken += amount
+                turn.set_result(None)
 
 
 class Reservation:

@@ -36,6 +36,18 @@ async def test_what_is_larger_than_the_whole_gets_in_when_nobody_else_is_there()
     (await asyncio.wait_for(room.take(10), 5)).release()
 
 
+async def test_what_is_free_in_the_moment_of_a_cancel_goes_to_whoever_is_next() -> None:
+    room = Room(10)
+    first = await room.take(10)
+    gone, behind = asyncio.create_task(room.take(5)), asyncio.create_task(room.take(10))
+    await turns()
+    gone.cancel()
+    first.release()  # Before the cancelled task has run.
+    await asyncio.gather(gone, return_exceptions=True)
+    assert gone.cancelled()
+    (await asyncio.wait_for(behind, 5)).release()
+
+
 @pytest.mark.parametrize("after_its_turn", [False, True])
 async def test_who_stops_waiting_keeps_nobody_out(after_its_turn: bool) -> None:
     room = Room(10)
