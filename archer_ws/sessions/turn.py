@@ -414,12 +414,23 @@ class Turn:
         Raises:
             StorageUnavailable, StorageFull: they were not stored.
         """
+        if not self._stream.is_admitted and not await self._begun():
+            return
         if self._services.journaling is not None and self._session_id is not None:
             state = (self._stream.exchange.step, len(self._native), len(self._stream.exchange.steering.accepted))
             loop = None if state == self._kept_state else lambda: self._loop_state().text
             self._kept_state = None
             await self._services.journaling.keep(self._stream, events, loop)
             self._kept_state = state
+
+    async def _begun(self) -> bool:
+        """Wait until the turn is stored: before, nothing of the stream can be. Returns False if the stream is over, so
+        that whatever is said to it comes too late."""
+        try:
+            await self._stream.wait_admitted()
+        except ArcherError:
+            return False
+        return self._stream.is_live
 
     @contextmanager
     def waiting(self) -> Iterator[None]:

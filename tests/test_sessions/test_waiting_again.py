@@ -18,6 +18,7 @@ from archer_ws.core.exceptions import (
     InvalidParams,
     ProviderNotConfigured,
     SessionBusy,
+    SessionNotFound,
     StorageUnavailable,
     StreamNotFound,
 )
@@ -29,6 +30,7 @@ from archer_ws.sessions.streams.events import StreamEnded
 from archer_ws.sessions.streams.gates import ProviderGate
 from archer_ws.sessions.streams.stream import Stream
 from archer_ws.sessions.tool_models import Approval, Steer, ToolResult
+from tests.fakes.pictures import image, text
 from tests.fakes.scripted_gateway import ScriptedGateway
 from tests.test_sessions.looping import (
     DONE,
@@ -203,6 +205,44 @@ async def test_what_was_steered_into_a_stream_that_was_lost_is_told_as_unsteered
         found = (await ended(manager.find("me", ID))).unsteered
         assert found is not None
         assert [(each.message_id, each.content) for each in found] == [("m1", "In Celsius.")]
+
+
+async def test_what_was_steered_into_a_stream_before_its_turn_was_stored_outlives_the_server_as_well(
+    life: Life,
+) -> None:
+    async with life.process() as manager:
+        await life.store.create("me", "s", None, None)
+        question = {"role": "user", "content": [text("Where is this?"), image()]}
+        # The picture is stored first, so the turn comes behind whatever is said meanwhile.
+        asked = request(on_tool_call="end", messages=[question])
+        stream = manager.register("me", asked, request_id="r", on_disconnect="continue").stream
+        steer = Steer(message_id="m1", content="In Celsius.")
+        assert (await manager.calls.steer("me", ID, steer)).outcome == "accepted"
+        assert stream.is_admitted
+    async with life.process() as manager:
+        found = (await ended(manager.find("me", ID))).unsteered
+        assert [each.message_id for each in found or ()] == ["m1"]
+
+
+async def test_what_is_steered_into_a_stream_that_is_refused_comes_too_late(life: Life) -> None:
+    async with life.process() as manager:
+        stream = manager.register("me", request(), request_id="r", on_disconnect="continue").stream
+        steering = manager.calls.steer("me", ID, Steer(message_id="m1", content="In Celsius."))
+        with pytest.raises(SessionNotFound):
+            await stream.wait_admitted()
+        assert (await steering).outcome == "too_late"
+
+
+async def test_what_is_steered_into_a_stream_that_is_cancelled_before_its_turn_is_stored_comes_too_late(
+    life: Life,
+) -> None:
+    async with life.process() as manager:
+        await life.store.create("me", "s", None, None)
+        stream = manager.register("me", request(), request_id="r", on_disconnect="continue").stream
+        steering = manager.calls.steer("me", ID, Steer(message_id="m1", content="In Celsius."))
+        stream.cancel("client")
+        assert (await steering).outcome == "too_late"
+        assert (await ended(stream)).status == "cancelled"
 
 
 async def test_a_deadline_that_passed_while_no_server_ran_ends_it_at_once(
