@@ -1,14 +1,15 @@
 """The models of approvals, claims, results and steers, and of their outcomes (protocol section 23)."""
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from archer_ws.core.limits import CLAIM_MAX_S, CLAIM_S
-from archer_ws.core.wire_model import NUMBER, Identifier, WireModel, optional
+from archer_ws.core.wire_model import NUMBER, Identifier, WireModel, optional, wrong
 from archer_ws.core.wire_types import NamedType
 from archer_ws.examples.tool_calls import APPROVALS, CLAIMS, RESULTS, STEERS
-from archer_ws.llm_gateway.content import Content, Parts, with_parts
+from archer_ws.llm_gateway.content import MEDIA_PARTS_MAX, Content, MediaPart, Parts, with_parts
 from archer_ws.llm_gateway.tools import ResultStatus
 
 ToolOutcomeKind = Annotated[
@@ -29,6 +30,20 @@ GivenStatus = Annotated[
     Literal["ok", "error", "denied"], NamedType("GivenStatus", "How a call ended, as its runner reports it.")
 ]
 Reason = Annotated[str, Field(max_length=10_000)]
+
+
+def _with_parts(given: Mapping[str, Any]) -> Mapping[str, Any]:
+    """See `with_parts`; a request has the same limit of pictures and files as a chat.
+
+    Raises:
+        PydanticCustomError: a part is wrong, or there are too many pictures and files.
+    """
+    said = with_parts(given)
+    parts = said.get("parts")
+    if isinstance(parts, list) and sum(isinstance(part, MediaPart) for part in parts) > MEDIA_PARTS_MAX:
+        path = "content" if isinstance(given.get("content"), list) else "parts"
+        raise wrong(f"has more than {MEDIA_PARTS_MAX} pictures and documents", path, "Leave some of them out.")
+    return said
 
 
 class ToolOutcome(BaseModel):
@@ -91,7 +106,7 @@ class ToolResult(WireModel):
     @model_validator(mode="before")
     @classmethod
     def _text_beside_what_is_more(cls, given: Any) -> Any:
-        return with_parts(given) if isinstance(given, dict) else given
+        return _with_parts(given) if isinstance(given, dict) else given
 
 
 class Steer(WireModel):
@@ -111,4 +126,4 @@ class Steer(WireModel):
     @model_validator(mode="before")
     @classmethod
     def _text_beside_what_is_more(cls, given: Any) -> Any:
-        return with_parts(given) if isinstance(given, dict) else given
+        return _with_parts(given) if isinstance(given, dict) else given

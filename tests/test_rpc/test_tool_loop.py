@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from tests.fakes.calls import CALLS_MADE, TOOLS, piece
+from tests.fakes.pictures import image
 from tests.fakes.rpc_peer import RpcError, RpcPeer
 from tests.fakes.scripted_gateway import Call
 from tests.test_rpc.conftest import Server
@@ -270,6 +271,17 @@ async def test_what_is_wrong_with_a_result_or_a_steered_message_is_told_by_its_o
             await peer.call(method, stream_id="s", **params)
         paths += [each["path"] for each in refused.value.data["errors"]]
     assert paths == ["content.1.file_id", "parts.1.file_id", "content.1.file_id"]
+
+
+async def test_a_result_or_a_steered_message_has_no_more_pictures_than_a_request_may(server: Server) -> None:
+    peer = await server.connect()
+    await waiting(server, peer)
+    for method, params in (("tool/result", {"call_id": "call1"}), ("stream/steer", {"message_id": "m1"})):
+        with pytest.raises(RpcError, match="more than 100 pictures") as refused:
+            await peer.call(method, stream_id="s", content=[image()] * 101, **params)
+        assert [each["path"] for each in refused.value.data["errors"]] == ["content"]
+    result = {"stream_id": "s", "call_id": "call1", "content": [image()] * 100}
+    assert await peer.call("tool/result", **result) == {"outcome": "accepted"}
 
 
 def _said(message: dict[str, Any]) -> dict[str, Any]:
