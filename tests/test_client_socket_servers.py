@@ -1,6 +1,7 @@
 """The Python client and what other servers do: close codes, gaps, other protocols, and when to try again."""
 
 import asyncio
+import json
 import socket
 from collections.abc import AsyncIterator
 from typing import Any
@@ -22,7 +23,7 @@ from archer_ws.client import (
 )
 from archer_ws.client.dialling import Address
 from archer_ws.sessions.streams.events import StreamDelta, as_fields
-from tests.fakes.scripted_archer import ACCEPTED, Postponing, Scripted, answer, listening, refuse, tell
+from tests.fakes.scripted_archer import ACCEPTED, WELCOME, Postponing, Scripted, answer, listening, refuse, tell
 from tests.fakes.scripted_server import Reply, scripted_server
 
 LIMIT_S = 60
@@ -188,6 +189,33 @@ async def test_closing_sends_what_is_to_be_sent_and_says_goodbye() -> None:
                     pass
         assert await codes.get() == 1000
     assert [each["method"] for each in scripted.asked].count("stream/cancel") == 20
+
+
+async def test_closing_that_is_cancelled_leaves_no_connection_to_a_server_that_does_not_read() -> None:
+    is_over = asyncio.Event()
+
+    async def unread(connection: websockets.ServerConnection) -> None:
+        await answer(connection, json.loads(await connection.recv()), WELCOME)
+        connection.transport.pause_reading()  # type: ignore[attr-defined]
+        await is_over.wait()
+        connection.transport.abort()
+
+    is_closing = asyncio.Event()
+
+    async def chatting(url: str) -> None:
+        async with impatient(url) as client:
+            for number in range(60):  # more than the buffers between them hold
+                client.chat("x" * 500_000, stream_id=str(number))
+            asyncio.get_running_loop().call_soon(is_closing.set)
+
+    async with asyncio.timeout(LIMIT_S), listening(unread) as url:
+        chat = asyncio.create_task(chatting(url))
+        await is_closing.wait()
+        chat.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await chat
+        assert [task for task in asyncio.all_tasks() if task.get_name().startswith("archer-")] == []
+        is_over.set()
 
 
 async def test_missing_events_are_asked_for_again_doubled_ones_dropped_and_unknown_ones_passed_over() -> None:

@@ -611,6 +611,37 @@ async def test_a_tool_that_will_not_be_cancelled_does_not_hold_up_closing(server
     await asyncio.gather(*(task for task in asyncio.all_tasks() if task.get_name() == "archer-call c1"))
 
 
+async def test_closing_that_is_cancelled_while_a_tool_ends_closes_the_connection(server: WaitingServer) -> None:
+    begun, is_left, ended = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    async def slow() -> str:
+        begun.set()
+        try:
+            await ended.wait()
+        finally:
+            is_left.set()
+            await ended.wait()
+        return "done"
+
+    async def chatting() -> None:
+        async with impatient(server.url, tools=[slow]) as archer:
+            archer.chat("Rain?")
+            await begun.wait()
+
+    chat = asyncio.create_task(chatting())
+    await server.hears("chat/send")
+    await server.say(calling("c1", "slow"))
+    await is_left.wait()
+    chat.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await chat
+    assert [task for task in asyncio.all_tasks() if task.get_name() in {"archer-link", "archer-reader"}] == []
+    ended.set()
+    await asyncio.gather(
+        *(task for task in asyncio.all_tasks() if task.get_name() == "archer-call c1"), return_exceptions=True
+    )
+
+
 # Losses, and what is told again.
 
 

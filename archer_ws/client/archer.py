@@ -107,11 +107,14 @@ class Archer:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        for preparing in self._preparing:
-            preparing.cancel()
-        await asyncio.gather(*self._preparing, return_exceptions=True)
-        await self._running.aclose()
-        await self._link.aclose()
+        try:
+            for preparing in self._preparing:
+                preparing.cancel()
+            await asyncio.gather(*self._preparing, return_exceptions=True)
+            await self._running.aclose()
+        finally:
+            # Also where this is cancelled: a connection that is left would be renewed for ever.
+            await self._link.aclose()
 
     def chat(
         self,

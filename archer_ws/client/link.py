@@ -114,13 +114,18 @@ class Link:
             raise
 
     async def aclose(self) -> None:
-        """Send the queued requests, close the connection, and fail whatever still waits for a response."""
+        """Send the queued requests, close the connection, and fail whatever still waits for a response.
+
+        If this is cancelled, the connection is closed all the same, without what is not sent yet.
+        """
         self._is_closing = True
         self._wake.set()
         if self._runner is not None:
-            await asyncio.wait({self._runner}, timeout=FLUSH_LIMIT_S if self._is_ready else 0)
-            self._runner.cancel()
-            await asyncio.wait({self._runner})
+            try:
+                await asyncio.wait({self._runner}, timeout=FLUSH_LIMIT_S if self._is_ready else 0)
+            finally:
+                self._runner.cancel()
+                await asyncio.wait({self._runner})
             if not self._runner.cancelled():
                 self._runner.result()
 
