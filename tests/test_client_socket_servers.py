@@ -4,6 +4,7 @@ import asyncio
 import json
 import socket
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -216,6 +217,36 @@ async def test_closing_that_is_cancelled_leaves_no_connection_to_a_server_that_d
             await chat
         assert [task for task in asyncio.all_tasks() if task.get_name().startswith("archer-")] == []
         is_over.set()
+
+
+LOOP: dict[str, Any] = {}
+LOOP["loop"] = LOOP
+
+
+@pytest.mark.parametrize("value", [datetime(2026, 1, 1, tzinfo=UTC), float("nan"), float("inf"), LOOP, {(1, 2): 3}])
+async def test_what_is_not_json_fails_its_own_request_and_no_other(value: Any) -> None:
+    is_ending = asyncio.Event()
+
+    async def serve(connection: websockets.ServerConnection, request: dict[str, Any]) -> None:
+        if request["method"] == "ping":
+            await answer(connection, request, {})
+            return
+        stream_id = request["params"]["stream_id"]
+        await answer(connection, request, {"stream_id": stream_id, **ACCEPTED})
+        await is_ending.wait()
+        await tell(connection, "stream/ended", stream_id=stream_id, seq=1, status="completed", text_bytes=0)
+
+    scripted = Scripted(serve)
+    async with asyncio.timeout(LIMIT_S), listening(scripted) as url, impatient(url) as client:
+        other = client.chat("Why?")
+        with pytest.raises(ClientError, match="session/create can't be sent as JSON"):
+            await client.sessions.create(metadata={"value": value})
+        with pytest.raises(ClientError, match="chat/send can't be sent as JSON"):
+            await text_of(client.chat([{"role": "user", "content": value}]))
+        is_ending.set()
+        assert await text_of(other) == ""
+        await client.ping()
+    assert [each["method"] for each in scripted.asked] == ["initialize", "chat/send", "ping"]
 
 
 async def test_missing_events_are_asked_for_again_doubled_ones_dropped_and_unknown_ones_passed_over() -> None:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from archer_ws.client.errors import NotArcher
+from archer_ws.client.errors import ClientError, NotArcher
 from archer_ws.client.events import parse_error
 from archer_ws.core.exceptions import ErrorInfo
 
@@ -35,12 +35,20 @@ class Notification:
 
 
 def encode_request(identity: int, method: str, params: Mapping[str, Any]) -> bytes:
-    """Encode a request. Lone surrogates are escaped, and the server refuses them."""
+    """Encode a request. Lone surrogates are escaped, and the server refuses them.
+
+    Raises:
+        ClientError: the params are not JSON. NaN and infinity are not, either: a server that can't parse a frame has no
+            id to respond to.
+    """
     request = {"jsonrpc": "2.0", "id": identity, "method": method, "params": params}
     try:
-        return json.dumps(request, ensure_ascii=False, separators=(",", ":")).encode()
-    except UnicodeEncodeError:
-        return json.dumps(request, separators=(",", ":")).encode()
+        try:
+            return json.dumps(request, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+        except UnicodeEncodeError:
+            return json.dumps(request, allow_nan=False, separators=(",", ":")).encode()
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ClientError(f"{method} can't be sent as JSON: {error}", "Use values that JSON has.") from error
 
 
 def decode_frame(frame: str | bytes) -> Result | Failure | Notification:

@@ -58,16 +58,26 @@ class Requests:
             self._outbox.remove(request)
 
     def frame_of(self, request: Request) -> bytes:
-        """The frame of a request, which counts as sent from now on."""
+        """The frame of a request, which counts as sent from now on.
+
+        Raises:
+            ClientError: its params are not JSON.
+        """
         self._count += 1
+        frame = encode_request(self._count, request.method, request.params)
         self._in_flight[self._count] = request
         request.sends += 1
-        return encode_request(self._count, request.method, request.params)
+        return frame
 
     def next_frame(self) -> bytes | None:
         """The next frame to send; None where the server's limit of open requests is reached, or nothing is queued."""
         while (request := self._next_request()) is not None:
-            frame = self.frame_of(request)
+            try:
+                frame = self.frame_of(request)
+            except ClientError as error:
+                # It concerns its caller alone; the connection carries all other streams.
+                request.on_error(error)
+                continue
             if len(frame) <= self.limits.max_frame_bytes:
                 return frame
             # The server would close the connection, which carries all other streams.
