@@ -110,6 +110,21 @@ async def test_what_can_not_be_sent_is_told_by_the_stream_that_it_was_for(archer
         assert await client.streams() == []
 
 
+async def test_whatever_keeps_a_file_from_being_sent_ends_its_stream(archer: Server) -> None:
+    def unable(_: UploadProgress) -> None:
+        raise KeyError("a bar that is not there")
+
+    async with asyncio.timeout(LIMIT_S), connect(f"http://{archer.address}") as client:
+        for stream in (
+            client.chat("What?", files=[io.StringIO("opened for text")]),  # type: ignore[list-item]
+            client.chat("What?", images=[None]),  # type: ignore[list-item]
+            client.chat("What?", images=[PIXEL], on_upload=unable),
+        ):
+            with pytest.raises(ClientError, match="the request could not be made"):
+                await anext(stream)
+        assert await client.streams() == []
+
+
 class Slow(io.BytesIO):
     """A file on a disk that does not answer yet."""
 

@@ -100,12 +100,12 @@ class ChatStream(SoFar):
             self._link.open(self)
         except ClientError as error:
             self.fail(error)
-        except (OSError, ValueError) as error:
-            self.fail(ClientError(f"the request could not be made: {error}"))
         except asyncio.CancelledError:
             if self.ended is None:
                 self.fail(ClientClosed("the client is closed", "Connect anew."))
             raise
+        except Exception as error:  # noqa: BLE001 - whatever went wrong, who reads the stream would wait for ever
+            self.fail(ClientError(f"the request could not be made: {error}"))
         finally:
             self._preparing = None
 
