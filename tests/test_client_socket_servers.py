@@ -57,7 +57,18 @@ async def test_nobody_there_is_told_at_once_with_the_command_that_helps() -> Non
     assert f"--port {port} --provider local" in caught.value.hint
 
 
-@pytest.mark.parametrize("url", ["ftp://localhost", "http://", "http://localhost:99999", "http://me:pw@localhost", ""])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "ftp://localhost",
+        "http://",
+        "http://localhost:99999",
+        "http://me:pw@localhost",
+        "",
+        "http://a..b",
+        f"http://{'a' * 64}.org",
+    ],
+)
 def test_what_is_no_url_of_a_server_is_told(url: str) -> None:
     with pytest.raises(ClientError, match="is not the URL of a server"):
         connect(url)
@@ -197,7 +208,7 @@ async def test_closing_that_is_cancelled_leaves_no_connection_to_a_server_that_d
 
     async def unread(connection: websockets.ServerConnection) -> None:
         await answer(connection, json.loads(await connection.recv()), WELCOME)
-        connection.transport.pause_reading()  # type: ignore[attr-defined]
+        connection.transport.pause_reading()
         await is_over.wait()
         connection.transport.abort()
 

@@ -15,8 +15,12 @@ from websockets.exceptions import (
     ConnectionClosed,
     InvalidHandshake,
     InvalidMessage,
+    InvalidProxy,
+    InvalidProxyMessage,
+    InvalidProxyStatus,
     InvalidStatus,
     InvalidURI,
+    ProxyError,
 )
 from websockets.typing import Subprotocol
 
@@ -33,6 +37,8 @@ CLOSE_LIMIT_S = 1.0
 #: The limit of a message, in bytes: one message can be a whole conversation.
 MESSAGE_BYTES_MAX = 64 * 1024 * 1024
 
+#: Where a person finds the proxy: urllib reads these variables, and on Windows and macOS the system's settings.
+PROXY_HINT = "Correct it (HTTPS_PROXY, HTTP_PROXY, or the system's settings), or leave this host out of it: NO_PROXY."
 _ANOTHER_SERVER = "Check the port and the path: another program may listen there, or a proxy may need a path prefix."
 #: Close codes after which to connect again (protocol section 11), besides 4000-4499.
 _PASSING = frozenset({1001, 1005, 1006, 1011, 1012, 1013})
@@ -68,6 +74,7 @@ class Address:
         try:
             parts = urlsplit(self.url)
             host = parts.hostname or ""
+            host.encode("idna")  # as asyncio will do, to find its address
             usable = bool(host) and parts.port != 0 and "@" not in parts.netloc and not parts.query
             scheme = {"http": "ws", "https": "wss", "ws": "ws", "wss": "wss"}[parts.scheme]
         except (ValueError, KeyError):
@@ -107,7 +114,7 @@ async def dial(address: Address) -> WatchedConnection:
 
     Raises:
         ConnectionLost: a later attempt may succeed.
-        Unreachable: no later attempt will succeed, because TLS fails.
+        Unreachable: no later attempt will succeed, because TLS or the proxy fails.
         NotArcher: the server there is not an Archer server.
     """
     try:
@@ -126,6 +133,8 @@ async def dial(address: Address) -> WatchedConnection:
         )
     except (OSError, EOFError, InvalidHandshake, InvalidURI, ConnectionClosed) as error:
         _explain(address, error)
+    except (InvalidProxy, ImportError, ValueError) as error:
+        raise Unreachable(useless_proxy(address, error), PROXY_HINT) from error
     assert isinstance(connection, WatchedConnection)
     if connection.subprotocol != SUBPROTOCOL:
         await connection.close()
@@ -152,6 +161,8 @@ def _explain(address: Address, error: Exception) -> NoReturn:
             raise ConnectionLost(
                 f"nothing answers at {address.url}", _how_to_start(address), nobody_there=True
             ) from error
+        case ProxyError():
+            _explain_proxy(address, error)
         case InvalidStatus(response=response) if response.status_code >= 500 or response.status_code == 429:
             # 503: the server is draining, or a proxy's server is restarting.
             raise ConnectionLost(
@@ -171,6 +182,24 @@ def _explain(address: Address, error: Exception) -> NoReturn:
                 f"{address.url} closed the connection during the handshake", "See the server's log."
             ) from error
     raise NotArcher(f"the response of {address.url} is not an Archer server's", _ANOTHER_SERVER) from error
+
+
+def useless_proxy(address: Address, error: Exception) -> str:
+    """What is wrong with a proxy that was not even tried: the package for SOCKS is not installed, or its URL (which may
+    have a password) is invalid."""
+    why = error.msg if isinstance(error, ImportError) else "its URL is invalid"
+    return f"the proxy for {address.url} can't be used: {why}"
+
+
+def _explain_proxy(address: Address, error: ProxyError) -> NoReturn:
+    told = f"the proxy made no connection to {address.url}: {error}"
+    match error:
+        case InvalidProxyStatus(response=response) if response.status_code < 500 and response.status_code != 429:
+            raise Unreachable(told, PROXY_HINT) from error
+        case InvalidProxyMessage() if not isinstance(error.__cause__, EOFError):
+            raise Unreachable(told, PROXY_HINT) from error
+    # A proxy that works reports so that there is no server: 502 to 504 from HTTP, any error from SOCKS.
+    raise ConnectionLost(told, _how_to_start(address), nobody_there=True) from error
 
 
 def closing_error(address: Address, closed: ConnectionClosed) -> ClientError:

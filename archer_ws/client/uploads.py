@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from archer_ws.client.backoff import Backoff
-from archer_ws.client.dialling import Address
+from archer_ws.client.dialling import PROXY_HINT, Address, useless_proxy
 from archer_ws.client.errors import ClientError, NotArcher, Refused, Unreachable
 from archer_ws.client.events import parse_error
 from archer_ws.core.exceptions import ErrorInfo
@@ -110,8 +110,11 @@ class Uploads:
         headers = {"Content-Type": media_type, "Content-Length": str(content.size)}
         if self._token is not None:
             headers["Authorization"] = f"Bearer {self._token}"
-        # A proxy could not reach this machine's own addresses.
-        client = httpx.AsyncClient(timeout=_LIMIT_S, trust_env=not self._address.is_local)
+        try:
+            # A proxy could not reach this machine's own addresses.
+            client = httpx.AsyncClient(timeout=_LIMIT_S, trust_env=not self._address.is_local)
+        except (ImportError, ValueError, httpx.InvalidURL) as error:
+            raise ClientError(useless_proxy(self._address, error), PROXY_HINT) from error
         try:
             async with client:
                 pieces = content.pieces(on_progress)
