@@ -165,6 +165,27 @@ async def test_a_token_is_taken_from_the_environment(
         assert (await command("list"))[0] == 0
 
 
+@pytest.mark.parametrize("token", ["s3cret\u20ac", "s3cret\n"])
+async def test_a_token_that_no_server_has_is_told_and_not_shown(
+    token: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("ARCHER_TOKEN", token)
+    status, out, err = await Command(["--url", "http://127.0.0.1:1"], capsys)("list")
+    assert (status, out) == (1, "")
+    assert err.startswith("archer-ws: the token has characters that no server's token has\n")
+    assert "s3cret" not in err
+
+
+@pytest.mark.parametrize(("prefix", "path"), [("/ü", "/%C3%BC"), ("/a b", "/a%20b"), ("/a%20b", "/a%20b")])
+async def test_the_path_of_a_url_is_escaped_where_it_must_be(
+    prefix: str, path: str, start_archer: StartArcher, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async with start_archer() as archer:
+        status, _, err = await Command(["--url", f"http://{archer.address}{prefix}"], capsys)("list")
+    assert status == 1
+    assert f"archer-ws: there is no {path}/api/v1/sessions here\n" in err
+
+
 async def test_a_file_that_a_server_uses_is_left_alone_and_its_holder_is_named(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

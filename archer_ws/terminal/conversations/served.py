@@ -29,6 +29,8 @@ from archer_ws.terminal.conversations.source import HINTS, SourceError
 #: How long a server may be silent, in seconds: deleting the conversations of a large file takes a while.
 SILENCE_LIMIT_S = 120.0
 _PAGE = 200
+#: What a path has as it is (RFC 3986, section 3.3), escapes of a given URL included.
+_IN_PATHS = "/%:@!$&'()*+,;="
 _START = "Start it with archer-ws serve, or name its URL (--url); for a stopped server's file: --data-dir."
 
 _Model = TypeVar("_Model", bound=BaseModel)
@@ -42,7 +44,7 @@ class ServedConversations:
         token: the credential, if the server needs one.
 
     Raises:
-        SourceError: the URL is invalid.
+        SourceError: the URL is invalid, or the token can't be a server's.
     """
 
     def __init__(self, url: str, token: str | None) -> None:
@@ -50,9 +52,11 @@ class ServedConversations:
             address = Address(url)
         except ClientError as error:
             raise SourceError(error.message, error.hint) from None
+        if token and not (token.isascii() and token.isprintable()):
+            raise SourceError("the token has characters that no server's token has", HINTS["unauthenticated"])
         parts = urlsplit(address.socket_url)
         self._url = url
-        self._base = parts.path.removesuffix(SOCKET_PATH) + "/api/v1/sessions"
+        self._base = quote(parts.path.removesuffix(SOCKET_PATH), safe=_IN_PATHS) + "/api/v1/sessions"
         self._headers = {"Authorization": f"Bearer {token}"} if token else {}
         self._host, self._port = parts.hostname or "", parts.port
         self._tls = ssl.create_default_context() if parts.scheme == "wss" else None
