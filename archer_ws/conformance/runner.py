@@ -61,10 +61,14 @@ async def run(
             on_result(results[checks[told]])
             told += 1
 
-    async with asyncio.TaskGroup() as tasks:
-        for check in checks:
-            if check.when == "any time":
-                tasks.create_task(settle(check))
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            for check in checks:
+                if check.when == "any time":
+                    tasks.create_task(settle(check))
+    except ExceptionGroup as errors:
+        # What a check meets is its result: this is from `on_result`, such as a pipe that nobody reads any more.
+        raise errors.exceptions[0] from None
     for when in ("alone", "last"):
         for check in checks:
             if check.when == when:

@@ -4,7 +4,9 @@ import httpx
 import pytest
 
 from archer_ws.client.errors import ClientError
+from archer_ws.conformance.probe import probe
 from archer_ws.conformance.registry import all_checks
+from archer_ws.conformance.runner import CheckResult, run
 from archer_ws.core.limits import Limits
 from tests.test_conformance.conftest import TOKEN, StartServer, conform
 
@@ -41,6 +43,17 @@ async def test_behind_a_provider_that_serves_two_at_a_time_nothing_fails(start_s
     async with start_server(provider_concurrency={"ollama": 2}) as address:
         results = await conform(address, *names)
     assert [result for result in results if result.state == "failed"] == []
+
+
+async def test_results_that_nobody_reads_any_more_end_the_checks_as_any_output_does(start_server: StartServer) -> None:
+    def tell(_: CheckResult) -> None:
+        raise BrokenPipeError
+
+    checks = [check for check in all_checks() if check.name in {"ping_is_answered", "subprotocol_is_echoed"}]
+    async with start_server() as address:
+        target = await probe(f"http://{address}", None, {}, timeout_s=10, quiet_s=1, needs_answers=False)
+        with pytest.raises(BrokenPipeError):
+            await run(target, checks, timeout_s=10, quiet_s=1, on_result=tell)
 
 
 async def test_the_limits_are_those_that_the_server_tells(start_server: StartServer) -> None:
