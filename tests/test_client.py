@@ -27,6 +27,11 @@ class Screen(io.StringIO):
         return self.tty
 
 
+@pytest.fixture(autouse=True)
+def _the_terminal_obeys(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+
+
 def shown(*shown_events: StreamEvent, is_tty: bool = True) -> tuple[str, str]:
     out, err = Screen(is_tty=is_tty), Screen()
     terminal = Terminal(out, err)
@@ -54,6 +59,11 @@ def test_reasoning_is_dimmed_on_a_terminal_and_left_out_of_a_file() -> None:
     thought = (Delta(reasoning="Hm"), Delta(reasoning="..."), Delta("Blue"))
     assert shown(*thought)[0] == "\x1b[2mHm...\x1b[0m\n\nBlue\n"
     assert shown(*thought, is_tty=False)[0] == "Blue\n"
+
+
+def test_reasoning_has_no_escape_sequences_on_a_terminal_that_would_print_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "dumb")
+    assert shown(Delta(reasoning="Hm"), Delta("Blue"))[0] == "Hm\n\nBlue\n"
 
 
 def test_reasoning_that_is_broken_off_leaves_the_terminal_as_it_was() -> None:

@@ -54,9 +54,10 @@ class Terminal:
         self._out = out
         self._err = err
         self._is_tty = out.isatty()
-        # Older Windows consoles print escape sequences instead of obeying them.
-        self._dims = self._is_tty and (sys.platform != "win32" or "WT_SESSION" in os.environ)
-        is_styled = self._dims and not is_plain and os.environ.get("TERM") != "dumb" and not os.environ.get("NO_COLOR")
+        # Older Windows consoles and dumb terminals print escape sequences instead of obeying them.
+        obeys = os.environ.get("TERM") != "dumb" and (sys.platform != "win32" or "WT_SESSION" in os.environ)
+        self._obeys = self._is_tty and obeys
+        is_styled = self._obeys and not is_plain and not os.environ.get("NO_COLOR")
         self._markdown = Markdown() if is_styled else None
         self._in_reasoning = False
         self._at_line_start = True
@@ -80,7 +81,7 @@ class Terminal:
                 else:
                     self._write(self._markdown.feed(printable(content)), is_styled=True)
             case Delta(reasoning=reasoning) if self._is_tty and reasoning:
-                if self._dims and not self._in_reasoning:
+                if self._obeys and not self._in_reasoning:
                     self._out.write(_DIM)
                 self._in_reasoning = True
                 self._write(reasoning)
@@ -142,8 +143,7 @@ class Terminal:
         """How wide each of this many columns can be, in cells; None if they do not fit."""
         size = shutil.get_terminal_size()
         width = (size.columns - 1 - 3 * (count - 1)) // count
-        can_move = self._dims and os.environ.get("TERM") != "dumb"
-        return width if can_move and width >= COLUMN_WIDTH_MIN and size.lines > 4 else None
+        return width if self._obeys and width >= COLUMN_WIDTH_MIN and size.lines > 4 else None
 
     def redraw(self, columns: Columns) -> None:
         """Show what has arrived. Rows that scrolled off the screen cannot be changed, so a column may be ahead of the
@@ -170,7 +170,7 @@ class Terminal:
         return "> " if self._is_tty else ""
 
     def _end_reasoning(self) -> None:
-        if self._in_reasoning and self._dims:
+        if self._in_reasoning and self._obeys:
             self._out.write(_PLAIN)
             self._out.flush()
         self._in_reasoning = False
