@@ -101,7 +101,8 @@ impl Error {
     pub(super) fn is_passing(&self) -> bool {
         match self {
             Self::Unreachable(_) | Self::TimedOut => true,
-            Self::Handshake(status) => *status >= 500,
+            // 503 and 429: the server, or a proxy before it, has no room at present.
+            Self::Handshake(status) => *status >= 500 || *status == 429,
             Self::Refused(info) => info.retryable,
             Self::ClosedFor { code, .. } => may_reconnect(*code),
             Self::Protocol(_) | Self::Replaced | Self::Closed => false,
@@ -112,4 +113,17 @@ impl Error {
 /// Whether to connect again after this close code (protocol section 11).
 fn may_reconnect(code: u16) -> bool {
     matches!(code, 1001 | 1005 | 1006 | 1011 | 1012 | 1013 | 4000..=4499)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_handshake_that_was_refused_for_the_moment_is_tried_again_and_no_other() {
+        let passing = [400, 401, 403, 404, 429, 500, 502, 503]
+            .into_iter()
+            .filter(|status| Error::Handshake(*status).is_passing());
+        assert_eq!(passing.collect::<Vec<_>>(), [429, 500, 502, 503]);
+    }
 }
