@@ -125,6 +125,21 @@ async def test_a_server_that_is_no_http_server_is_recognised() -> None:
                 pass
 
 
+async def test_a_message_that_is_too_large_for_this_client_is_told_as_that_and_not_asked_for_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("archer_ws.client.dialling.MESSAGE_BYTES_MAX", 10_000)
+
+    async def serve(connection: websockets.ServerConnection, request: dict[str, Any]) -> None:
+        await answer(connection, request, {"text": "x" * 10_000})
+
+    scripted = Scripted(serve)
+    async with asyncio.timeout(LIMIT_S), listening(scripted) as url, impatient(url) as client:
+        with pytest.raises(ClosedByServer, match=f"this client can't read what {url} sent: .*exceeds limit of 10000"):
+            await client.ping()
+    assert [each["method"] for each in scripted.asked] == ["initialize", "ping"]
+
+
 @pytest.mark.parametrize("code", [1000, 1002, 1003, 1007, 1008, 1009, 4500, 4501, 4504, 4505, 4999])
 async def test_a_close_for_good_fails_all_that_waits_at_once(code: int) -> None:
     async def serve(connection: websockets.ServerConnection, _: dict[str, Any]) -> None:

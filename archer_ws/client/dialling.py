@@ -210,6 +210,8 @@ def closing_error(address: Address, closed: ConnectionClosed) -> ClientError:
     code = close.code if close else 1006
     if code in _PASSING or 4000 <= code <= 4499:
         return ConnectionLost(f"the connection to {address.url} was lost ({code})", "See the server's log.")
+    if ours and close is not None:
+        return ClosedByServer(code, f"this client can't read what {address.url} sent: {close.reason or code}")
     meaning, hint = _MEANINGS.get(code, (close.reason if close and close.reason else "no reason given", None))
     return ClosedByServer(code, f"{address.url} closed the connection for good: {meaning} ({code})", hint)
 

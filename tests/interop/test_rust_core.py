@@ -14,11 +14,12 @@ from subprocess import run
 from typing import Any
 
 import pytest
+import websockets
 
 from archer_ws.core.limits import MAX_FRAME_BYTES
 from tests.e2e.sidecar import running_sidecar
 from tests.fakes.cutting_proxy import CuttingProxy, Fate
-from tests.fakes.scripted_archer import Postponing, Scripted, listening
+from tests.fakes.scripted_archer import ACCEPTED, Postponing, Scripted, answer, listening, tell
 from tests.fakes.scripted_server import Exchange
 from tests.interop.scripted_chat import HALF, PIECES, TEXT, Answers
 from tests.processes import Server, server
@@ -155,6 +156,26 @@ async def test_a_stream_that_the_server_cannot_deliver_for_the_moment_is_asked_f
         ended = ends(await rust.lines())
     assert ended["Why?"]["text"] == "one two"
     assert postponing.refusals == 0
+
+
+@pytest.mark.parametrize(("mib", "is_read"), [(20, True), (65, False)])
+async def test_a_message_is_read_up_to_the_limit_and_a_larger_one_is_told_and_not_asked_for_again(
+    mib: int, is_read: bool
+) -> None:
+    async def serve(connection: websockets.ServerConnection, request: dict[str, Any]) -> None:
+        stream_id = request["params"]["stream_id"]
+        await answer(connection, request, {"stream_id": stream_id, **ACCEPTED})
+        text_bytes = mib * 1024 * 1024
+        await tell(connection, "stream/delta", stream_id=stream_id, from_=1, seq=1, content="x" * text_bytes)
+        await tell(connection, "stream/ended", stream_id=stream_id, seq=2, status="completed", text_bytes=text_bytes)
+
+    scripted = Scripted(serve)
+    async with listening(scripted) as url, rust_core("ask", url, "Why?") as rust:
+        if is_read:
+            assert len(ends(await rust.lines())["Why?"]["text"]) == mib * 1024 * 1024
+        else:
+            assert "Message too long" in await rust.errors()
+    assert [each["method"] for each in scripted.asked] == ["initialize", "chat/send"]
 
 
 async def test_cut_anywhere_again_and_again_no_text_is_lost_or_doubled(sidecar: Server, proxy: CuttingProxy) -> None:

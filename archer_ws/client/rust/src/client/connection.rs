@@ -9,10 +9,10 @@ use futures_util::{SinkExt, StreamExt};
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep_until, timeout};
-use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::http::HeaderValue;
-use tokio_tungstenite::tungstenite::protocol::CloseFrame;
+use tokio_tungstenite::tungstenite::protocol::{CloseFrame, WebSocketConfig};
+use tokio_tungstenite::tungstenite::{self, Message};
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async_with_config};
 
 use super::backoff::Backoff;
@@ -26,6 +26,9 @@ type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 
 /// The connection counts as lost after two heartbeat intervals and this long without a message from the server.
 const SILENCE_SLACK: Duration = Duration::from_secs(5);
+/// The limit of a message, in bytes, and of a frame: servers send each message in one. One message can be a whole
+/// conversation.
+const MESSAGE_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// How long closing the socket may take.
 const CLOSE_LIMIT: Duration = Duration::from_secs(2);
 
@@ -115,7 +118,10 @@ impl Connection {
                 "Sec-WebSocket-Protocol",
                 HeaderValue::from_static(SUBPROTOCOL),
             );
-            let (mut socket, _) = connect_async_with_config(request, None, true).await?;
+            let limits = WebSocketConfig::default()
+                .max_message_size(Some(MESSAGE_BYTES_MAX))
+                .max_frame_size(Some(MESSAGE_BYTES_MAX));
+            let (mut socket, _) = connect_async_with_config(request, Some(limits), true).await?;
             let hello = self.ids.request(InitializeParams {
                 client: Some(PeerInfo::new(
                     env!("CARGO_PKG_NAME"),
@@ -173,6 +179,10 @@ impl Connection {
                         }
                         Some(Ok(Message::Close(frame))) => return close_error(frame).into(),
                         Some(Ok(_)) => {}
+                        // On the next connection the server would send it again.
+                        Some(Err(tungstenite::Error::Capacity(error))) => {
+                            return Ending::Over(Error::Protocol(error.to_string()));
+                        }
                         Some(Err(_)) | None => return Ending::Lost,
                     }
                 }
