@@ -388,6 +388,17 @@ async def test_a_denied_call_is_never_claimed(server: WaitingServer, said: Appro
     assert server.asked_of("tool/claim") == []
 
 
+@pytest.mark.parametrize(("said", "reason"), [((False, 404), "404"), ((False,), "Nobody could be asked: ")])
+async def test_a_denial_that_is_said_oddly_is_a_denial(server: WaitingServer, said: Any, reason: str) -> None:
+    async with impatient(server.url, tools=[delete_file], approve=lambda _: said) as archer:
+        archer.chat("Tidy up.")
+        await server.hears("chat/send")
+        await server.say(calling("c1", "delete_file", '{"path": "a"}', **NEEDS))
+        approval = await server.hears("tool/approve")
+    assert approval["approved"] is False
+    assert approval["reason"].startswith(reason)
+
+
 async def test_who_can_not_be_asked_has_not_agreed(server: WaitingServer) -> None:
     def unreachable(_: ToolCall) -> bool:
         raise OSError("the window is closed")
