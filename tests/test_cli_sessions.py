@@ -5,6 +5,7 @@ import io
 import json
 import os
 import sys
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -163,6 +164,25 @@ async def test_a_token_is_taken_from_the_environment(
         assert (status, "ARCHER_TOKEN" in err) == (1, True)
         monkeypatch.setenv("ARCHER_TOKEN", "right")
         assert (await command("list"))[0] == 0
+
+
+@pytest.mark.skipif(not hasattr(time, "tzset"), reason="the time zone can't be set here")
+async def test_a_conversation_of_the_last_day_that_there_is_can_be_listed(
+    sessions: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, last = tmp_path / "last.jsonl", "9999-12-31T23:59:59Z"
+    times = {"created_at": last, "updated_at": last}
+    path.write_text(json.dumps({"session_id": "last", **times, "message_count": 0, "version": 1, "messages": []}))
+    assert (await sessions("import", str(path)))[0] == 0
+    monkeypatch.setenv("TZ", "JST-9")
+    time.tzset()
+    try:
+        status, out, _ = await sessions("list")
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+    assert status == 0
+    assert out.startswith("9999-12-31 23:59 ")
 
 
 @pytest.mark.parametrize("token", ["s3cret\u20ac", "s3cret\n"])

@@ -4,6 +4,7 @@ Text of clients and models cannot control the terminal: control characters are l
 """
 
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from datetime import datetime
 
 from archer_ws.sessions.models import FoundMessage, ImportResult, Session, StoredMessage
@@ -76,4 +77,6 @@ def _count(number: int) -> str:
 
 
 def _when(moment: datetime) -> str:
-    return moment.astimezone().strftime("%Y-%m-%d %H:%M")
+    with suppress(OverflowError, OSError):  # the last day of 9999; on Windows from 3001 on
+        moment = moment.astimezone()
+    return moment.strftime("%Y-%m-%d %H:%M")
