@@ -74,6 +74,13 @@ def test_what_is_no_url_of_a_server_is_told(url: str) -> None:
         connect(url)
 
 
+@pytest.mark.parametrize("url", ["http://me:s3cret@localhost", "http://me:s3?cret@localhost", "http://x/?token=s3cret"])
+def test_a_password_or_token_in_a_url_is_not_shown(url: str) -> None:
+    with pytest.raises(ClientError) as caught:
+        Address(url)
+    assert str(caught.value) == "a URL with a user or a query is not the URL of a server"
+
+
 @pytest.mark.parametrize(
     ("url", "socket_url"),
     [

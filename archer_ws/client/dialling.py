@@ -80,7 +80,9 @@ class Address:
         except (ValueError, KeyError):
             usable = False
         if not usable:
-            raise ClientError(f"{url} is not the URL of a server", "Write it like http://127.0.0.1:8000.")
+            # It may have a password or a token.
+            shown = "a URL with a user or a query" if "@" in url or "?" in url else url
+            raise ClientError(f"{shown} is not the URL of a server", "Write it like http://127.0.0.1:8000.")
         prefix = parts.path.rstrip("/").removesuffix(SOCKET_PATH)
         self.socket_url = urlunsplit((scheme, parts.netloc, prefix + SOCKET_PATH, "", ""))
         self._base = urlunsplit((scheme.replace("ws", "http"), parts.netloc, f"{prefix}/", "", ""))
