@@ -125,6 +125,24 @@ async def test_whatever_keeps_a_file_from_being_sent_ends_its_stream(archer: Ser
         assert await client.streams() == []
 
 
+class Cut(io.BytesIO):
+    """A file that is cut off after its first piece is read."""
+
+    def read(self, size: int | None = -1) -> bytes:
+        piece = super().read(size)
+        self.truncate(1)
+        return piece
+
+
+async def test_a_file_that_becomes_shorter_is_told_at_once(archer: Server) -> None:
+    async with asyncio.timeout(LIMIT_S), connect(f"http://{archer.address}") as client:
+        with pytest.raises(OSError, match=r"the file has become shorter: 262144 of 700000 bytes"):
+            await client.upload(Cut(b"x" * 700_000), media_type="text/plain")
+        with pytest.raises(ClientError, match=r"the file has become shorter"):
+            await anext(client.chat("What?", files=[Cut(b"x" * 700_000)]))
+        await client.ping()
+
+
 class Slow(io.BytesIO):
     """A file on a disk that does not answer yet."""
 

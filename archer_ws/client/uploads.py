@@ -189,12 +189,19 @@ class _Content:
         return mimetypes.guess_type(self.filename)[0] or _UNKNOWN_TYPE
 
     async def pieces(self, on_progress: OnProgress) -> AsyncIterator[bytes]:
-        """All of the content, from the beginning."""
+        """All of the content, from the beginning.
+
+        Raises:
+            OSError: it can't be read, or is no longer as long as it was.
+        """
         sent = 0
         while sent < self.size:
             piece = await asyncio.to_thread(self._read, sent, min(_PIECE_BYTES, self.size - sent))
             if not piece:
-                return  # The file has become shorter: the request breaks off, and the server stores nothing.
+                # The request breaks off, and the server stores nothing.
+                raise OSError(
+                    f"{self.filename or 'the file'} has become shorter: {sent} of {self.size} bytes could be read"
+                )
             yield piece
             sent += len(piece)
             on_progress(UploadProgress(self.filename, sent, self.size))
