@@ -28,6 +28,8 @@ from archer_ws.server.ws_inbound import OPEN, BoundedWebSocketProtocol
 MARK_EVERY_BYTES = 16 * 1024
 #: The length of such a ping's payload, which is its number; uvicorn's own pings have 4 bytes.
 MARK_BYTES = 6
+#: The longest close frame of a server (RFC 6455, section 5.5).
+CLOSE_FRAME_BYTES = 2 + 125
 _stalled = RareLine("websocket_stalled")
 _silent = RareLine("websocket_silent")
 
@@ -60,6 +62,17 @@ class WatchedWebSocketProtocol(BoundedWebSocketProtocol):
         if self._look_timer is not None:
             self._look_timer.cancel()
         super().connection_lost(exc)
+
+    def shutdown(self) -> None:
+        """The server stops: close. A peer that lags may first read to the end: its pongs would meet a closed
+        connection, whose reset drops all that it has not received. It replies to the close behind that; otherwise the
+        server aborts it in the end."""
+        if not self.close_sent or not self._lags():
+            super().shutdown()
+
+    def _lags(self) -> bool:
+        """Whether the peer has not read all messages, as far as its pongs and the kernel tell."""
+        return self._marks_answered < self._marks_sent or self._progress.sample().waiting > CLOSE_FRAME_BYTES
 
     def handle_close(self, event: Frame) -> None:
         """The peer's close, or its reply to ours."""

@@ -14,7 +14,7 @@ from structlog.contextvars import bound_contextvars
 from archer_ws.core.limits import Limits
 from tests.conftest import StartArcher
 from tests.fakes.ollama_api import ollama_line, ollama_stream
-from tests.fakes.raw_websocket import CLOSE, TEXT, raw_websocket, request
+from tests.fakes.raw_websocket import CLOSE, PING, PONG, TEXT, frame, raw_websocket, request
 from tests.fakes.rpc_peer import RpcError, RpcPeer, SocketTransport
 from tests.fakes.scripted_server import Wait, forever
 from tests.processes import server
@@ -112,6 +112,34 @@ async def test_a_client_that_lags_gets_all_events_before_the_close(start_sockete
         assert texts[-1]["method"] == "stream/ended"
         assert texts[-1]["params"]["reason"] == "draining"
         assert sum(len(each["params"].get("content", "")) for each in texts if "params" in each) == 500_000
+        await archer.running
+
+
+async def test_a_client_that_lags_and_answers_pings_gets_all_events_and_the_close(
+    start_socketed: StartSocketed,
+) -> None:
+    # Its pongs come when all is written: they must not meet a closed connection, whose reset would drop the rest.
+    async with (
+        asyncio.timeout(LIMIT_S),
+        start_socketed(drain_s=0.2) as archer,
+        raw_websocket(archer.address, receive_buffer=4096) as raw,
+    ):
+        await raw.head()
+        archer.answer(ollama_stream(*["x" * 10_000] * 15))
+        await raw.send(request("chat/send", 1, stream_id="s", messages=HELLO))
+        await until(lambda: bool((stream := archer.stream("s")) and not stream.is_live))
+        archer.server.request_stop("test")
+        await until(lambda: archer.server.should_exit and not any(each.sockets for each in archer.server.servers))
+        texts = []
+        while (received := await raw.frame())[0] != CLOSE:
+            if received[0] == TEXT:
+                texts.append(json.loads(received[1]))
+            elif received[0] == PING:
+                await raw.send(frame(PONG, received[1]))
+        assert int.from_bytes(received[1][:2]) == 4000
+        assert "stream/ended" in [each.get("method") for each in texts]
+        assert sum(len(each["params"].get("content", "")) for each in texts if "params" in each) == 150_000
+        await raw.send(frame(CLOSE, received[1]))
         await archer.running
 
 
