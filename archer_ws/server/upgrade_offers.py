@@ -59,6 +59,8 @@ class UpgradeOffers(HttpToolsProtocol):
             httptools.HttpParserError: the head is not HTTP/1.
         """
         if self._should_upgrade():
+            if not self.url.startswith(b"/"):
+                self.url = _origin_form(self.url)
             self.handle_websocket_upgrade()
             return rest[:0]
         if self.parser.get_method() == b"CONNECT":
@@ -128,3 +130,10 @@ class UpgradeOffers(HttpToolsProtocol):
         if self.transport.can_write_eof():
             self.transport.write_eof()
         self.loop.call_later(LINGER_S, self.transport.close)
+
+
+def _origin_form(url: bytes) -> bytes:
+    """The path and the query of a URL in absolute form, which servers must accept (RFC 9112, section 3.2.2)."""
+    parts = httptools.parse_url(url)
+    path: bytes = parts.path or b"/"
+    return path if parts.query is None else b"%b?%b" % (path, parts.query)

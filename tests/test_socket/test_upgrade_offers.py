@@ -148,7 +148,11 @@ async def test_a_socket_for_openai_s_responses_is_told_to_use_post_at_once(start
         assert "Responses API" in json.loads(answer.body)["error"]["message"]
 
 
-@pytest.mark.parametrize("path", ["/api/v1/ws", "/api/v1/ws/", "/api/v1/w%73", "/api/v1/ws?x=1"])
+@pytest.mark.parametrize(
+    "path",
+    # The last one is in absolute form (RFC 9112, section 3.2.2).
+    ["/api/v1/ws", "/api/v1/ws/", "/api/v1/w%73", "/api/v1/ws?x=1", "http://localhost/api/v1/ws?x=1"],
+)
 async def test_our_own_socket_is_one_however_its_path_is_written(start_socketed: StartSocketed, path: str) -> None:
     async with asyncio.timeout(LIMIT_S), start_socketed() as archer, raw_websocket(archer.address, path) as raw:
         assert " 101 " in await raw.head()
