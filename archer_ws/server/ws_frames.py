@@ -4,9 +4,12 @@ The library websockets parses everything else.
 """
 
 from collections.abc import Generator
+from typing import Any
 
 from websockets.frames import apply_mask  # type: ignore[attr-defined]  # it chooses between C and Python
 from websockets.streams import StreamReader
+
+from archer_ws.core.limits import HTTP_SLICE_BYTES, MAX_HEAD_BYTES
 
 #: The first byte of a whole text message: final, without reserved bits.
 _WHOLE_TEXT = 0x81
@@ -49,6 +52,11 @@ class FrameReader(StreamReader):
     """The input of the library's parser; records whether the parser waits for a frame to begin."""
 
     is_between_frames = False
+
+    def read_line(self, _m: int, *how: Any) -> Generator[None, None, bytearray]:
+        """The parser calls this for each line of the handshake. The limit of the whole head was applied before; the
+        library's own for a line, 8 KiB, would refuse a handshake with many cookies whose other requests are served."""
+        return super().read_line(MAX_HEAD_BYTES + HTTP_SLICE_BYTES, *how)
 
     def at_eof(self) -> Generator[None, None, bool]:
         """The parser calls this before each frame, and waits in it while there is no input."""

@@ -103,6 +103,15 @@ async def test_the_subprotocol_is_echoed_where_it_was_offered(
         assert "Sec-WebSocket-Extensions" not in client.response.headers  # type: ignore[union-attr]  # it is open
 
 
+async def test_a_handshake_may_be_as_long_as_any_other_head(start_socketed: StartSocketed) -> None:
+    # A browser sends the cookies of all servers on this machine: cookies know no ports.
+    cookies = "; ".join(f"name{number}={'x' * 1000}" for number in range(50))
+    async with asyncio.timeout(LIMIT_S), start_socketed() as archer:
+        for path, *fields in (["/api/v1/ws", f"Cookie: {cookies}"], [f"/api/v1/ws?{'x' * 50_000}"]):
+            async with raw_websocket(archer.address, path, *fields) as raw:
+                assert " 101 " in await raw.head()
+
+
 async def test_a_ticket_is_good_once_and_never_echoed(start_socketed: StartSocketed) -> None:
     async with asyncio.timeout(LIMIT_S), start_socketed(auth_token=TOKEN) as archer:
         token = await ticket(archer, PAGE)

@@ -196,8 +196,8 @@ async def test_frames_sent_before_the_handshake_is_answered_are_kept(start_echo:
 
 @pytest.mark.parametrize(
     ("header", "status"),
-    [("X-Long: " + "x" * 9000, 431), ("Sec-WebSocket-Version: 12", 400)],
-    ids=["a header of 9 KB", "two versions"],
+    [("\r\n".join(["X-More: x"] * 130), 431), ("Sec-WebSocket-Version: 12", 400)],
+    ids=["more fields than the library takes", "two versions"],
 )
 async def test_an_upgrade_that_cannot_be_is_answered_and_closed(
     start_echo: StartEcho, caplog: pytest.LogCaptureFixture, header: str, status: int
