@@ -142,8 +142,9 @@ class BoundedBodyProtocol(WatchedHttpProtocol):
         is_late = stood_still(self._body_timer.when(), self.loop.time())
         came = self._body_bytes - self._seen_body_bytes
         self._seen_body_bytes = self._body_bytes
-        if came >= self.limits.body_progress_bytes or self.flow.read_paused or is_late:
-            # The body makes progress, or what has arrived is not read by the application, or not yet by us.
+        if came >= self.limits.body_progress_bytes or self.flow.read_paused or self.pipeline or is_late:
+            # The body makes progress, or what has arrived is not read by the application, or not yet by us; or the
+            # request waits for its turn, and its client perhaps for "100 Continue".
             self._body_timer = self.loop.call_later(self.limits.body_progress_window_s, self._look_at_body)
             return
         self._body_timer = None

@@ -37,6 +37,8 @@ class BoundedHeadProtocol(SeatedHttpProtocol, IdleConnections, UpgradeOffers, Pr
     _head_deadline: asyncio.TimerHandle | None = None
     _head_bytes = 0
     _loss: ConnectionLoss
+    #: The request that is served, or was last; others may wait behind it.
+    _served: RequestResponseCycle | None = None
     _is_websocket = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
@@ -48,8 +50,13 @@ class BoundedHeadProtocol(SeatedHttpProtocol, IdleConnections, UpgradeOffers, Pr
         self._await_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Cancel all timers."""
+        """Cancel all timers, and tell the request that is served: uvicorn tells the last one alone, which may wait
+        behind it."""
         self._head_arrived()
+        served = self._served
+        if served is not None and not served.response_complete:
+            served.disconnected = True
+            served.message_event.set()
         super().connection_lost(exc)
         self._loss.report()
 
@@ -111,6 +118,7 @@ class BoundedHeadProtocol(SeatedHttpProtocol, IdleConnections, UpgradeOffers, Pr
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGIApp) -> None:  # type: ignore[override]
         """A request is prepared; it begins at the end of the read."""
+        self._served = cycle
         offer_direct(cycle)
         if cycle.scope["http_version"] == "1.0":
             app = Unchunked(app, cycle)
@@ -156,7 +164,7 @@ class BoundedHeadProtocol(SeatedHttpProtocol, IdleConnections, UpgradeOffers, Pr
         if self.flow.read_paused or is_late:
             # What is missing may be there, behind requests that wait for their turn, or not read yet.
             self._head_deadline = self.loop.call_later(self.limits.head_deadline_s, self._head_overdue)
-        elif not self._is_over:
+        elif not self._is_over and not self.end_behind_responses():
             self.transport.close()
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import logging
 import socket
 import struct
 import sys
@@ -296,7 +297,7 @@ async def test_a_client_that_stalls_on_a_stream_of_its_own_ends_it_as_one_that_l
 @pytest.mark.parametrize("body", [b"", b"x" * 100_000], ids=["a short request", "a long request"])
 @pytest.mark.parametrize("resets", [True, False], ids=["by a reset", "by a close"])
 async def test_a_client_that_leaves_while_a_further_request_waits_closes_the_provider_s(
-    start_socketed: StartSocketed, body: bytes, *, streams: bool, resets: bool
+    start_socketed: StartSocketed, caplog: pytest.LogCaptureFixture, body: bytes, *, streams: bool, resets: bool
 ) -> None:
     waiting = b"POST /api/v1/sessions HTTP/1.1\r\n" + HOST + b"Content-Length: %d\r\n\r\n" % len(body) + body
     async with asyncio.timeout(LIMIT_S), start_socketed(limits=SHORT) as archer, nothing_left(archer):
@@ -310,6 +311,8 @@ async def test_a_client_that_leaves_while_a_further_request_waits_closes_the_pro
             if resets:
                 client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         await exchange.client_left.wait()
+    # To leave is no mistake of the application's.
+    assert not [record for record in caplog.records if record.levelno >= logging.ERROR], caplog.text
 
 
 async def test_a_request_that_waits_behind_a_long_response_is_served_after_it(start_socketed: StartSocketed) -> None:

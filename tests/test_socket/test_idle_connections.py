@@ -1,7 +1,7 @@
 """A connection without a request is closed, by one timer for all its pauses."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -9,7 +9,8 @@ import uvicorn
 from starlette.types import Receive, Scope, Send
 from uvicorn.server import ServerState
 
-from archer_ws.core.limits import HEAD_DEADLINE_S
+from archer_ws.api.streaming.departure import DEPARTURE
+from archer_ws.core.limits import BODY_PROGRESS_WINDOW_S, HEAD_DEADLINE_S
 from archer_ws.server.http_protocol import BoundedHeadProtocol
 from tests.fakes.raw_client import request
 
@@ -43,6 +44,9 @@ class Clock:
         timer = Timer(self.now + delay, work)
         self.timers.append(timer)
         return timer
+
+    def create_task(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        return asyncio.get_running_loop().create_task(work)
 
     def waiting(self) -> list[Timer]:
         return [timer for timer in self.timers if not timer.is_cancelled]
@@ -78,6 +82,9 @@ class Transport:
         return self.is_closed
 
     def close(self) -> None:
+        self.is_closed = True
+
+    def abort(self) -> None:
         self.is_closed = True
 
 
@@ -187,3 +194,42 @@ async def test_a_head_of_which_no_more_is_read_while_others_wait_is_not_overdue(
         await asyncio.gather(*protocol.tasks)
     clock.pass_until(clock.now + HEAD_DEADLINE_S)
     assert transport.is_closed
+
+
+def until_told(may_end: asyncio.Event) -> Any:
+    """An application that watches for its client, as a generation does: so more is read while it runs."""
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        extensions: Any = scope["extensions"]
+        extensions[DEPARTURE].watch(lambda: None)
+        await may_end.wait()
+        await respond(scope, receive, send)
+
+    return app
+
+
+async def test_a_head_that_does_not_come_behind_a_response_cuts_off_none_of_it() -> None:
+    may_end = asyncio.Event()
+    protocol, transport, clock = connected(until_told(may_end))
+    asked = request("GET", "/")
+    protocol.data_received(asked + asked[:4])
+    clock.pass_until(1000 + 10 * HEAD_DEADLINE_S)
+    assert not transport.is_closed
+    may_end.set()
+    await asyncio.gather(*protocol.tasks)
+    assert transport.is_closed
+
+
+async def test_a_body_that_waits_behind_a_response_may_stand_still_until_its_turn() -> None:
+    may_end = asyncio.Event()
+    protocol, transport, clock = connected(until_told(may_end))
+    # A client may wait for "100 Continue", which comes when the request is served.
+    protocol.data_received(request("GET", "/") + request("POST", "/", "Expect: 100-continue", body=b"{}")[:-2])
+    assert not protocol.flow.read_paused
+    clock.pass_until(1000 + 10 * BODY_PROGRESS_WINDOW_S)
+    assert not transport.is_closed
+    may_end.set()
+    protocol.data_received(b"{}")
+    while protocol.tasks:
+        await asyncio.gather(*protocol.tasks)
+    assert protocol.server_state.total_requests == 2
