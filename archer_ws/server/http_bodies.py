@@ -93,6 +93,11 @@ class BoundedBodyProtocol(WatchedHttpProtocol):
                 cycle.keep_alive = self._may_be_kept
         self._awaits_body = False
 
+    def forget_body(self) -> None:
+        """The rest of the body is not awaited any more: the request is not served."""
+        self._stop_body_timer()
+        self._awaits_body = False
+
     def shutdown(self) -> None:
         """The server stops: close the connection after its response."""
         self._may_be_kept = False

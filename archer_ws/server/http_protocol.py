@@ -140,12 +140,24 @@ class BoundedHeadProtocol(SeatedHttpProtocol, IdleConnections, UpgradeOffers, Pr
         if self._is_over or self.transport.is_closing():
             return
         _unreadable.write(cause=msg, peer=self.client[0] if self.client else None)
+        if self.pipeline and self._incomplete_cycle() is not None:
+            self._forget_last_request()
         if self._incomplete_cycle() is None and self.end_behind_responses():
             return
         if self.would_cut_in():
             self.transport.abort()
         else:
             super().send_400_response(msg)
+
+    def _forget_last_request(self) -> None:
+        """The last request will never be complete, and waits behind others: serve these alone."""
+        self.forget_body()
+        self.pipeline.popleft()
+        before = self.pipeline[0][0] if self.pipeline else self._served
+        assert before is not None
+        self.cycle = before
+        if not self.pipeline:
+            self.flow.resume_reading()  # What comes is dropped, but for the end of the connection.
 
     def _await_head(self) -> None:
         self._awaits_head = True

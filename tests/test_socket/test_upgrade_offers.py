@@ -17,6 +17,8 @@ SESSIONS = "/api/v1/sessions"
 H2C = ("Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c", "HTTP2-Settings: AAMAAABkAAQAAP__")
 WEBSOCKET = ("Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Key: x", "Sec-WebSocket-Version: 13")
 KEY = "dGhlIHNhbXBsZSBub25jZQ=="
+#: A request whose body is not what it announces.
+NO_CHUNK = request("POST", "/api/v1/sessions", "Transfer-Encoding: chunked") + b"no number\r\n"
 QUESTION = json.dumps({"messages": [{"role": "user", "content": "Why is the sky blue?"}]}).encode()
 OFFERS = {
     "HTTP/2": H2C,
@@ -207,8 +209,11 @@ async def test_what_cannot_be_spoken_does_not_cut_into_the_answer_before_it(star
 @pytest.mark.parametrize("path", ["/api/v1/chat/completions", "/api/v1/chat/completions/stream"])
 @pytest.mark.parametrize(
     "offered",
-    [b"\x00\x01", b"GET / HTTP/0.9\r\n\r\n", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", request("CONNECT", "a:80")],
-    ids=["no HTTP", "HTTP/0.9", "HTTP/2", "a tunnel"],
+    [
+        *(b"\x00\x01", b"GET / HTTP/0.9\r\n\r\n", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", request("CONNECT", "a:80")),
+        *(NO_CHUNK, request("GET", "/health/live") + NO_CHUNK),
+    ],
+    ids=["no HTTP", "HTTP/0.9", "HTTP/2", "a tunnel", "no chunk", "no chunk behind a further request"],
 )
 async def test_a_running_response_comes_to_its_end_whatever_comes_behind_its_request(
     start_socketed: StartSocketed, caplog: pytest.LogCaptureFixture, path: str, offered: bytes
@@ -227,12 +232,16 @@ async def test_a_running_response_comes_to_its_end_whatever_comes_behind_its_req
         answer = await client.answer()
         assert answer.status == 200
         assert b'"status":"completed"' in answer.body.replace(b": ", b":")
+        if b"/health/live" in offered:
+            assert (await client.answer()).status == 200
         assert await client.rest() == b""
     assert_quiet(caplog)
 
 
 @pytest.mark.parametrize("path", ["/api/v1/chat/completions", "/api/v1/chat/completions/stream"])
-@pytest.mark.parametrize("offered", [b"\x00\x01", request("CONNECT", "a:80")], ids=["no HTTP", "a tunnel"])
+@pytest.mark.parametrize(
+    "offered", [b"\x00\x01", request("CONNECT", "a:80"), NO_CHUNK], ids=["no HTTP", "a tunnel", "no chunk"]
+)
 async def test_a_client_that_leaves_behind_what_ends_its_connection_closes_the_provider_s(
     start_socketed: StartSocketed, path: str, offered: bytes
 ) -> None:
