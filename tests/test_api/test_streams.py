@@ -74,14 +74,26 @@ async def test_last_event_id_wins_over_after(archer: Archer) -> None:
     assert b'"content":"b"' in response.content
 
 
-@pytest.mark.parametrize(("headers", "after"), [({"last-event-id": "x"}, "0"), ({}, "99"), ({}, "-1"), ({}, "1e3")])
-async def test_a_cursor_that_is_none_is_refused(archer: Archer, headers: dict[str, str], after: str) -> None:
+@pytest.mark.parametrize(
+    ("headers", "after", "where"),
+    [
+        ({"last-event-id": "x"}, "0", "Last-Event-ID"),
+        ({"last-event-id": "99"}, "0", "Last-Event-ID"),
+        ({}, "99", "after"),
+        ({}, "-1", "query.after"),
+        ({}, "1e3", "query.after"),
+    ],
+)
+async def test_a_cursor_that_is_none_is_refused(
+    archer: Archer, headers: dict[str, str], after: str, where: str
+) -> None:
     archer.answer(ollama_stream("a", forever()))
     body = {**HELLO, "stream_id": "one"}
     async with archer.http.stream("POST", "/api/v1/chat/completions/stream", json=body):
         response = await archer.http.get("/api/v1/streams/one/events", params={"after": after}, headers=headers)
     assert response.status_code == 422
     assert response.json()["error"]["kind"] == "invalid_params"
+    assert [each["path"] for each in response.json()["error"]["errors"]] == [where]
 
 
 async def test_a_dropped_connection_resumes_without_a_lost_or_doubled_character(archer: Archer) -> None:

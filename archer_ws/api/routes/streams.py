@@ -118,11 +118,12 @@ async def follow_stream(
     if ended is not None and cursor >= ended.seq:
         return Response(status_code=204)
     if cursor > stream.log.head_seq:
+        given = "Last-Event-ID" if last_event_id else "after"
         message = f"the stream has only {stream.log.head_seq} events so far"
         raise InvalidParams(
-            "after is past the newest event",
+            f"{given} is past the newest event",
             hint="Pass the last seq that you have seen.",
-            errors=[FieldError(path="after", message=message)],
+            errors=[FieldError(path=given, message=message)],
         )
     if is_head:
         return event_stream_head(stream)
