@@ -388,7 +388,15 @@ async def test_a_denied_call_is_never_claimed(server: WaitingServer, said: Appro
     assert server.asked_of("tool/claim") == []
 
 
-@pytest.mark.parametrize(("said", "reason"), [((False, 404), "404"), ((False,), "Nobody could be asked: ")])
+@pytest.mark.parametrize(
+    ("said", "reason"),
+    [
+        ((False, 404), "404"),
+        ((False,), "Nobody could be asked: "),
+        ("no", "Nobody could be asked: approve returned str, and not True or False"),
+        (None, "Nobody could be asked: approve returned NoneType"),
+    ],
+)
 async def test_a_denial_that_is_said_oddly_is_a_denial(server: WaitingServer, said: Any, reason: str) -> None:
     async with impatient(server.url, tools=[delete_file], approve=lambda _: said) as archer:
         archer.chat("Tidy up.")

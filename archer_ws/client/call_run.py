@@ -240,7 +240,10 @@ async def _verdict(approve: Approve, call: ToolCall) -> tuple[bool, str | None]:
     try:
         said = await called(approve, call)
         approved, reason = (said[0], said[1]) if isinstance(said, tuple) else (said, None)
-        return bool(approved), None if reason is None else str(reason)
+        if not isinstance(approved, bool):
+            # A text may be a person's "no".
+            raise TypeError(f"approve returned {type(approved).__name__}, and not True or False")
+        return approved, None if reason is None else str(reason)
     except Exception as error:  # noqa: BLE001 - a person who can't be asked has not agreed
         return False, f"Nobody could be asked: {_words(error)}"
 
