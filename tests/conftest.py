@@ -81,6 +81,13 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> object:
     return Scheduling(config, log)
 
 
+@pytest.fixture
+async def no_client_task_left() -> AsyncIterator[None]:
+    """Fails a test behind which a task of the Python client still runs."""
+    yield
+    assert [task for task in asyncio.all_tasks() if task.get_name().startswith("archer-")] == []
+
+
 @pytest.fixture(scope="session", autouse=True)
 def recorder() -> Iterator[Recorder]:
     """Everything that servers of this process send in the whole run."""

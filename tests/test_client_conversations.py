@@ -1,7 +1,7 @@
 """Conversations by the Python client: lists, searches, copies, versions, and watching them over lost connections."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -15,11 +15,7 @@ from tests.fakes.ollama_api import ollama_stream
 
 LIMIT_S = 15
 
-
-@pytest.fixture(autouse=True)
-async def _no_task_is_left_behind() -> AsyncIterator[None]:
-    yield
-    assert [task for task in asyncio.all_tasks() if task.get_name().startswith("archer-")] == []
+pytestmark = pytest.mark.usefixtures("no_client_task_left")
 
 
 @contextmanager

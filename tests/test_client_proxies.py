@@ -16,12 +16,7 @@ from tests.fakes.scripted_archer import Scripted, answer, listening
 
 LIMIT_S = 60
 
-
-@pytest.fixture(autouse=True)
-async def _no_task_is_left_behind() -> AsyncIterator[None]:
-    yield
-    left = [task for task in asyncio.all_tasks() if task.get_name().startswith("archer-")]
-    assert left == []
+pytestmark = pytest.mark.usefixtures("no_client_task_left")
 
 
 def impatient(url: str) -> Archer:

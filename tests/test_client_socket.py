@@ -1,7 +1,6 @@
 """The Python client against the real server: what it promises while all goes well, and how it ends."""
 
 import asyncio
-from collections.abc import AsyncIterator
 
 import pytest
 
@@ -25,12 +24,7 @@ from tests.fakes.scripted_server import Exchange, Reply, Wait, forever
 
 LIMIT_S = 20
 
-
-@pytest.fixture(autouse=True)
-async def _no_task_is_left_behind() -> AsyncIterator[None]:
-    yield
-    left = [task for task in asyncio.all_tasks() if task.get_name().startswith("archer-")]
-    assert left == []
+pytestmark = pytest.mark.usefixtures("no_client_task_left")
 
 
 async def text_of(stream: ChatStream) -> str:

@@ -3,7 +3,7 @@
 import asyncio
 import json
 import random
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -27,12 +27,7 @@ from tests.fakes.scripted_server import Exchange, Reply, Step, Wait, forever, sc
 LIMIT_S = 60
 TEXT = ["Blue", ": because\u2028", "Rayleigh ", "scatters\r\n", "short waves 語"]
 
-
-@pytest.fixture(autouse=True)
-async def _no_task_is_left_behind() -> AsyncIterator[None]:
-    yield
-    left = [task for task in asyncio.all_tasks() if task.get_name().startswith("archer-")]
-    assert left == []
+pytestmark = pytest.mark.usefixtures("no_client_task_left")
 
 
 async def text_of(stream: ChatStream) -> str:

@@ -3,7 +3,6 @@
 import asyncio
 import json
 import socket
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from typing import Any
 
@@ -29,12 +28,7 @@ from tests.fakes.scripted_server import Reply, scripted_server
 
 LIMIT_S = 60
 
-
-@pytest.fixture(autouse=True)
-async def _no_task_is_left_behind() -> AsyncIterator[None]:
-    yield
-    left = [task for task in asyncio.all_tasks() if task.get_name().startswith("archer-")]
-    assert left == []
+pytestmark = pytest.mark.usefixtures("no_client_task_left")
 
 
 async def text_of(stream: ChatStream) -> str:

@@ -35,12 +35,7 @@ from tests.fakes.waiting_server import (
 LIMIT_S = 60
 OSLO = '{"city": "Oslo"}'
 
-
-@pytest.fixture(autouse=True)
-async def _no_task_is_left_behind() -> AsyncIterator[None]:
-    yield
-    left = [task for task in asyncio.all_tasks() if task.get_name().startswith("archer-")]
-    assert left == []
+pytestmark = pytest.mark.usefixtures("no_client_task_left")
 
 
 @pytest.fixture(autouse=True)
