@@ -25,9 +25,10 @@ from tests.fakes.prompt_server import PromptServer, served
 from tests.fakes.recorded import Recorder, recording
 from tests.fakes.scripted_server import ScriptedServer, scripted_server
 
-# A busy machine is no defect of the code under test; what may not hang has a time limit of its own.
-hypothesis.settings.register_profile("patient", deadline=None)
-hypothesis.settings.register_profile("long", parent=hypothesis.settings.get_profile("patient"))
+# A busy machine is no defect of the code under test; what may not hang has a time limit of its own. The same examples
+# each time, so that a change is judged by itself; the long form looks for new ones.
+hypothesis.settings.register_profile("patient", deadline=None, derandomize=True)
+hypothesis.settings.register_profile("long", deadline=None)
 hypothesis.settings.load_profile("patient")
 
 #: Each worker has servers, and the embedded model, of its own: beyond this, memory is what a machine lacks.

@@ -7,14 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
+from archer_ws.core.clock import utc_now
 from archer_ws.core.exceptions import ArcherError, InvalidParams
 from archer_ws.llm_gateway.native_turns import NativeBlocks, NativeCall, NativeTurn
 from archer_ws.llm_gateway.tools import ToolCall
 from archer_ws.llm_gateway.types import ChatMessage, Refusal, TokenUsage
 from archer_ws.sessions.models import ExportedSession, StoredMessage
+from archer_ws.sessions.storage.journal import StreamRecord
 from archer_ws.sessions.storage.memory import MemoryStore
 from archer_ws.sessions.storage.message import MESSAGE_OVERHEAD_BYTES, chat_of
 from archer_ws.sessions.storage.store import SessionStore
@@ -55,12 +57,13 @@ def answer(content: str, *earlier: EarlierMessage, **told: Any) -> StoredComplet
 
 
 async def ask(store: SessionStore, *messages: str | ChatMessage, stream_id: str = "str_1", **fields: Any) -> str:
-    """Store a turn; the id of its last message."""
+    """Store a turn, and its stream as begun, as servers do; the id of its last message."""
+    record = StreamRecord("ann", stream_id, "s1", "ollama", "m", "req_1", b"", utc_now())
     turn = [
         ChatMessage.model_validate({"role": "user", "content": each}) if isinstance(each, str) else each
         for each in messages
     ]
-    stored = await store.begin_turn("ann", "s1", turn, stream_id=stream_id, **fields)
+    stored = await store.begin_turn("ann", "s1", turn, stream_id=stream_id, record=record, **fields)
     return stored.messages[-1].message_id
 
 
@@ -411,6 +414,7 @@ async def _views(store: SessionStore, steps: Sequence[tuple[str, Any]]) -> list[
 
 
 @given(st.lists(_STEP, max_size=8))
+@example([("ask", None), ("ask", 0), ("leave", answer("", steered("well", "q0"))), ("late", answer("noon"))])
 async def test_both_stores_show_the_same_whatever_streams_leave(steps: list[tuple[str, Any]]) -> None:
     memory = MemoryStore()
     with tempfile.TemporaryDirectory() as folder:
