@@ -14,6 +14,7 @@ from typing import Any
 import jsonschema_rs
 import pytest
 import websockets
+from pydantic_core import from_json
 from starlette.types import Message, Receive, Scope, Send
 
 from archer_ws.api.http.access_log import ObservedRequest
@@ -79,10 +80,10 @@ class Conversation:
         self._asked: dict[str | int, str] = {}
 
     def received(self, text: str) -> None:
-        """What the client sent."""
+        """What the client sent. With NaN, or nested too deeply, it is no JSON, and its id is nobody's."""
         try:
-            frame = json.loads(text)
-        except (ValueError, RecursionError):
+            frame = from_json(text, allow_inf_nan=False)
+        except ValueError:
             return
         for message in frame if isinstance(frame, list) else [frame]:
             match message:

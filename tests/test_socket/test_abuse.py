@@ -80,7 +80,9 @@ async def test_a_stalled_reader_is_cut_at_the_deadline_others_do_not_notice_and_
     pieces = [f"{number}:{'x' * 1000} " for number in range(600)]
     tokens = [asyncio.Event() for _ in range(60)]
     paced = [step for number, event in enumerate(tokens) for step in (Wait(event), f"{number} ")]
-    async with asyncio.timeout(LIMIT_S), start_socketed(limits=SHORT) as archer, nothing_left(archer):
+    # Long enough for a busy machine to read some tokens meanwhile.
+    limits = replace(SHORT, write_deadline_s=2)
+    async with asyncio.timeout(LIMIT_S), start_socketed(limits=limits) as archer, nothing_left(archer):
         archer.answer(by_question({"long": list(pieces), "paced": list(paced)}))
         async with reading_nothing(archer) as stalled, archer.peer() as other:
             await stalled.send(request("chat/send", 1, stream_id="long", messages=ask("long")))
@@ -94,7 +96,7 @@ async def test_a_stalled_reader_is_cut_at_the_deadline_others_do_not_notice_and_
                 came_meanwhile += len(archer.protocols) == 2
                 await pace(0.02)
             await until(lambda: len(archer.protocols) == 1)
-            assert time.monotonic() - began > 0.4, "cut before its deadline"
+            assert time.monotonic() - began > 1.5, "cut before its deadline"
             assert came_meanwhile > 5, "the other client waited for the one that stalls"
             assert (await other.ended("paced")).ended is not None
             await other.call("stream/subscribe", stream_id="long")
