@@ -23,7 +23,7 @@ pub const PROTOCOL_VERSION: i64 = 1;
 /// The WebSocket subprotocol to offer.
 pub const SUBPROTOCOL: &str = "archer.v1";
 /// The `schema_hash` of the server that these types were made for.
-pub const SCHEMA_HASH: &str = "81780d3991a1ec34";
+pub const SCHEMA_HASH: &str = "820f774382e27602";
 
 /// The params of a method, which know its name and what it gives.
 pub trait Method: Serialize {
@@ -3206,7 +3206,7 @@ pub struct StreamToolResult {
     /// The text that the model is told, up to 64 KiB.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub content: Option<String>,
-    /// Text, pictures and files in order, if it has more than text.
+    /// Text, pictures and files in order, if it has more than text; `content` is their text.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parts: Option<Vec<Part>>,
     /// True: the text was truncated here; the messages have it all.
@@ -3637,7 +3637,7 @@ pub struct ToolResultEvent {
     pub status: ResultStatus,
     /// The first 64 KiB of the result's text.
     pub content: String,
-    /// Text, pictures and files in order, if it has more than text.
+    /// Text, pictures and files in order, if it has more than text; `content` is their text.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parts: Option<Vec<Part>>,
     /// True: the text was truncated here; the messages have it all.

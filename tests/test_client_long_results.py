@@ -10,6 +10,7 @@ import pytest
 
 from archer_ws.client import Archer, Backoff, ChatStream, ToolResult, connect
 from archer_ws.client.link import Link
+from archer_ws.llm_gateway.content import ImagePart, text_of
 from tests.conftest import Archer as Server
 from tests.fakes.tool_loops import playing_tool_loops
 from tests.fakes.waiting_server import STARTED, WaitingServer, calling, ending, resulting, saying, waiting_server
@@ -111,7 +112,38 @@ async def test_where_the_server_accepted_another_clients_result_it_is_not_replac
     assert stream.truncated_results == ["c1"]
 
 
-async def test_a_result_in_parts_is_whole_wherever_its_function_ran() -> None:
+async def test_a_result_with_a_picture_is_whole_where_its_function_ran(waiting: WaitingServer) -> None:
+    def look() -> list[Any]:
+        return [LONG, ImagePart(type="image", file_id="file_1"), "Sonne."]
+
+    async with impatient(waiting.url) as client:
+        stream = client.chat("Rain?", tools=[look])
+        await waiting.hears("chat/send")
+        await waiting.say(calling("c1", "look"))
+        assert len((await waiting.hears("tool/result"))["content"]) == 3
+        parts = [{"type": "text", "text": shortened(LONG)}, {"type": "image", "file_id": "file_1"}]
+        result = resulting("c1", shortened(LONG), parts=parts, truncated=True)
+        await waiting.say(result, saying("Rain."), ending())
+        assert await read(stream) == "Rain."
+    (told,) = [message for message in stream.messages if message.role.value == "tool"]
+    assert told.content == f"{LONG}\nSonne."
+    assert [part.type for part in told.parts or ()] == ["text", "image", "text"]
+    assert text_of(told.parts or ()) == told.content
+    assert stream.truncated_results == []
+
+
+async def test_a_result_with_a_picture_that_ran_elsewhere_is_named_as_shortened() -> None:
+    stream = ChatStream(cast(Link, None), "mine", None)
+    stream.attached()
+    parts = [{"type": "text", "text": shortened(LONG)}, {"type": "image", "file_id": "file_1"}]
+    log = [STARTED, calling("c1", "get_weather"), resulting("c1", shortened(LONG), parts=parts, truncated=True)]
+    for seq, (method, params) in enumerate(log, 1):
+        stream.take(method, {"stream_id": "mine", "seq": seq, **params})
+    assert results_of(stream) == [shortened(LONG)]
+    assert stream.truncated_results == ["c1"]
+
+
+async def test_a_result_in_parts_of_an_earlier_server_is_whole_wherever_its_function_ran() -> None:
     stream = ChatStream(cast(Link, None), "mine", None)
     stream.attached()
     parts = [{"type": "text", "text": LONG}, {"type": "image", "file_id": "file_1"}]

@@ -16,7 +16,7 @@ from archer_ws.client.errors import ClientClosed, ClientError, ClosedByServer, N
 from archer_ws.client.events import ToolCall, ToolUpdate
 from archer_ws.client.link import Link
 from archer_ws.client.requests import Request
-from archer_ws.client.results import content_of
+from archer_ws.client.results import SentContent, content_of
 from archer_ws.client.tools import Tool, WrongArguments
 from archer_ws.client.uploads import Uploads
 
@@ -92,10 +92,9 @@ class CallRun:
             self._break_off(self._task)
 
     @property
-    def text(self) -> str | None:
-        """The text of the tool result that was sent; None before there is one, and where it consists of parts."""
-        content = None if self._result is None else self._result["content"]
-        return content if isinstance(content, str) else None
+    def content(self) -> SentContent | None:
+        """The content of the tool result that was sent: a text, or parts; None before there is one."""
+        return None if self._result is None else self._result["content"]
 
     def updated(self, update: ToolUpdate) -> None:
         """The call's state has changed."""

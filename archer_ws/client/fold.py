@@ -7,7 +7,7 @@ messages.
 from dataclasses import replace
 
 from archer_ws.client.events import Step, ToolCall, ToolResult
-from archer_ws.llm_gateway.content import TextPart, text_of
+from archer_ws.llm_gateway.content import text_of
 from archer_ws.llm_gateway.tools import ToolCall as MadeCall
 from archer_ws.llm_gateway.types import MessageRole, Refusal
 from archer_ws.sessions.models import StreamMessage
@@ -48,10 +48,9 @@ class Fold:
 
     def take_result(self, result: ToolResult) -> None:
         """A call has its result."""
-        if result.truncated and result.parts:
-            # Parts are never shortened: the text is in them.
-            texts = [part for part in result.parts if isinstance(part, TextPart)]
-            result = replace(result, content=text_of(texts), truncated=None)
+        if result.truncated and len(text := text_of(result.parts or ())) > len(result.content or ""):
+            # An earlier server did not shorten parts: the text is in them.
+            result = replace(result, content=text, truncated=None)
         if result.truncated:
             self.truncated.append(result.call_id)
         self._results[result.call_id] = result

@@ -1,14 +1,15 @@
 """Converts a function's return value into a tool result: text, JSON, or pictures and documents, which are uploaded."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from dataclasses import dataclass, replace
+from typing import Any, Literal, TypeAlias
 
 from pydantic import BaseModel
 from pydantic_core import PydanticSerializationError, to_json
 
+from archer_ws.client.events import ToolResult
 from archer_ws.client.uploads import Source, Uploads, filename_of
-from archer_ws.llm_gateway.content import FilePart, ImagePart, TextPart
+from archer_ws.llm_gateway.content import FilePart, ImagePart, TextPart, text_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +31,11 @@ class File:
 _Part = Image | File | TextPart | ImagePart | FilePart
 
 
-async def content_of(value: Any, uploads: Uploads) -> str | list[dict[str, Any]]:
+#: The content of a tool result as it is sent: a text, or parts.
+SentContent: TypeAlias = str | list[dict[str, Any]]
+
+
+async def content_of(value: Any, uploads: Uploads) -> SentContent:
     """The content of a tool result: a string unchanged, files as parts after their upload, anything else as JSON
     (dicts, lists, dataclasses, Pydantic models, None).
 
@@ -50,6 +55,20 @@ async def content_of(value: Any, uploads: Uploads) -> str | list[dict[str, Any]]
         return to_json(value).decode()
     except PydanticSerializationError as error:
         raise ValueError(f"the return value can't be written as JSON: {error}") from None
+
+
+def whole(result: ToolResult, sent: SentContent) -> ToolResult | None:
+    """A shortened result with all its text, by the content that was sent; None where another content was accepted."""
+    given = [{"type": "text", "text": sent}] if isinstance(sent, str) else sent
+    files = [part for part in result.parts or () if not isinstance(part, TextPart)]
+    if sum(part["type"] != "text" for part in given) != len(files):
+        return None
+    following = iter(files)
+    parts = [TextPart.model_construct(**part) if part["type"] == "text" else next(following) for part in given]
+    text = text_of(parts)
+    if not text.startswith(result.content or ""):
+        return None
+    return replace(result, content=text, parts=parts if files else None, truncated=None)
 
 
 def _has_parts(values: Sequence[Any]) -> bool:

@@ -7,12 +7,12 @@ steps of a run are in call_run.py.
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 from archer_ws.client.call_run import Approve, CallRun
 from archer_ws.client.events import ControlEvent, Ended, StreamEvent, ToolCall, ToolResult, ToolUpdate, UnknownEvent
 from archer_ws.client.link import Link
+from archer_ws.client.results import SentContent, whole
 from archer_ws.client.tools import Tool
 from archer_ws.client.uploads import Uploads
 
@@ -49,10 +49,10 @@ class Running:
         if run is not None:
             run.updated(update)
 
-    def text_of(self, stream_id: str, call_id: str) -> str | None:
-        """The text of the tool result that was sent for a call; None where none was sent from here."""
+    def content_of(self, stream_id: str, call_id: str) -> SentContent | None:
+        """The content of the tool result that was sent for a call; None where none was sent from here."""
         run = self._runs.get((stream_id, call_id))
-        return run.text if run is not None else None
+        return run.content if run is not None else None
 
     def settle(self, stream_id: str, call_id: str) -> None:
         """A call has its result, or its stream has ended: cancel its run."""
@@ -94,7 +94,7 @@ class StreamCalls:
         #: Events up to this number are a replay, and results may be among them; None before the stream is attached.
         self._head: int | None = None
         #: The results sent from here that are longer than their events, by call id: a replay needs them again.
-        self._long_results: dict[str, str] = {}
+        self._long_results: dict[str, SentContent] = {}
 
     def attached(self, head: int) -> None:
         """Events follow, maybe on a new connection; those up to `head` are a replay."""
@@ -109,11 +109,12 @@ class StreamCalls:
         """
         if not isinstance(event, ToolResult) or not event.truncated:
             return event
-        sent = self._running.text_of(event.stream_id, event.call_id) or self._long_results.get(event.call_id)
-        if sent is None or not sent.startswith(event.content or ""):
+        sent = self._running.content_of(event.stream_id, event.call_id) or self._long_results.get(event.call_id)
+        completed = whole(event, sent) if sent is not None else None
+        if sent is None or completed is None:
             return event
         self._long_results[event.call_id] = sent
-        return replace(event, content=sent, truncated=None)
+        return completed
 
     def take(self, event: StreamEvent) -> None:
         """An event, in order."""

@@ -347,7 +347,7 @@ export class ChatStream implements AsyncIterable<Delta> {
   readonly message: ChatMessage;
   /**
    * All messages of the stream so far: completions with their calls, tool results and steered messages. The same as
-   * those of `stream/get` with `messages: true`, except that a text result longer than 64 KiB has only its first 64 KiB
+   * those of `stream/get` with `messages: true`, except that a result longer than 64 KiB has only its first 64 KiB
    * if it was not sent by a handler of this stream; `toolCalls` then has `truncated` in the call's `result`.
    */
   readonly messages: StreamMessage[];

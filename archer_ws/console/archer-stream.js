@@ -161,9 +161,9 @@ export class Log {
     }
   }
 
-  /** The text of a call's tool result, if a tool runner has sent it. @param {string} callId */
+  /** The content of a call's tool result, if a tool runner has sent it. @param {string} callId */
   #sentResult(callId) {
-    return [...this.views].map(({ tools }) => tools?.sentText(callId)).find((text) => text !== undefined);
+    return [...this.views].map(({ tools }) => tools?.sentContent(callId)).find((sent) => sent !== undefined);
   }
 
   /** Let the tool runners act on the calls' states. */

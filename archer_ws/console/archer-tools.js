@@ -81,10 +81,9 @@ export class ToolRunner {
     for (const [callId, question] of this.#questions) this.#tell(callId, question);
   }
 
-  /** The text of the result that was sent for a call, if its handler ran here. @param {string} callId */
-  sentText(callId) {
-    const content = this.#runs.get(callId)?.result?.content;
-    return typeof content === "string" ? content : undefined;
+  /** The content of the result that was sent for a call, if its handler ran here. @param {string} callId */
+  sentContent(callId) {
+    return this.#runs.get(callId)?.result?.content;
   }
 
   /** The stream has ended. */

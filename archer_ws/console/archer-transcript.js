@@ -57,9 +57,9 @@ export class Transcript {
   /**
    * Handle an event other than a delta.
    * @param {StreamEvent} event
-   * @param {(callId: string) => string | undefined} sentText the text of a tool result that this client sent
+   * @param {(callId: string) => unknown} sentContent the content of a tool result that this client sent
    */
-  take({ method, params }, sentText) {
+  take({ method, params }, sentContent) {
     if (method === "stream/tool_call") {
       if (!this.calls.has(params.call_id)) this.last.calls.push(params.call_id);
       this.calls.set(params.call_id, { ...params, state: params.needs_approval ? "needs_approval" : "pending" });
@@ -69,7 +69,7 @@ export class Transcript {
     } else if (method === "stream/tool_result") {
       const { call_id, stream_id, seq, ...result } = params;
       const call = this.calls.get(call_id);
-      if (call) this.calls.set(call_id, { ...call, state: "settled", result: whole(result, sentText(call_id)) });
+      if (call) this.calls.set(call_id, { ...call, state: "settled", result: whole(result, sentContent(call_id)) });
     } else if (method === "stream/step") {
       this.steps.push(newStep(params.step, params.messages ?? []));
     } else if (method === "stream/ended") {
@@ -88,19 +88,29 @@ const newStep = (number, steered = []) =>
   ({ number, steered, reasoning: "", content: "", calls: [], refusal: undefined });
 
 /**
- * A result with its whole text, where it is known: parts are never shortened, so the text is in them; else it is the text
- * that this client sent. Another client may have sent the accepted result, so that one is used only if it begins like the
- * event's.
+ * A result with its whole text, where it is known: in its parts, which earlier servers did not shorten; else in what this
+ * client sent. Another client may have sent the accepted result, so that one is used only if it has as many files, and
+ * begins like the event's.
  * @template {NonNullable<ToolCallState["result"]>} Result
- * @param {Result} result @param {string} [sent]
+ * @param {Result} result @param {unknown} [sent] a text, or parts
  * @returns {Result}
  */
 export function whole(result, sent) {
   if (!result.truncated) return result;
-  const { truncated, ...rest } = result;
-  const text = result.parts ? textIn(result.parts) : sent;
-  return text?.startsWith(result.content ?? "") ? /** @type {any} */ ({ ...rest, content: text }) : result;
+  const { truncated, content, parts: some, ...rest } = result;
+  const [told, parts] = [content ?? "", some ?? []];
+  if (textIn(parts).length > told.length) return /** @type {any} */ ({ ...rest, content: textIn(parts), parts });
+  const files = parts.filter(isFile);
+  /** @type {readonly Part[]} */
+  const given = typeof sent === "string" ? [{ type: "text", text: sent }] : Array.isArray(sent) ? sent : [];
+  if (given.length === 0 || given.filter(isFile).length !== files.length) return result;
+  const all = given.map((part) => (isFile(part) ? /** @type {Part} */ (files.shift()) : part));
+  if (!textIn(all).startsWith(told)) return result;
+  return /** @type {any} */ ({ ...rest, content: textIn(all), ...(some && { parts: all }) });
 }
+
+/** @param {Part} part */
+const isFile = ({ type }) => type !== "text";
 
 /** The texts among the parts, as the content of their message has them. @param {readonly Part[]} parts */
 const textIn = (parts) => parts.flatMap((part) => (part.type === "text" ? [part.text] : [])).join("\n");

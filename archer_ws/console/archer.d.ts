@@ -1570,7 +1570,7 @@ export interface StreamToolResult {
   status: ResultStatus | (string & {});
   /** The text that the model is told, up to 64 KiB. */
   content?: string | null;
-  /** Text, pictures and files in order, if it has more than text. */
+  /** Text, pictures and files in order, if it has more than text; `content` is their text. */
   parts?: Part[] | null;
   /** True: the text was truncated here; the messages have it all. */
   truncated?: boolean | null;
@@ -1809,7 +1809,7 @@ export interface ToolResultEvent {
   status: ResultStatus | (string & {});
   /** The first 64 KiB of the result's text. */
   content: string;
-  /** Text, pictures and files in order, if it has more than text. */
+  /** Text, pictures and files in order, if it has more than text; `content` is their text. */
   parts?: Part[] | null;
   /** True: the text was truncated here; the messages have it all. */
   truncated?: boolean | null;

@@ -193,6 +193,7 @@ class UnknownPart(BaseModel):
 
 
 Part: TypeAlias = TextPart | ImagePart | FilePart
+AnyPart: TypeAlias = Part | UnknownPart
 
 _MODELS: dict[str, type[Part]] = {"text": TextPart, "image": ImagePart, "file": FilePart}
 #: The names of part types in other APIs, and ours.
@@ -239,9 +240,23 @@ def with_parts(given: Mapping[str, Any]) -> Mapping[str, Any]:
     return {**given, "content": text, "parts": found if any(part.type != "text" for part in found) else None}
 
 
-def text_of(parts: Sequence[Part]) -> str:
+def text_of(parts: Sequence[AnyPart]) -> str:
     """The texts among the parts, joined by line breaks."""
     return "\n".join(part.text for part in parts if isinstance(part, TextPart))
+
+
+def shortened(parts: Sequence[AnyPart], text: str) -> list[AnyPart]:
+    """The parts with only the beginning `text` of their text; all pictures and files stay."""
+    room = len(text)
+    found: list[AnyPart] = []
+    for part in parts:
+        if not isinstance(part, TextPart):
+            found.append(part)
+            continue
+        if room >= 0:
+            found.append(part if len(part.text) <= room else part.model_copy(update={"text": part.text[:room]}))
+        room -= len(part.text) + 1  # The line break that joins it to the next one.
+    return found
 
 
 def _parts(given: Sequence[Any], path: str) -> list[Part]:
@@ -319,4 +334,4 @@ Content = Annotated[Text, _OrParts()]
 #: The parts of a message, if it is more than text.
 Parts = Annotated[list[Part], _OfParts()]
 #: The same, as a newer server may send it.
-AnyParts = Annotated[list[Part | UnknownPart], _OfParts()]
+AnyParts = Annotated[list[AnyPart], _OfParts()]

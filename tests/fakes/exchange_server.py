@@ -59,6 +59,8 @@ class ExchangeServer:
         self.log: list[Event] = []
         self.calls = {call.call_id: call for call in calls}
         self.steered: list[dict[str, Any]] = []
+        #: Whether the text of a long result is truncated in its parts, too; earlier servers did not.
+        self.truncates_parts = True
         #: Until it is released, no event behind this one is told.
         self.held_at: int | None = None
         self._lost = list(lost)
@@ -210,7 +212,9 @@ class ExchangeServer:
 
     def _settle(self, call: Call, status: str, content: Any, *, goes_on: bool = True) -> None:
         call.status, call.content = status, content
-        self._write("tool_result", call_id=call.call_id, status=status, **_told(content))
+        self._write(
+            "tool_result", call_id=call.call_id, status=status, **_told(content, truncates_parts=self.truncates_parts)
+        )
         if goes_on and all(each.status is not None for each in self.calls.values()):
             text = "; ".join(f"{each.call_id} {each.status}" for each in self.calls.values())
             self._write("step", step=2, **({"messages": self.steered} if self.steered else {}))
@@ -242,10 +246,14 @@ async def exchange_server(*calls: Call, lost: Iterable[str] = ()) -> AsyncIterat
         yield served
 
 
-def _told(content: Any) -> dict[str, Any]:
-    """What an event has of a result, which is a text or a list of parts: a long text is truncated, parts are not."""
+def _told(content: Any, *, truncates_parts: bool) -> dict[str, Any]:
+    """What an event has of a result, which is a text or a list of parts: a long text is truncated."""
     parts = {"parts": content} if isinstance(content, list) else {}
     text = "\n".join(part["text"] for part in content if part["type"] == "text") if parts else content
     if not isinstance(text, str) or len(text.encode()) <= TOLD_BYTES:
         return {"content": text, **parts}
-    return {"content": text.encode()[:TOLD_BYTES].decode(errors="ignore"), "truncated": True, **parts}
+    told = text.encode()[:TOLD_BYTES].decode(errors="ignore")
+    if parts and truncates_parts:
+        first, *others = content  # Tests put all that is too long into the first part.
+        parts = {"parts": [{**first, "text": told}, *(each for each in others if each["type"] != "text")]}
+    return {"content": told, "truncated": True, **parts}

@@ -96,6 +96,7 @@ async def test_messages_have_a_long_result_whole_where_its_parts_have_it(js: Jav
         {"type": "text", "text": texts[1]},
     ]
     async with exchange_server(Call("c1")) as server:
+        server.truncates_parts = False  # As earlier servers.
         server.begin("mine")
         await server.settle("c1", "ok", parts)
         await connected(js, server.url)
@@ -107,6 +108,30 @@ async def test_messages_have_a_long_result_whole_where_its_parts_have_it(js: Jav
     whole = {"content": "\n".join(texts), "parts": parts}
     assert seen["messages"][1] == {"role": "tool", "call_id": "c1", "result_status": "ok", **whole}
     assert seen["calls"][0]["result"] == {"status": "ok", **whole}
+
+
+async def test_messages_have_a_long_result_with_a_picture_whole_where_it_was_sent_from_here(js: Javascript) -> None:
+    long = "Regen in Tromsø. " * 10_000
+    picture = {"type": "image", "file_id": "file-1"}
+    parts = [{"type": "text", "text": long}, picture, {"type": "text", "text": "Sonne in Bergen."}]
+    tools = """
+        const parts = ["Regen in Tromsø. ".repeat(10000), { type: "image", file_id: "file-1" }, "Sonne in Bergen."];
+        kept.tools = { get_weather: { run: () => parts } };
+    """
+    again = """
+        const stream = kept.archer.resume("mine", { tools: {} });
+        for await (const _ of stream);
+        return { messages: stream.messages, calls: stream.toolCalls };
+    """
+    async with exchange_server(Call("c1")) as server:
+        seen = await sent(js, server.url, tools)
+        elsewhere = await js.run(again)
+    whole = {"content": f"{long}\nSonne in Bergen.", "parts": parts}
+    assert seen["messages"][1] == {"role": "tool", "call_id": "c1", "result_status": "ok", **whole}
+    assert seen["calls"][0]["result"] == {"status": "ok", **whole}
+    beginning = long.encode()[:TOLD_BYTES].decode(errors="ignore")
+    shortened = {"content": beginning, "parts": [{"type": "text", "text": beginning}, picture], "truncated": True}
+    assert elsewhere["calls"][0]["result"] == {"status": "ok", **shortened}
 
 
 async def test_several_calls_run_side_by_side(js: Javascript) -> None:

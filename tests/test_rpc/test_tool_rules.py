@@ -9,7 +9,7 @@ from archer_ws.core.exceptions import ContextTooLong
 from archer_ws.llm_gateway.types import StreamChunk, TokenUsage
 from archer_ws.sessions.streams.gates import ProviderGate
 from tests.fakes.calls import CALLS_MADE, TOOLS, piece
-from tests.fakes.pictures import image, text
+from tests.fakes.pictures import WEB_URL, image, text
 from tests.fakes.rpc_peer import RpcError, RpcPeer
 from tests.fakes.scripted_gateway import Call
 from tests.test_rpc.conftest import Server
@@ -51,7 +51,7 @@ def said_of(peer: RpcPeer, method: str) -> list[dict[str, Any]]:
     return [frame["params"] for frame in peer.frames if frame.get("method") == method]
 
 
-async def answered(peer: RpcPeer, call_id: str = "call1", content: str = "rain", **params: Any) -> str:
+async def answered(peer: RpcPeer, call_id: str = "call1", content: Any = "rain", **params: Any) -> str:
     result = await peer.call("tool/result", **{"stream_id": "s", "call_id": call_id, "content": content, **params})
     return str(result["outcome"])
 
@@ -386,6 +386,22 @@ async def test_rule_6_results_and_steered_messages_count_in_what_a_stream_takes(
     assert stream._exchange is None
 
 
+async def test_rule_6_the_text_of_parts_counts_in_what_a_stream_takes(server: Server) -> None:
+    peer = await server.connect()
+    await waiting(server, peer, WEATHER, OTHER)
+    stream = server.manager.find("me", "s")
+    before = stream.size_bytes
+    await answered(peer, content=[text("x" * 100_000), image()])
+    await peer.until(lambda: len(said_of(peer, "stream/tool_result")) == 1)
+    assert stream.size_bytes - before > 200_000
+    await peer.call("stream/steer", stream_id="s", message_id="m", content=[text("y" * 50_000), image()])
+    assert stream.size_bytes - before > 300_000
+    await answered(peer, "call2", "z")
+    (await server.gateway.call(1)).finish()
+    await end_of(peer)
+    assert 300_000 < stream.size_bytes - before < 320_000
+
+
 @pytest.mark.parametrize("how", ["cancelled", "timeout", "lost"])
 async def test_rule_7_the_next_turn_may_begin_with_the_results_of_calls_that_were_open(
     server: Server, how: str, monkeypatch: pytest.MonkeyPatch
@@ -511,6 +527,25 @@ async def test_a_long_result_is_told_in_part_and_everywhere_else_is_whole(server
     folded = (await peer.call("stream/get", stream_id="s", messages=True))["messages"]
     stored = (await peer.call("session/get", session_id="talk"))["messages"]
     assert [each["content"] for each in (folded[1], stored[2])] == [content, content]
+
+
+async def test_a_long_result_with_a_picture_is_told_in_part_in_its_parts_too(server: Server) -> None:
+    peer = await server.connect()
+    await waiting(server, peer)
+    content = [text("ä" * 30 * 1024), image(), text("ü" * 3 * 1024), text("ö" * 10 * 1024), image(WEB_URL)]
+    await answered(peer, content=content)
+    call = await server.gateway.call(1)
+    texts = [each["text"] for each in content if each["type"] == "text"]
+    assert call.messages[-1].content == "\n".join(texts)
+    call.finish()
+    await end_of(peer)
+    (told,) = said_of(peer, "stream/tool_result")
+    kinds = [each["type"] for each in told["parts"]]
+    assert (told["truncated"], kinds) == (True, ["text", "image", "text", "image"])
+    assert told["content"] == "\n".join(each["text"] for each in told["parts"] if each["type"] == "text")
+    assert len(told["content"].encode()) in (64 * 1024, 64 * 1024 - 1)
+    folded = (await peer.call("stream/get", stream_id="s", messages=True))["messages"]
+    assert [each["text"] for each in folded[1]["parts"] if each["type"] == "text"] == texts
 
 
 async def test_half_a_character_ends_with_its_step(server: Server) -> None:

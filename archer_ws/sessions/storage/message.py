@@ -5,7 +5,7 @@ from dataclasses import replace
 from datetime import datetime
 
 from archer_ws.core.ids import new_id
-from archer_ws.llm_gateway.content import MediaPart, Part, TextPart
+from archer_ws.llm_gateway.content import AnyPart, MediaPart, TextPart
 from archer_ws.llm_gateway.types import ASSISTANT, TOOL, ChatMessage, StreamStatus
 from archer_ws.sessions.models import StoredMessage
 from archer_ws.sessions.storage.values import EarlierMessage, StoredCompletion
@@ -22,15 +22,15 @@ PART_OVERHEAD_BYTES = 768
 def chat_bytes(chat: ChatMessage) -> int:
     """The approximate bytes that a message takes in memory."""
     size = chat.text_bytes + MESSAGE_OVERHEAD_BYTES + CALL_OVERHEAD_BYTES * len(chat.tool_calls or ())
-    return size + parts_bytes(chat) if chat.parts else size
+    return size + parts_bytes(chat.parts) if chat.parts else size
 
 
-def parts_bytes(chat: ChatMessage) -> int:
+def parts_bytes(parts: Sequence[AnyPart] | None) -> int:
     """The bytes of a message's parts: their text is stored in addition to the message's own."""
-    return sum(map(_part_bytes, chat.parts or ()))
+    return sum(map(_part_bytes, parts or ()))
 
 
-def _part_bytes(part: Part) -> int:
+def _part_bytes(part: AnyPart) -> int:
     match part:
         case TextPart(text=held) | MediaPart(url=str(held)):
             return PART_OVERHEAD_BYTES + len(held.encode())

@@ -200,7 +200,10 @@ class StreamToolResult(ControlEvent):
     status: Annotated[ResultStatusText, Field(description="How the call ended.")]
     #: Complete in the log and in the journal; truncated when it is read.
     content: Annotated[str | None, optional("The text that the model is told, up to 64 KiB.")] = None
-    parts: Annotated[AnyParts | None, optional("Text, pictures and files in order, if it has more than text.")] = None
+    parts: Annotated[
+        AnyParts | None,
+        optional("Text, pictures and files in order, if it has more than text; `content` is their text."),
+    ] = None
     truncated: Annotated[bool | None, optional("True: the text was truncated here; the messages have it all.")] = None
 
 

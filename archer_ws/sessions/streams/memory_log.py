@@ -13,7 +13,9 @@ from operator import lt
 from typing import TypeVar
 
 from archer_ws.core.limits import CONTROL_EVENT_BYTES, FIELD_ERROR_BYTES, MESSAGE_ID_BYTES, RESULT_TOLD_BYTES
+from archer_ws.llm_gateway.content import shortened
 from archer_ws.sessions.storage.journal import LogPiece
+from archer_ws.sessions.storage.message import parts_bytes
 from archer_ws.sessions.streams.events import (
     CallName,
     ControlEvent,
@@ -208,7 +210,7 @@ class MemoryLog:
                 self._said_bytes += _steered_bytes(event.messages)
                 self._step_run = len(self._run_kinds) + 1
             case StreamToolResult():
-                self._said_bytes += len((event.content or "").encode())
+                self._said_bytes += len((event.content or "").encode()) + parts_bytes(event.parts)
         self._run_starts.append(event.seq)
         self._run_kinds.append(None)
         self._kind, self._newest = None, b""
@@ -327,17 +329,20 @@ def _delta(first: int, last: int, kind: TextKind | CallName, text: bytes) -> Del
 
 
 def _told(event: ControlEvent) -> ControlEvent:
-    """The event as it is sent: a long result is truncated."""
+    """The event as it is sent: the text of a long result is truncated, in its parts, too."""
     if not isinstance(event, StreamToolResult) or event.content is None or len(event.content) <= RESULT_TOLD_BYTES // 4:
         return event
     text = event.content.encode()
     if len(text) <= RESULT_TOLD_BYTES:
         return event
-    return replace(event, content=text[: boundary(text, RESULT_TOLD_BYTES)].decode(), truncated=True)
+    told = text[: boundary(text, RESULT_TOLD_BYTES)].decode()
+    return replace(event, content=told, parts=event.parts and shortened(event.parts, told), truncated=True)
 
 
 def _steered_bytes(messages: Sequence[SteeredMessage] | None) -> int:
-    return sum(CONTROL_EVENT_BYTES + len(message.content.encode()) for message in messages) if messages else 0
+    return sum(
+        CONTROL_EVENT_BYTES + len(message.content.encode()) + parts_bytes(message.parts) for message in messages or ()
+    )
 
 
 def _said_bytes(end: StreamEnded) -> int:

@@ -140,7 +140,7 @@ class NewMessage:
     @property
     def bytes(self) -> int:
         """The approximate bytes that it takes in the file."""
-        size = TEXT_FACTOR * self.chat.text_bytes + ROW_BYTES + parts_bytes(self.chat)
+        size = TEXT_FACTOR * self.chat.text_bytes + ROW_BYTES + parts_bytes(self.chat.parts)
         return size + completion_bytes(self.completion) if self.completion else size
 
     @property
