@@ -136,6 +136,8 @@ class SessionManager:
         self._draining = False
         #: The streams that the next process goes on with.
         self._left_behind: set[tuple[str, str]] = set()
+        #: The streams of earlier processes that this one could not go on with: their sessions, and why.
+        self._not_taken_up: dict[tuple[str, str], tuple[str, str]] = {}
         self._rules = StreamRules(
             new_log=new_log,
             grace_s=limits.grace_s,
@@ -293,6 +295,13 @@ class SessionManager:
         """
         stream = self._known(principal, stream_id)
         if stream is None:
+            if (left := self._not_taken_up.get((principal, stream_id))) is not None:
+                raise StreamNotFound(
+                    f"stream {stream_id!r} can't go on: {left[1]}",
+                    hint="It stays stored for a start of this server that can go on with it. Until then, send its "
+                    "request again with another stream_id.",
+                    stream_id=stream_id,
+                )
             raise StreamNotFound(
                 f"there is no stream {stream_id!r}",
                 hint="Check the id. Ended streams are retained for a limited time, and then forgotten.",
@@ -395,6 +404,9 @@ class SessionManager:
     def session_gone(self, principal: str, session_id: str | None = None) -> None:
         """Forget the ended streams of a deleted session, or of all the principal's sessions."""
         self._table.drop_session(principal, session_id)
+        for key, (its_session, _) in list(self._not_taken_up.items()):
+            if key[0] == principal and session_id in (None, its_session):
+                del self._not_taken_up[key]
 
     def begin_drain(self) -> None:
         """Refuse new requests from now on; running streams go on."""
@@ -553,13 +565,14 @@ class SessionManager:
             route = self._gateway.resolve(
                 left.request.model_copy(update={"provider": record.provider, "model": record.model})
             )
-            self._quota.enter(record.principal)
         except ArcherError as cause:
-            # It stays stored as it is: the next start may have the provider, or room for it.
+            # It stays stored as it is: the next start may have the provider.
+            self._not_taken_up[record.principal, record.stream_id] = record.session_id, cause.message
             log.error(  # noqa: TRY400 - the message says all
                 "stream_not_taken_up", stream_id=record.stream_id, provider=record.provider, cause=str(cause)
             )
             return
+        self._quota.enter_again(record.principal)
         stream = Stream(
             StreamIdentity(
                 stream_id=record.stream_id,
@@ -598,5 +611,6 @@ class SessionManager:
             stream.cancel("client")
 
     def _forgotten(self, stream: Stream) -> None:
+        self._not_taken_up.pop((stream.identity.principal, stream.stream_id), None)  # It had taken the id.
         if self._journaling is not None:
             self._journaling.forget(stream)

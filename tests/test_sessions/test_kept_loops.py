@@ -11,9 +11,9 @@ import pytest
 
 from archer_ws.agents.orchestrator import Orchestrator
 from archer_ws.agents.tool_loop import ToolLoopAgent
-from archer_ws.core.exceptions import Draining, StorageUnavailable
+from archer_ws.core.exceptions import Draining, InvalidParams, Overloaded, StorageUnavailable, StreamNotFound
 from archer_ws.core.limits import Limits
-from archer_ws.llm_gateway.types import ChatRequest
+from archer_ws.llm_gateway.types import ChatRequest, Route
 from archer_ws.sessions.format_judge import FormatJudge
 from archer_ws.sessions.manager import SessionManager
 from archer_ws.sessions.storage.journal import LogPart
@@ -403,3 +403,53 @@ async def test_a_deadline_that_passed_while_no_process_was_there_ends_the_stream
         assert stream.log.ended is not None
         assert stream.log.ended.error is not None
         assert (stream.status, stream.log.ended.error.kind) == ("incomplete", "tool_timeout")
+
+
+async def test_a_stream_whose_provider_is_gone_is_named_as_such_and_goes_on_where_there_is_one_again(
+    tmp_path: Path, gateway: ScriptedGateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with process(tmp_path, gateway) as at:
+        await at.waiting(WEATHER)
+
+    def resolve(request: ChatRequest, *, with_defaults: bool = True) -> Route:
+        raise InvalidParams("there is no provider 'ollama'", hint="Name another one.")
+
+    with monkeypatch.context() as gone:
+        gone.setattr(gateway, "resolve", resolve)
+        async with process(tmp_path, gateway) as at:
+            with pytest.raises(StreamNotFound, match="stream 's' can't go on: there is no provider 'ollama'") as told:
+                at.manager.find("me", "s")
+            assert "stays stored" in str(told.value.hint)
+            with pytest.raises(StreamNotFound, match="there is no stream 's'"):
+                at.manager.find("somebody else", "s")
+            at.manager.session_gone("me", "another")
+            with pytest.raises(StreamNotFound, match="can't go on"):
+                at.manager.find("me", "s")
+            at.manager.session_gone("me", "talk")
+            with pytest.raises(StreamNotFound, match="there is no stream 's'"):
+                at.manager.find("me", "s")
+    async with process(tmp_path, gateway) as at:
+        assert (await at.result("call1")).outcome == "accepted"
+        (await gateway.call(1)).finish()
+        assert (await ended(at.manager.find("me", "s"))).status == "completed"
+
+
+async def test_a_waiting_stream_goes_on_also_where_new_streams_have_taken_all_room(
+    tmp_path: Path, gateway: ScriptedGateway
+) -> None:
+    async with process(tmp_path, gateway) as at:
+        await at.waiting(WEATHER)
+    at = Process(tmp_path, gateway, concurrency=100)
+    await at.store.open()
+    for _ in range(100):
+        at.quota.enter("me")
+    try:
+        await at.manager.recover()  # It comes later than new streams if the disk was full at the start.
+        assert (await at.result("call1")).outcome == "accepted"
+        (await gateway.call(1)).finish()
+        assert (await ended(at.manager.find("me", "s"))).status == "completed"
+        with pytest.raises(Overloaded):
+            at.quota.enter("me")
+    finally:
+        await at.manager.aclose()
+        await at.store.aclose()

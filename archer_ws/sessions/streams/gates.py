@@ -51,6 +51,10 @@ class StreamQuota:
             raise self._refusal(mine)
         self._running.take(principal, 1)
 
+    def enter_again(self, principal: str) -> None:
+        """Count a stream that an earlier process accepted, regardless of the limits."""
+        self._running.take(principal, 1)
+
     def _refusal(self, mine: int) -> Overloaded:
         if self._running.is_full(1):
             return Overloaded(
