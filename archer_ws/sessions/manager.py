@@ -172,6 +172,7 @@ class SessionManager:
     async def recover(self) -> None:
         """End the streams that an earlier process left running, and load its streams. Call before the first request."""
         if self._journaling is not None:
+            self._tombstones.stop_time()
             await self._journaling.recover()
 
     def register(
@@ -545,6 +546,8 @@ class SessionManager:
                 log.error("stream_damaged", stream_id=kept.record.stream_id, cause=type(damage).__name__)  # noqa: TRY400 - the exception's text may contain the stream's
                 continue
             self._table.add_ended(stream)
+        if journaling.has_found:
+            self._tombstones.go_on()
         if streams:
             ended = [kept.status for kept in streams if isinstance(kept, KeptStream)]
             log.info(

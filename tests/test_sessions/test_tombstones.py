@@ -53,6 +53,26 @@ def test_a_repeated_cancel_starts_the_ten_seconds_again() -> None:
     assert tombstones.take("ann", "again")
 
 
+def test_no_tombstone_is_forgotten_while_the_time_stands_still() -> None:
+    clock = ManualClock()
+    tombstones = Tombstones(clock)
+    tombstones.add("ann", "before")
+    clock.advance(6)
+    tombstones.stop_time()
+    clock.advance(60)
+    tombstones.add("ann", "meanwhile")
+    tombstones.stop_time()
+    clock.advance(60)
+    tombstones.go_on()
+    tombstones.go_on()
+
+    clock.advance(5)
+
+    assert not tombstones.take("ann", "before")
+    clock.advance(4)
+    assert tombstones.take("ann", "meanwhile")
+
+
 def test_a_principal_has_at_most_1024_and_the_oldest_go_first() -> None:
     tombstones = Tombstones(ManualClock())
     tombstones.add("bob", "s0")

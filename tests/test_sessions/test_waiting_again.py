@@ -29,7 +29,9 @@ from archer_ws.sessions.streams import exchange
 from archer_ws.sessions.streams.events import StreamEnded
 from archer_ws.sessions.streams.gates import ProviderGate
 from archer_ws.sessions.streams.stream import Stream
+from archer_ws.sessions.streams.tombstones import TOMBSTONE_S, Tombstones
 from archer_ws.sessions.tool_models import Approval, Steer, ToolResult
+from tests.fakes.manual_clock import ManualClock
 from tests.fakes.pictures import image, text
 from tests.fakes.scripted_gateway import ScriptedGateway
 from tests.test_sessions.looping import (
@@ -597,6 +599,24 @@ async def test_a_cancel_that_comes_while_a_stream_of_before_can_not_be_taken_up_
         life.make_room()
         await until(lambda: bool(manager.list_streams("me").items))
         assert (await ended(manager.find("me", ID))).status == "cancelled"
+
+
+async def test_a_cancel_is_remembered_for_as_long_as_the_streams_of_before_are_not_loaded(
+    life: Life, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = ManualClock()
+    monkeypatch.setattr("archer_ws.sessions.manager.Tombstones", partial(Tombstones, clock))
+    async with life.process() as manager:
+        await life.begin(manager)
+    async with on_a_full_disk(life, monkeypatch) as manager:
+        assert manager.cancel("me", ID).outcome == "not_found"
+        assert manager.cancel("me", "unknown").outcome == "not_found"
+        clock.advance(TOMBSTONE_S * 100)
+        life.make_room()
+        await until(lambda: bool(manager.list_streams("me").items))
+        assert (await ended(manager.find("me", ID))).status == "cancelled"
+        clock.advance(TOMBSTONE_S)
+        assert not manager._tombstones.take("me", "unknown")
 
 
 async def test_a_stream_whose_step_waits_for_a_busy_provider_is_parked_where_the_server_stops(life: Life) -> None:
