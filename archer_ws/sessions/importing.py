@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Annotated, Any, TypeVar
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, ValidationError
+from pydantic import AfterValidator, AwareDatetime, BaseModel, Field, ValidationError
 
 from archer_ws.core.exceptions import ArcherError, ContentTooLarge, FieldError, InvalidParams
 from archer_ws.core.ids import is_valid_id
@@ -36,6 +36,9 @@ _INTO_FILE = "Import it while the server is stopped: archer-ws sessions import -
 #: The status of streams that have not ended; no stored message has one of these.
 _LIVE = frozenset({"queued", "running", "waiting", "cancelling"})
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+#: The highest version of an imported session. Its changes are counted from there, and must stay integers of JSON
+#: (2^53 - 1); no session comes near either by its own changes.
+IMPORTED_VERSION_MAX = 2**52
 
 Store = Callable[[ExportedSession], Awaitable[Session]]
 _Model = TypeVar("_Model", bound=BaseModel)
@@ -61,7 +64,7 @@ class _Head(WireModel):
     metadata: Metadata | None = None
     created_at: _Moment
     updated_at: _Moment
-    version: Version | None = None
+    version: Annotated[Version, Field(le=IMPORTED_VERSION_MAX)] | None = None
     archived: bool | None = None
     messages: list[Any]
 

@@ -108,6 +108,7 @@ async def test_each_line_of_an_import_has_its_own_outcome(archer: Archer) -> Non
         ("updated_at", {"updated_at": "1969-12-31T23:59:59Z"}),
         ("updated_at", {"updated_at": "soon"}),
         ("version", {"version": 2**60}),
+        ("version", {"version": 2**52 + 1}),
         ("messages", {"messages": {}}),
         ("messages.0", {"messages": [7]}),
         ("messages.1.message_id", {"messages": [MESSAGE, {**MESSAGE, "message_id": "a b"}]}),
