@@ -160,12 +160,14 @@ class Conversations:
             Conflict: it has another version; nothing is deleted, and its streams go on.
         """
         check_version(version, await self.version_of(principal, session_id))
+        if self._manager.active_in(principal, session_id):
+            version = None  # Its streams change it as they are cancelled.
         async with self._manager.session_at_rest(principal, session_id):
             session = await self._store.get(principal, session_id)
             named = await self._store.named_files(principal, session_id)
             is_done = False
             try:
-                await self._store.delete(principal, session_id)
+                await self._store.delete(principal, session_id, version=version)
                 is_done = True
                 self._manager.session_gone(principal, session_id)
             finally:

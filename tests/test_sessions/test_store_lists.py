@@ -12,14 +12,16 @@ from archer_ws.core.exceptions import Conflict, ErrorInfo, InvalidParams, Sessio
 from archer_ws.core.limits import STORE_LIMIT_S
 from archer_ws.llm_gateway.tools import ToolCall
 from archer_ws.llm_gateway.types import ChatMessage, MessageRole, Refusal, TokenUsage
+from archer_ws.sessions.conversations import Conversations
 from archer_ws.sessions.history import fit_history, without_refused
-from archer_ws.sessions.models import ExportedSession
+from archer_ws.sessions.models import ExportedSession, Session, SessionUpdate
 from archer_ws.sessions.storage.bounded import bounded
 from archer_ws.sessions.storage.conversation import Entry
 from archer_ws.sessions.storage.memory import MemoryStore
 from archer_ws.sessions.storage.sqlite.store import SqliteStore
 from archer_ws.sessions.storage.store import SessionStore
 from archer_ws.sessions.storage.values import StoredCompletion
+from tests.test_sessions.conftest import MakeManager
 
 
 @pytest.fixture
@@ -87,12 +89,31 @@ async def test_a_change_of_what_has_changed_meanwhile_is_a_conflict_and_changes_
         await store.update("ann", "s1", "mine", None, version=seen)
     assert [error.path for error in refused.value.errors] == ["version"]
     with pytest.raises(Conflict):
+        await store.delete("ann", "s1", version=seen)
+    with pytest.raises(Conflict):
         await store.begin_turn("ann", "s1", [], stream_id="str_2", replace_from=first, version=seen)
 
     assert (await store.get("ann", "s1")).title == "of another tab"
     turn = [ChatMessage(role=MessageRole.USER, content="better")]
     await store.begin_turn("ann", "s1", turn, stream_id="str_2", replace_from=first, version=seen + 1)
     assert [message.content for message in await store.messages("ann", "s1")] == ["better"]
+
+
+async def test_a_session_that_changes_while_its_version_is_compared_is_not_deleted(
+    store: SessionStore, make_manager: MakeManager
+) -> None:
+    await make(store, "s1")
+    conversations = Conversations(store, make_manager())
+
+    changed, deleted = await asyncio.gather(
+        conversations.update("ann", "s1", SessionUpdate(title="of another tab")),
+        conversations.delete("ann", "s1", version=1),
+        return_exceptions=True,
+    )
+
+    assert isinstance(changed, Session)
+    assert isinstance(deleted, Conflict)
+    assert (await store.get("ann", "s1")).title == "of another tab"
 
 
 async def test_a_turn_comes_with_the_history_before_it(store: SessionStore) -> None:

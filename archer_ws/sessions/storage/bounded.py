@@ -122,8 +122,8 @@ class BoundedStore:
             self._store.update(principal, session_id, title, metadata, archived=archived, version=version),
         )
 
-    async def delete(self, principal: str, session_id: str) -> None:
-        await self._within("delete", self._store.delete(principal, session_id))
+    async def delete(self, principal: str, session_id: str, *, version: int | None = None) -> None:
+        await self._within("delete", self._store.delete(principal, session_id, version=version))
 
     async def named_files(self, principal: str | None = None, session_id: str | None = None) -> set[str]:
         return await self._within("named_files", self._store.named_files(principal, session_id))

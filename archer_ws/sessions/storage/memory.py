@@ -261,9 +261,13 @@ class MemoryStore:
         conversation.changed(utc_now())
         return conversation.as_session()
 
-    async def delete(self, principal: str, session_id: str) -> None:
-        """Delete the session and its messages."""
-        self._use(principal, session_id)
+    async def delete(self, principal: str, session_id: str, *, version: int | None = None) -> None:
+        """Delete the session and its messages.
+
+        Raises:
+            Conflict: the session has another version.
+        """
+        check_version(version, self._use(principal, session_id).version)
         self._forget((principal, session_id))
 
     async def named_files(self, principal: str | None = None, session_id: str | None = None) -> set[str]:

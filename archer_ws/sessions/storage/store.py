@@ -151,8 +151,13 @@ class SessionStore(Protocol):
             StorageFull: there is no room for the change.
         """
 
-    async def delete(self, principal: str, session_id: str) -> None:
-        """Delete the session and its messages. A minute later nothing of their text is left in the store's files."""
+    async def delete(self, principal: str, session_id: str, *, version: int | None = None) -> None:
+        """Delete the session and its messages. A minute later nothing of their text is left in the store's files. If
+        `version` is given, the session must have it.
+
+        Raises:
+            Conflict: the session has another version.
+        """
 
     async def named_files(self, principal: str | None = None, session_id: str | None = None) -> set[str]:
         """The ids of the files that stored messages name: of one session, or of all sessions of all principals.

@@ -199,11 +199,15 @@ class SqliteStore:
             )
         )
 
-    async def delete(self, principal: str, session_id: str) -> None:
+    async def delete(self, principal: str, session_id: str, *, version: int | None = None) -> None:
         """Delete the session and its messages."""
-        await self._write(
-            lambda connection: self._delete(connection, [sessions.get(connection, principal, session_id)])
-        )
+
+        def job(connection: sqlite3.Connection) -> None:
+            session = sessions.get(connection, principal, session_id)
+            check_version(version, session.version)
+            self._delete(connection, [session])
+
+        await self._write(job)
 
     async def delete_all(self, principal: str) -> int:
         """Delete all of a principal's sessions, and return their number."""
