@@ -16,7 +16,7 @@ from archer_ws.core.exceptions import InvalidParams, SessionNotFound, StorageFul
 from archer_ws.llm_gateway.types import ChatMessage, MessageRole, Refusal
 from archer_ws.sessions.history import without_refused
 from archer_ws.sessions.storage.memory import MemoryStore
-from archer_ws.sessions.storage.sqlite import messages
+from archer_ws.sessions.storage.sqlite import messages, search_index
 from archer_ws.sessions.storage.sqlite.database import FileSettings, OpenDatabase
 from archer_ws.sessions.storage.sqlite.forgetting import EVERY_S, SOON_S
 from archer_ws.sessions.storage.sqlite.schema import STEPS
@@ -457,3 +457,43 @@ async def test_a_refusal_in_a_long_conversation_is_not_looked_for_again_with_eac
         begun = await store.begin_turn("ann", "s1", turn[:1], stream_id="str_2")
         assert len(begun.history.messages) == 0
         assert sum(looked_at) < 5 * count
+
+
+@pytest.mark.parametrize("query", ["§", "%", "!"])
+async def test_a_search_without_the_index_lets_others_in_between_and_finds_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, query: str
+) -> None:
+    monkeypatch.setattr(search_index, "SCAN_S", 0.0)  # One message a request.
+    store = sqlite_store(tmp_path)
+    await store.open()
+    try:
+        for number, principal in enumerate(("ann", "bob", "ann", "bob")):
+            session_id = f"s{number}"
+            await store.create(principal, session_id, None, None)
+            said = [f"{number} {sign} {place}" for place in range(12) for sign in ("§", "%", "!")]
+            turn = [ChatMessage(role=MessageRole.USER, content=content) for content in said]
+            begun = await store.begin_turn(principal, session_id, turn, stream_id="x")
+            again = ChatMessage(role=MessageRole.USER, content="§ % ! in place of the last ones")
+            last = begun.messages[-6].message_id
+            await store.begin_turn(principal, session_id, [again], stream_id="y", replace_from=last)
+
+        searching = asyncio.ensure_future(store.search("ann", query, 5, None))
+        assert (await store.get("bob", "s1")).session_id == "s1"
+        assert not searching.done()
+        found: list[str] = []
+        page = await searching
+        while True:
+            found += [message.snippet for message in page.items]
+            if page.next_cursor is None:
+                break
+            assert len(page.items) == 5
+            page = await store.search("ann", query, 5, page.next_cursor)
+        expected = [
+            message.content
+            for session_id in ("s0", "s2")
+            for message in await store.messages("ann", session_id)
+            if query in message.content
+        ]
+        assert found == expected[::-1]
+    finally:
+        await store.aclose()

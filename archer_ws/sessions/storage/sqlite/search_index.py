@@ -4,7 +4,9 @@ A damaged index does not affect conversations: it is not used any more, and rebu
 """
 
 import sqlite3
+import time
 from collections.abc import Iterable
+from typing import TypeAlias
 
 import structlog
 
@@ -19,6 +21,24 @@ log = structlog.get_logger(__name__)
 _STALE = "index_stale"
 #: How many messages are added to a new index in one transaction.
 _BUILD_MESSAGES = 1000
+#: How long one request scans messages, in seconds; other requests wait meanwhile.
+SCAN_S = 0.01
+_COLUMNS = "m.pk, s.session_id, m.message_id, m.role, m.content, m.created_at"
+_INDEXED = (
+    f"SELECT {_COLUMNS} FROM message_words w CROSS JOIN message m ON m.pk = w.rowid "
+    "CROSS JOIN session s ON s.pk = m.session_pk "
+    "WHERE message_words MATCH ? AND w.rowid < ? AND m.hidden = 0 AND s.principal_pk = ? "
+    "ORDER BY w.rowid DESC LIMIT ?"
+)
+#: All messages; those that are not found without their text.
+_SCANNED = (
+    "SELECT m.pk, s.session_id, m.message_id, m.role, "
+    "CASE WHEN m.hidden = 0 AND s.principal_pk = ? {conditions} THEN m.content END, m.created_at "
+    "FROM message m CROSS JOIN session s ON s.pk = m.session_pk WHERE m.pk < ? ORDER BY m.pk DESC"
+)
+
+#: A found message: pk, session id, message id, role, text and time.
+FoundRow: TypeAlias = tuple[int, str, str, str, str, int]
 
 
 class SearchIndex:
@@ -95,8 +115,11 @@ class SearchIndex:
 
     def found(
         self, connection: sqlite3.Connection, principal_pk: int, query: str, before: int, limit: int
-    ) -> Iterable[tuple[int, str, str, str, str, int]]:
-        """The found messages, the last stored first: pk, session id, message id, role, text and time of each.
+    ) -> tuple[list[FoundRow], int]:
+        """The found messages below the pk `before`, the last stored first, at most `limit`.
+
+        Returns them, and the pk to search on below: where the index can't be used, a call scans for SCAN_S only. 0 if
+        there is nothing left to search.
 
         Raises:
             InvalidParams: the query is blank.
@@ -104,29 +127,21 @@ class SearchIndex:
         if not query.strip():
             raise blank_query()
         terms = terms_of(query)
-        columns = "m.pk, s.session_id, m.message_id, m.role, m.content, m.created_at"
         if self._is_there and terms:
             # A prefix costs as much as all words with this prefix, so only the last word, which may be incomplete, is
             # one.
             match = " AND ".join(f'"{" ".join(term)}"' for term in terms) + " *"
             try:
-                return connection.execute(
-                    f"SELECT {columns} FROM message_words w CROSS JOIN message m ON m.pk = w.rowid "
-                    "CROSS JOIN session s ON s.pk = m.session_pk "
-                    "WHERE message_words MATCH ? AND w.rowid < ? AND m.hidden = 0 AND s.principal_pk = ? "
-                    "ORDER BY w.rowid DESC LIMIT ?",
-                    (match, before, principal_pk, limit),
-                ).fetchall()
+                rows = connection.execute(_INDEXED, (match, before, principal_pk, limit)).fetchall()
             except (sqlite3.Error, MemoryError) as error:
                 if not _is_damage(error):
                     raise
                 self._leave(connection, error)
+            else:
+                return rows, 0
         conditions, wanted = _looked_at(query, has_words=bool(terms))
-        return connection.execute(
-            f"SELECT {columns} FROM message m CROSS JOIN session s ON s.pk = m.session_pk "
-            f"WHERE m.pk < ? AND m.hidden = 0 AND s.principal_pk = ? {conditions} ORDER BY m.pk DESC LIMIT ?",
-            (before, principal_pk, *wanted, limit),
-        ).fetchall()
+        scanned = connection.execute(_SCANNED.format(conditions=conditions), (principal_pk, *wanted, before))
+        return _first(scanned, limit, time.monotonic() + SCAN_S)
 
     def _change(self, connection: sqlite3.Connection, statement: str, pk: int, text: str) -> None:
         try:
@@ -189,6 +204,20 @@ def _drop(connection: sqlite3.Connection) -> None:
             connection.execute("PRAGMA writable_schema = RESET")
         for part in ("data", "idx", "docsize", "config"):
             connection.execute(f"DROP TABLE IF EXISTS {INDEX}_{part}")
+
+
+def _first(rows: Iterable[FoundRow], limit: int, until: float) -> tuple[list[FoundRow], int]:
+    """The first rows with a text, at most `limit`, and the pk of the row that was read at the time `until`; 0 if none
+    is left."""
+    found: list[FoundRow] = []
+    for row in rows:
+        if row[4] is not None:
+            found.append(row)
+            if len(found) == limit:
+                break
+        if time.monotonic() > until:
+            return found, row[0]
+    return found, 0
 
 
 def _looked_at(query: str, *, has_words: bool) -> tuple[str, list[str]]:

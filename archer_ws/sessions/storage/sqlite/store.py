@@ -26,6 +26,7 @@ from archer_ws.sessions.storage.sqlite.database import FileSettings, OpenDatabas
 from archer_ws.sessions.storage.sqlite.journal import SqliteJournal
 from archer_ws.sessions.storage.sqlite.migrations import copy_to
 from archer_ws.sessions.storage.sqlite.rows import NewMessage, SessionRow
+from archer_ws.sessions.storage.sqlite.search_index import FoundRow
 from archer_ws.sessions.storage.sqlite.transaction import Transaction
 from archer_ws.sessions.storage.sqlite.worker import Job, T, Worker
 from archer_ws.sessions.storage.values import SessionOrder, StoredCompletion, StoredTurn
@@ -156,25 +157,22 @@ class SqliteStore:
     async def search(self, principal: str, query: str, limit: int, cursor: str | None) -> SearchPage:
         """The messages that contain all words of the query, the last stored first."""
         before = sessions.NUMBER_MAX if cursor is None else min(ordinal_of(cursor), sessions.NUMBER_MAX)
+        found: list[tuple[int, FoundMessage]] = []
 
-        def job(connection: sqlite3.Connection) -> SearchPage:
+        def job(connection: sqlite3.Connection) -> tuple[list[tuple[int, FoundMessage]], int]:
             principal_pk = self._accounts.find(connection, principal) or 0
-            found = list(self._index.found(connection, principal_pk, query, before, limit + 1))
-            items = [
-                FoundMessage.model_construct(
-                    session_id=session_id,
-                    message_id=message_id,
-                    role=MessageRole(role),
-                    snippet=snippet(content, query),
-                    created_at=moment_of(created_at),
-                )
-                for _, session_id, message_id, role, content, created_at in found[:limit]
-            ]
-            return SearchPage.model_construct(
-                items=items, next_cursor=str(found[limit - 1][0]) if len(found) > limit else None
-            )
+            rows, first = self._index.found(connection, principal_pk, query, before, limit + 1 - len(found))
+            return [(row[0], _found(row, query)) for row in rows], first
 
-        return await self._read(job)
+        while True:
+            more, before = await self._read(job)
+            found += more
+            if not before or len(found) > limit:
+                break
+        return SearchPage.model_construct(
+            items=[message for _, message in found[:limit]],
+            next_cursor=str(found[limit - 1][0]) if len(found) > limit else None,
+        )
 
     async def update(
         self,
@@ -388,6 +386,17 @@ class SqliteStore:
 
     async def _write(self, job: Job[T]) -> T:
         return await self._worker.run(job, writes=True)
+
+
+def _found(row: FoundRow, query: str) -> FoundMessage:
+    _, session_id, message_id, role, content, created_at = row
+    return FoundMessage.model_construct(
+        session_id=session_id,
+        message_id=message_id,
+        role=MessageRole(role),
+        snippet=snippet(content, query),
+        created_at=moment_of(created_at),
+    )
 
 
 def _imported(message: StoredMessage) -> NewMessage:
