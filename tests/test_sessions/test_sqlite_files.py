@@ -16,11 +16,13 @@ from archer_ws.core.exceptions import InvalidParams, SessionNotFound, StorageFul
 from archer_ws.llm_gateway.types import ChatMessage, MessageRole, Refusal
 from archer_ws.sessions.history import without_refused
 from archer_ws.sessions.storage.memory import MemoryStore
-from archer_ws.sessions.storage.sqlite import messages, search_index
+from archer_ws.sessions.storage.sqlite import messages, search_index, sessions
 from archer_ws.sessions.storage.sqlite.database import FileSettings, OpenDatabase
 from archer_ws.sessions.storage.sqlite.forgetting import EVERY_S, SOON_S
+from archer_ws.sessions.storage.sqlite.rows import SessionRow
 from archer_ws.sessions.storage.sqlite.schema import STEPS
 from archer_ws.sessions.storage.sqlite.store import SqliteStore
+from archer_ws.sessions.storage.sqlite.transaction import Transaction
 from archer_ws.sessions.storage.values import StoredCompletion
 from tests.fakes.locks import without_locks
 from tests.fakes.manual_clock import ManualClock
@@ -495,5 +497,31 @@ async def test_a_search_without_the_index_lets_others_in_between_and_finds_the_s
             if query in message.content
         ]
         assert found == expected[::-1]
+    finally:
+        await store.aclose()
+
+
+async def test_deleting_all_deletes_large_sessions_one_by_one_since_others_wait_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at_once: list[int] = []
+    delete = sessions.delete
+
+    def noted(at: Transaction, rows: Sequence[SessionRow]) -> None:
+        at_once.append(len(rows))
+        delete(at, rows)
+
+    monkeypatch.setattr(sessions, "DELETED_BYTES_AT_ONCE", 64 * 1024)
+    monkeypatch.setattr(sessions, "delete", noted)
+    store = sqlite_store(tmp_path)
+    await store.open()
+    try:
+        for session_id in ("large 1", "large 2", "small 1", "small 2", "small 3"):
+            await store.create("ann", session_id, None, None)
+            content = "x" * 40_000 if session_id.startswith("large") else "x"
+            turn = [ChatMessage(role=MessageRole.USER, content=content)]
+            await store.begin_turn("ann", session_id, turn, stream_id="x")
+        assert await store.delete_all("ann") == 5
+        assert at_once == [1, 1, 3]
     finally:
         await store.aclose()

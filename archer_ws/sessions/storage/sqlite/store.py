@@ -211,7 +211,7 @@ class SqliteStore:
         """Delete all of a principal's sessions, and return their number."""
 
         def job(connection: sqlite3.Connection) -> int:
-            rows = sessions.first_of(connection, principal, 0, sessions.DELETED_AT_ONCE)
+            rows = sessions.to_delete(connection, principal)
             self._delete(connection, rows)
             return len(rows)
 
