@@ -3,6 +3,7 @@
 import asyncio
 import sqlite3
 import stat
+import sys
 import threading
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -12,9 +13,11 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
+from archer_ws.core.clock import utc_now
 from archer_ws.core.exceptions import InvalidParams, SessionNotFound, StorageFull, StorageUnavailable, Unsupported
 from archer_ws.llm_gateway.types import ChatMessage, MessageRole, Refusal
 from archer_ws.sessions.history import without_refused
+from archer_ws.sessions.storage.journal import KeptStream, LogPart, LogPiece, StreamRecord
 from archer_ws.sessions.storage.memory import MemoryStore
 from archer_ws.sessions.storage.sqlite import messages, search_index, sessions
 from archer_ws.sessions.storage.sqlite.database import FileSettings, OpenDatabase
@@ -24,6 +27,8 @@ from archer_ws.sessions.storage.sqlite.schema import STEPS
 from archer_ws.sessions.storage.sqlite.store import SqliteStore
 from archer_ws.sessions.storage.sqlite.transaction import Transaction
 from archer_ws.sessions.storage.values import StoredCompletion
+from archer_ws.sessions.streams.lost import end_lost
+from archer_ws.sessions.streams.pieces import ended_in
 from tests.fakes.locks import without_locks
 from tests.fakes.manual_clock import ManualClock
 from tests.fakes.sqlite_files import BYTES_MAX, sqlite_store
@@ -523,5 +528,67 @@ async def test_deleting_all_deletes_large_sessions_one_by_one_since_others_wait_
             await store.begin_turn("ann", session_id, turn, stream_id="x")
         assert await store.delete_all("ann") == 5
         assert at_once == [1, 1, 3]
+    finally:
+        await store.aclose()
+
+
+def accepted(stream_id: str, request_id: str = "req_1") -> StreamRecord:
+    return StreamRecord("ann", stream_id, "s", "p", "m", request_id, b"", utc_now())
+
+
+async def asked(store: SqliteStore, content: Any, record: StreamRecord) -> str:
+    """The id of a question, as a stream begins with it."""
+    turn = [ChatMessage.model_validate({"role": "user", "content": content})]
+    begun = await store.begin_turn("ann", "s", turn, stream_id=record.stream_id, record=record)
+    return begun.messages[-1].message_id
+
+
+async def test_a_lost_stream_names_its_own_messages_and_not_those_of_an_earlier_stream_with_its_id(
+    tmp_path: Path,
+) -> None:
+    store = sqlite_store(tmp_path)
+    await store.open()
+    await store.create("ann", "s", None, None)
+    first = await asked(store, "?", accepted("again"))
+    await store.append_completion("ann", "s", StoredCompletion("!", "completed"), after=first, stream_id="again")
+    second = await asked(store, "??", accepted("again"))
+    await store.aclose()
+    store = sqlite_store(tmp_path)
+    await store.open()
+    try:
+        text = LogPiece(1, 1, "content", b"So", (2).to_bytes(4, sys.byteorder))
+        await store.journal.put([LogPart(("ann", "again"), [text])])
+        (kept,) = await store.journal.recover(lambda record, pieces, loop: end_lost(record, pieces, loop, utc_now()))
+        assert isinstance(kept, KeptStream)
+        *_, completion = await store.messages("ann", "s")
+        assert completion.content == "So"
+        assert ended_in(kept.ended).message_ids == [second, completion.message_id]
+    finally:
+        await store.aclose()
+
+
+async def test_a_refused_request_is_withdrawn_and_no_earlier_question_of_a_stream_with_its_id(tmp_path: Path) -> None:
+    store = sqlite_store(tmp_path)
+    await store.open()
+    try:
+        await store.create("ann", "s", None, None)
+        await asked(store, "?", accepted("again", "req_1"))
+        await asked(store, "??", accepted("again", "req_2"))
+        await store.journal.withdraw(("ann", "again"), "req_2")
+        assert [message.content for message in await store.messages("ann", "s")] == ["?"]
+    finally:
+        await store.aclose()
+
+
+async def test_a_file_that_only_a_withdrawn_request_named_is_named_no_more(tmp_path: Path) -> None:
+    store = sqlite_store(tmp_path)
+    await store.open()
+    try:
+        await store.create("ann", "s", None, None)
+        pictures = [{"type": "image", "file_id": f"file_{name}"} for name in "xy"]
+        await asked(store, pictures[:1], accepted("kept"))
+        await asked(store, pictures, accepted("refused", "req_2"))
+        await store.journal.withdraw(("ann", "refused"), "req_2")
+        assert await store.named_files("ann", "s") == {"file_x"}
     finally:
         await store.aclose()

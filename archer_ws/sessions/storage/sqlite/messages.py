@@ -39,6 +39,12 @@ _INSERT = (
     ":message_id, :parent_id, :role, :stream_id, :ordinal, :after_id, :status, :refused, :tokens, :bytes, "
     ":created_at, :content, :said, :told, :reasoning, :native)"
 )
+#: The messages of a stream's turn, which ends with a certain one: they were stored at one time. Earlier messages may
+#: have the same stream id, which may come again once its stream was forgotten.
+_OF_TURN = (
+    f"{_VISIBLE} AND stream_id = ? AND ordinal IS NULL "
+    f"AND created_at = (SELECT created_at FROM message WHERE {_VISIBLE} AND message_id = ?)"
+)
 _NAME_FILE = "INSERT OR IGNORE INTO session_file (session_pk, file_id) VALUES (?, ?)"
 
 
@@ -250,10 +256,8 @@ def withdraw(at: Transaction, session: SessionRow, stream_id: str, last_id: str)
     if message_id != last_id:
         return
     rows = at.connection.execute(
-        f"SELECT pk, position, content, role, bytes FROM message WHERE {_VISIBLE} AND stream_id = ? "
-        f"AND ordinal IS NULL AND position > coalesce((SELECT max(position) FROM message WHERE {_VISIBLE} "
-        "AND (stream_id IS NOT ? OR ordinal IS NOT NULL)), 0)",
-        (session.pk, stream_id, session.pk, stream_id),
+        f"SELECT pk, position, content, role, bytes, said FROM message WHERE {_OF_TURN}",
+        (session.pk, stream_id, session.pk, last_id),
     ).fetchall()
     first = min((row[1] for row in rows), default=position + 1)
     if at.connection.execute(
@@ -263,9 +267,26 @@ def withdraw(at: Transaction, session: SessionRow, stream_id: str, last_id: str)
     for pk, _, content, *_ in rows:
         at.index.remove(at.connection, pk, content)
         at.connection.execute("DELETE FROM message WHERE pk = ?", (pk,))
+    for file_id in {file_id for *_, said in rows for file_id in file_ids_in(said)}:
+        at.connection.execute(
+            "DELETE FROM session_file WHERE session_pk = ? AND file_id = ? "
+            "AND NOT EXISTS (SELECT 1 FROM message WHERE session_pk = ? AND instr(said, ?))",
+            (session.pk, file_id, session.pk, file_id),
+        )
     system = sum(1 for row in rows if row[3] == SYSTEM)
     gone = Counts(len(rows), system, size=sum(row[4] for row in rows))
     _changed(at, session, utc_now(), Counts().without(gone))
+
+
+def ids_of_stream(connection: sqlite3.Connection, session: SessionRow, stream_id: str, after: str) -> list[str]:
+    """The ids of a stream's messages, in order: of its turn, which ends with the message `after`, and of what it
+    left."""
+    rows = connection.execute(
+        f"SELECT message_id FROM message WHERE {_OF_TURN} OR ({_VISIBLE} AND stream_id = ? AND after_id = ?) "
+        "ORDER BY position",
+        (session.pk, stream_id, session.pk, after, session.pk, stream_id, after),
+    )
+    return [message_id for (message_id,) in rows]
 
 
 def append_completion(

@@ -167,10 +167,6 @@ def _kept(at: Transaction, end_lost: EndLost, row: tuple[Any, ...], *, writes: b
     session = sessions.get(at.connection, record.principal, record.session_id)
     if writes:
         messages.append_completion(at, session, completion, after=after, stream_id=record.stream_id)
-    stored = at.connection.execute(
-        "SELECT message_id FROM message WHERE session_pk = ? AND stream_id = ? AND hidden = 0 ORDER BY position",
-        (session.pk, record.stream_id),
-    )
-    message_ids = [message_id for (message_id,) in stored]
+    message_ids = messages.ids_of_stream(at.connection, session, record.stream_id, after)
     ended = _end(at.connection, pk, its_end, message_ids) if writes else its_end.ended(message_ids)
     return KeptStream(record, its_end.status, its_end.ended_at, ended)
