@@ -532,14 +532,14 @@ async def test_deleting_all_deletes_large_sessions_one_by_one_since_others_wait_
         await store.aclose()
 
 
-def accepted(stream_id: str, request_id: str = "req_1") -> StreamRecord:
-    return StreamRecord("ann", stream_id, "s", "p", "m", request_id, b"", utc_now())
+def accepted(stream_id: str, request_id: str = "req_1", session_id: str = "s") -> StreamRecord:
+    return StreamRecord("ann", stream_id, session_id, "p", "m", request_id, b"", utc_now())
 
 
 async def asked(store: SqliteStore, content: Any, record: StreamRecord) -> str:
     """The id of a question, as a stream begins with it."""
     turn = [ChatMessage.model_validate({"role": "user", "content": content})]
-    begun = await store.begin_turn("ann", "s", turn, stream_id=record.stream_id, record=record)
+    begun = await store.begin_turn("ann", record.session_id, turn, stream_id=record.stream_id, record=record)
     return begun.messages[-1].message_id
 
 
@@ -590,5 +590,27 @@ async def test_a_file_that_only_a_withdrawn_request_named_is_named_no_more(tmp_p
         await asked(store, pictures, accepted("refused", "req_2"))
         await store.journal.withdraw(("ann", "refused"), "req_2")
         assert await store.named_files("ann", "s") == {"file_x"}
+    finally:
+        await store.aclose()
+
+
+async def test_a_late_recovery_ends_no_stream_of_this_process_whatever_was_deleted_before(tmp_path: Path) -> None:
+    store = sqlite_store(tmp_path)
+    await store.open()
+    for session_id in ("s", "t", "u"):
+        await store.create("ann", session_id, None, None)
+    await asked(store, "?", accepted("lost"))
+    await asked(store, "?", accepted("lost and deleted", session_id="t"))
+    await store.aclose()
+    store = sqlite_store(tmp_path)
+    await store.open()
+    try:
+        await asked(store, "?", accepted("deleted", session_id="u"))
+        for session_id in ("u", "t"):
+            await store.delete("ann", session_id)
+        await store.create("ann", "t", None, None)
+        await asked(store, "?", accepted("running", session_id="t"))
+        found = await store.journal.recover(lambda record, pieces, loop: end_lost(record, pieces, loop, utc_now()))
+        assert [kept.record.stream_id for kept in found] == ["lost"]
     finally:
         await store.aclose()

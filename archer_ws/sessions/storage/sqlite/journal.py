@@ -34,14 +34,15 @@ class SqliteJournal:
         self._worker = worker
         self._accounts = accounts
         self._index = index
-        #: The number of this process's first stream: those with lower numbers belong to earlier processes.
+        #: The lowest number of this process's streams: those with lower numbers belong to earlier processes. A number
+        #: is used again once its stream and those with higher ones are deleted.
         self._first: int | None = None
 
     def begin(self, connection: sqlite3.Connection, session: SessionRow, record: StreamRecord, after: str) -> None:
         """Insert a stream, within the transaction that stores its turn."""
         number = streams.begin(connection, session, record, after)
         # Stays correct if the transaction is rolled back: then the number is used again.
-        self._first = number if self._first is None else self._first
+        self._first = number if self._first is None else min(self._first, number)
 
     async def put(self, parts: Sequence[LogPart], forgotten: Collection[StreamKey] = ()) -> None:
         """Store the new parts of running streams, and delete the forgotten ones, in one transaction."""
