@@ -20,7 +20,7 @@ from archer_ws.sessions.history import without_refused
 from archer_ws.sessions.storage.journal import KeptStream, LogPart, LogPiece, StreamRecord
 from archer_ws.sessions.storage.memory import MemoryStore
 from archer_ws.sessions.storage.sqlite import messages, search_index, sessions
-from archer_ws.sessions.storage.sqlite.database import FileSettings, OpenDatabase
+from archer_ws.sessions.storage.sqlite.database import CHECKPOINT_AFTER_S, FileSettings, OpenDatabase
 from archer_ws.sessions.storage.sqlite.forgetting import EVERY_S, SOON_S
 from archer_ws.sessions.storage.sqlite.rows import SessionRow
 from archer_ws.sessions.storage.sqlite.schema import STEPS
@@ -614,3 +614,46 @@ async def test_a_late_recovery_ends_no_stream_of_this_process_whatever_was_delet
         assert [kept.record.stream_id for kept in found] == ["lost"]
     finally:
         await store.aclose()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows does not remove or rename open files")
+async def test_a_file_that_is_removed_while_it_is_used_is_told_until_it_is_back(tmp_path: Path) -> None:
+    clock = ManualClock()
+    folder, aside = tmp_path / "kept", tmp_path / "aside"
+    store = sqlite_store(folder, clock=clock)
+
+    async def look() -> None:
+        """A write, and what follows it after a while."""
+        await store.create("ann", None, None, None)
+        clock.advance(CHECKPOINT_AFTER_S)
+        await store.get("ann", "s")
+
+    def told() -> str:
+        return store.trouble.message if store.trouble is not None else ""
+
+    with capture_logs() as lines:
+        await store.open()
+        try:
+            await store.create("ann", "s", None, None)
+            await look()
+            assert not told()
+            folder.rename(aside)
+            for _ in range(3):
+                await look()
+                await look()
+            assert "removed or replaced" in told()
+            folder.mkdir()
+            (folder / "archer.db").touch()
+            await look()
+            await look()
+            assert "removed or replaced" in told()
+            (folder / "archer.db").unlink()
+            folder.rmdir()
+            aside.rename(folder)
+            await look()
+            await look()
+            assert not told()
+        finally:
+            await store.aclose()
+    events = [line["event"] for line in lines if line["event"].startswith("conversations_file")]
+    assert events == ["conversations_file_gone", "conversations_file_back"]

@@ -70,6 +70,9 @@ class OpenDatabase:
         self._clock = settings.clock
         self._connection: sqlite3.Connection | None = None
         self._trouble: ArcherError | None = None
+        #: The open file, and the error if its path names another one, or none.
+        self._identity: tuple[int, int] | None = None
+        self._gone: ArcherError | None = None
         self._try_at = 0.0
         self._checkpoint_at: float | None = None
         self._is_deleting = False
@@ -77,8 +80,9 @@ class OpenDatabase:
 
     @property
     def trouble(self) -> ArcherError | None:
-        """Why it can't write at present; None if it can. May be read in any thread."""
-        return self._trouble
+        """Why it can't write at present, or why what it writes will be lost; None if all is well. May be read in any
+        thread."""
+        return self._trouble or self._gone
 
     def open(self) -> None:
         """Lock the folder, and open the file.
@@ -191,6 +195,7 @@ class OpenDatabase:
             elif self._checkpoint_at is not None and now >= self._checkpoint_at:
                 self._checkpoint_at = None
                 self.connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+                self._look_for_file()
         except sqlite3.Error as error:
             if failures.is_trouble(error):
                 self._in_trouble(error)
@@ -199,6 +204,16 @@ class OpenDatabase:
                 self._forgetting.give_up()
         finally:
             self._deletion_over()
+
+    def _look_for_file(self) -> None:
+        """Notice, after a write, that somebody has removed or replaced the file: SQLite goes on without an error."""
+        if self.folder.identity() == self._identity:
+            if self._gone is not None:
+                log.info("conversations_file_back", file=str(self.folder.database))
+            self._gone = None
+        elif self._gone is None:
+            self._gone = failures.gone()
+            log.critical("conversations_file_gone", file=str(self.folder.database), hint=self._gone.hint)
 
     def _in_trouble(self, error: Exception) -> None:
         if self._trouble is None:
@@ -246,6 +261,7 @@ class OpenDatabase:
             )
             self.folder.make_file()
             self._connection = self._opened()
+        self._identity, self._gone = self.folder.identity(), None
         remove_old_copies(self.folder.database)
 
     def _opened(self) -> sqlite3.Connection:

@@ -57,6 +57,16 @@ def translated(error: Exception, file: Path) -> ArcherError:
     )
 
 
+def gone() -> StorageUnavailable:
+    """The file was removed or replaced while it is open; the system keeps the open one until it is closed."""
+    return StorageUnavailable(
+        "the file with the conversations was removed or replaced while the server uses it",
+        hint="All conversations, also new ones, are lost when this server ends. Export them now (archer-ws sessions "
+        "export), then restart the server and import them, or put the file back.",
+        retryable=False,
+    )
+
+
 def full() -> StorageFull:
     """There is no room to store anything."""
     return StorageFull(

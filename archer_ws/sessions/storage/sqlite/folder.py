@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import sys
 import time
 from collections.abc import Callable
 from datetime import datetime
@@ -96,6 +97,20 @@ class Folder:
     def make_file(self) -> None:
         """Create the database's file, readable only by its owner, if there is none."""
         os.close(os.open(self.database, os.O_RDWR | os.O_CREAT, 0o600))
+
+    def identity(self) -> tuple[int, int] | None:
+        """What distinguishes the database's file from any other on this machine; None if there is none.
+
+        Always the same on Windows, where nobody can remove or replace an open file, and not every file system has
+        numbers that stay.
+        """
+        if sys.platform == "win32":
+            return 0, 0
+        try:
+            about = self.database.stat()
+        except OSError:
+            return None
+        return about.st_dev, about.st_ino
 
     def has_damaged(self) -> bool:
         """Whether there is a damaged database that was set aside."""
