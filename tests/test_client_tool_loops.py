@@ -234,11 +234,12 @@ async def test_another_window_approves_what_this_one_runs(server: Server) -> Non
         assert stream.text == "I heard: rain in Oslo"
 
 
-async def test_what_a_person_denies_is_told_to_the_model(server: Server) -> None:
+@pytest.mark.parametrize(("reason", "told"), [("not now", "not now"), ("not \ud83d now", "not \ufffd now")])
+async def test_what_a_person_denies_is_told_to_the_model(server: Server, reason: str, told: str) -> None:
     guarded = [tool(needs_approval=True)(Tools().get_weather), Tools().now]
-    async with impatient(f"http://{server.address}", tools=guarded, approve=lambda _: (False, "not now")) as archer:
+    async with impatient(f"http://{server.address}", tools=guarded, approve=lambda _: (False, reason)) as archer:
         stream = archer.chat("weather")
-        assert "not now" in await read(stream)
+        assert told in await read(stream)
         ours = await messages_of(archer, stream)
     assert ours[1]["result_status"] == "denied"
 

@@ -251,6 +251,10 @@ def silent() -> str:
     raise KeyError
 
 
+def misnamed() -> str:
+    raise RuntimeError("there is no caf\udce9.txt")
+
+
 def leaving() -> str:
     raise SystemExit(3)
 
@@ -274,6 +278,7 @@ async def endless() -> str:
     [
         (broken, "{}", "the sensor is wet"),
         (silent, "{}", "KeyError"),
+        (misnamed, "{}", "there is no caf\N{REPLACEMENT CHARACTER}.txt"),
         (leaving, "{}", "3"),
         (given_up, "{}", "CancelledError"),
         (odd, "{}", "the return value can't be written as JSON"),
@@ -390,6 +395,7 @@ async def test_a_denied_call_is_never_claimed(server: WaitingServer, said: Appro
         ((False,), "Nobody could be asked: "),
         ("no", "Nobody could be asked: approve returned str, and not True or False"),
         (None, "Nobody could be asked: approve returned NoneType"),
+        ((False, "not \udce4 now"), "not \N{REPLACEMENT CHARACTER} now"),
     ],
 )
 async def test_a_denial_that_is_said_oddly_is_a_denial(server: WaitingServer, said: Any, reason: str) -> None:

@@ -66,6 +66,7 @@ class CallRun:
         self._uploads = uploads
         self._break_off = break_off
         self._told: dict[str, Any] = {"stream_id": call.stream_id, "call_id": call.call_id}
+        self._named = call.call_id, tool.name
         self._claim = new_id("claim")
         #: Set once the call is approved, here or elsewhere. `_verdict`: what the person asked here decided.
         self._approved = asyncio.Event()
@@ -121,8 +122,9 @@ class CallRun:
             await self._until_result()
         except _UNSENT:
             return  # `go_on` continues here; the stream itself reports the loss to its reader.
-        except ClientError:
-            pass  # The server refused a request for this call: another client may still send its result.
+        except ClientError as error:
+            # Another client may still send its result.
+            _log.warning("the call %s of the tool %s gets no result from here: %s", *self._named, error)
         self._is_finished = True
 
     async def _until_result(self) -> None:
@@ -242,18 +244,25 @@ async def _verdict(approve: Approve, call: ToolCall) -> tuple[bool, str | None]:
         if not isinstance(approved, bool):
             # A text may be a person's "no".
             raise TypeError(f"approve returned {type(approved).__name__}, and not True or False")
-        return approved, None if reason is None else str(reason)
+        return approved, None if reason is None else _sendable(str(reason))
     except Exception as error:  # noqa: BLE001 - a person who can't be asked has not agreed
         return False, f"Nobody could be asked: {_words(error)}"
 
 
 def _failure(error: str | BaseException) -> dict[str, Any]:
-    return {"content": error if isinstance(error, str) else _words(error), "status": "error"}
+    return {"content": _sendable(error) if isinstance(error, str) else _words(error), "status": "error"}
 
 
 def _words(error: BaseException) -> str:
     """An error's message, or the name of its class where it has none."""
-    return str(error).strip() or type(error).__name__
+    return _sendable(str(error).strip()) or type(error).__name__
+
+
+def _sendable(text: str) -> str:
+    """The text with each lone surrogate replaced, which a terminal or a file's name can have: the server refuses these
+    (protocol section 1), and then a denial or an error would be lost.
+    """
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
 
 def _is_cancelled() -> bool:
