@@ -29,6 +29,7 @@ from archer_ws.client.errors import (
     StreamFailed,
     StreamForgotten,
     StreamIncomplete,
+    Unanswered,
     Unreachable,
 )
 from archer_ws.client.events import (
@@ -81,6 +82,7 @@ __all__ = [
     "ToolCall",
     "ToolResult",
     "ToolUpdate",
+    "Unanswered",
     "UnknownEvent",
     "Unreachable",
     "UploadProgress",

@@ -58,7 +58,8 @@ def connect(
         client_name: the program's name, for the server's log.
         client_version: the program's version.
         coalesce_ms: how long the server may gather a stream's text, in milliseconds; 0 sends it at once.
-        give_up_after_s: how long streams and requests wait while there is no connection, in seconds.
+        give_up_after_s: how long streams and requests wait before they fail, in seconds: while there is no connection,
+            or while each is lost before their response.
         backoff: how long to wait between attempts to connect; by default up to 0.5 s, doubling up to 20 s.
         on_connection: called with "connected" and "lost"; it must not block or raise.
         tools: the tools of all chats that name no others.
@@ -87,9 +88,9 @@ def connect(
 class Archer:
     """A connected client; made by `connect`.
 
-    Every async method raises Refused for the server's errors, and Unreachable, ClosedByServer or NotArcher where the
-    connection is lost for good. Leaving the client's block cancels the tool calls that run here; its streams go on or
-    end at the server, as their `on_disconnect` says.
+    Every async method raises Refused for the server's errors, Unanswered where the connection is lost each time that
+    its request is sent, and Unreachable, ClosedByServer or NotArcher where it is lost for good. Leaving the client's
+    block cancels the tool calls that run here; its streams go on or end at the server, as their `on_disconnect` says.
     """
 
     def __init__(self, link: Link, uploads: Uploads, tools: Tools = (), approve: Approve | None = None) -> None:

@@ -12,10 +12,18 @@ from typing import Any, TypeAlias
 
 from archer_ws.client.asking import new_id, outcome_of
 from archer_ws.client.calling import called
-from archer_ws.client.errors import ClientClosed, ClientError, ClosedByServer, NotArcher, Refused, Unreachable
+from archer_ws.client.errors import (
+    ClientClosed,
+    ClientError,
+    ClosedByServer,
+    NotArcher,
+    Refused,
+    Unanswered,
+    Unreachable,
+)
 from archer_ws.client.events import ToolCall, ToolUpdate
 from archer_ws.client.link import Link
-from archer_ws.client.requests import Request
+from archer_ws.client.requests import Losses, Request
 from archer_ws.client.results import SentContent, content_of
 from archer_ws.client.tools import Tool, WrongArguments
 from archer_ws.client.uploads import Uploads
@@ -74,6 +82,9 @@ class CallRun:
         #: Set when another client's claim has expired.
         self._reopened = asyncio.Event()
         self._is_in_tool = False
+        #: Whether the claim of a running function is renewed on each connection, and those lost meanwhile.
+        self._is_claim_renewed = True
+        self._losses = Losses()
         self._result: dict[str, Any] | None = None
         self._is_finished = False
         self._task: asyncio.Task[None] | None = None
@@ -81,8 +92,8 @@ class CallRun:
     def go_on(self) -> None:
         """Begin. On a later connection: renew the claim of a running function, or go on with the step that was left."""
         if self._is_in_tool:
-            params = {**self._told, "claim": self._claim}
-            self._link.put(Request("tool/claim", params, self._claimed_again, lambda _: None, is_of_connection=True))
+            if self._is_claim_renewed:
+                self._link.put(self._renewing())
         elif not self._is_finished and (self._task is None or self._task.done()):
             self._task = asyncio.create_task(self._go(), name=f"archer-call {self._call.call_id}")
 
@@ -103,6 +114,14 @@ class CallRun:
             self._approved.set()
         if update.state == "pending":
             self._reopened.set()
+
+    def _renewing(self) -> Request:
+        def on_error(error: ClientError) -> None:
+            # The connection carries other streams, too. Maybe the result arrives before the claim lapses.
+            self._is_claim_renewed = not isinstance(error, Unanswered)
+
+        params = {**self._told, "claim": self._claim}
+        return Request("tool/claim", params, self._claimed_again, on_error, is_of_connection=True, losses=self._losses)
 
     def _claimed_again(self, result: Any) -> None:
         if not self._is_in_tool or self._task is None:

@@ -6,6 +6,7 @@ ClientError
 ├── NotArcher            the server there does not follow archer.v1
 ├── ClientClosed         the client was closed while a request or a stream waited
 ├── Refused              the response to a request is an error
+├── Unanswered           a request got no response: the connection was lost each time that it was sent
 └── StreamError          a stream failed or stopped early; `text` is what came
     ├── StreamFailed · StreamIncomplete · StreamForgotten
 """
@@ -57,6 +58,19 @@ class Refused(ClientError):
     def kind(self) -> str:
         """The protocol's name for it."""
         return self.info.kind
+
+
+class Unanswered(ClientError):
+    """For `give_up_after_s` seconds, each connection was lost after this request and before its response. Everything
+    else goes on.
+    """
+
+    def __init__(self, method: str, losses: int) -> None:
+        super().__init__(
+            f"the connection was lost {losses} times before the response to {method} came",
+            "The server, or a proxy before it, may close the connection because of this request: see their logs. "
+            "Whether the request had an effect is not known.",
+        )
 
 
 class StreamError(ClientError):

@@ -1,9 +1,10 @@
 """The connection to the server: opens it, reopens it after a loss, and carries requests, streams and watches.
 
 Owns two tasks. One connects, sends, and connects again; while there is a connection, the other reads. Requests and
-streams are queued synchronously and sent in that order. After a loss, every stream is first attached again after its
-last event; then the requests without a response are sent again, which is harmless for each of them. What a stream does
-with its events is in stream.py.
+streams are queued synchronously and sent in that order. After a loss, every stream that the server has accepted is
+first attached again after its last event; then the requests without a response are sent again, which is harmless for
+each of them. One for which the connection is lost again and again fails. What a stream does with its events is in
+stream.py.
 """
 
 import asyncio
@@ -15,10 +16,10 @@ from websockets.exceptions import ConnectionClosed
 
 from archer_ws.client.backoff import Backoff
 from archer_ws.client.dialling import Address, ConnectionLost, WatchedConnection, close, closing_error, dial
-from archer_ws.client.errors import ClientClosed, ClientError, NotArcher, Refused, Unreachable
+from archer_ws.client.errors import ClientClosed, ClientError, NotArcher, Refused, Unanswered, Unreachable
 from archer_ws.client.frames import Failure, Notification, Result, decode_frame
-from archer_ws.client.requests import Request, Requests
-from archer_ws.client.watches import Watches, attaching
+from archer_ws.client.requests import Losses, Request, Requests
+from archer_ws.client.watches import Watches
 from archer_ws.client.watching import SessionWatch
 from archer_ws.rpc.messages import InitializeParams, InitializeResult
 
@@ -39,14 +40,23 @@ class Attachable(Protocol):
     """A stream as the link sees it."""
 
     stream_id: str
-    #: Whether the server has accepted it, on this connection or an earlier one.
-    is_accepted: bool
+    #: Connections that were lost while it was attached again.
+    losses: Losses
+
+    @property
+    def may_exist(self) -> bool:
+        """Whether the server has accepted it, on this connection or an earlier one, or may have."""
 
     def attaching(self) -> tuple[str, Mapping[str, Any]]:
         """The method and params that have the server send its events, after those that have come."""
 
     def attached(self, result: Any) -> None:
         """The server accepted that request; the events follow. `result` is the request's."""
+
+    def unanswered(self, error: Unanswered) -> bool:
+        """Its request, or the one to attach it again, got no response; whether the server may have the stream, so that
+        it should be attached.
+        """
 
     def detached(self) -> None:
         """The connection is lost: no events come until it is attached again."""
@@ -65,7 +75,8 @@ class Link:
         address: the server's address.
         hello: the params of `initialize`.
         backoff: how long to wait between attempts to connect.
-        give_up_after_s: how long requests and streams wait without a connection before they fail, in seconds.
+        give_up_after_s: how long requests and streams wait before they fail, in seconds: without a connection, or while
+            each is lost before their response.
         on_connection: called with "connected" and "lost".
     """
 
@@ -179,10 +190,9 @@ class Link:
         if stream.stream_id in self._streams:
             raise ValueError(f"stream {stream.stream_id} is open already")
         self._streams[stream.stream_id] = stream
+        self._requests.put(self._attaching(stream))
         self._arm()
-        if self._is_ready:
-            self._requests.put(self._attaching(stream))
-            self._wake.set()
+        self._wake.set()
 
     def watch(self, session_id: str | None) -> SessionWatch:
         """Watch one conversation, or all of them, over as many connections as it takes."""
@@ -198,7 +208,7 @@ class Link:
     def watch_again(self, watch: SessionWatch) -> None:
         """Have the server report to the watch. Without a connection this happens on the next one."""
         if self._is_ready and watch in self._watches:
-            self.put(attaching(watch))
+            self.put(watch.attaching())
 
     def leave(self, watch: SessionWatch) -> None:
         """Stop reporting to a watch, and have the server stop where no other watch needs it."""
@@ -308,7 +318,8 @@ class Link:
         self._is_ready = True
         self._connections += 1
         self._disarm()
-        streams = [self._attaching(stream) for stream in self._streams.values()]
+        # The requests for the others have kept their places among those that wait.
+        streams = [self._attaching(stream) for stream in self._streams.values() if stream.may_exist]
         self._requests.put_first([*streams, *self._watches.attaching()])
         if self._first is not None and not self._first.done():
             self._first.set_result(None)
@@ -321,16 +332,20 @@ class Link:
 
     def _attaching(self, stream: Attachable) -> Request:
         def on_error(error: ClientError) -> None:
-            if stream.is_accepted and isinstance(error, Refused) and error.info.retryable:
+            if self._streams.get(stream.stream_id) is not stream:
+                return
+            if stream.may_exist and isinstance(error, Refused) and error.info.retryable:
                 # The server has not loaded its stored streams yet, for example. The stream itself is as it was.
                 pause_s = (error.info.retry_after_ms or _RETRY_MS) / 1000
                 asyncio.get_running_loop().call_later(pause_s, self._attach_again, stream, self._connections)
-                return
-            self._streams.pop(stream.stream_id, None)
-            stream.fail(error)
+            elif not (isinstance(error, Unanswered) and stream.unanswered(error)):
+                del self._streams[stream.stream_id]
+                stream.fail(error)
 
         method, params = stream.attaching()
-        return Request(method, params, stream.attached, on_error, is_of_connection=True)
+        if stream.may_exist:
+            return Request(method, params, stream.attached, on_error, is_of_connection=True, losses=stream.losses)
+        return Request(method, params, stream.attached, on_error)
 
     def _attach_again(self, stream: Attachable, connections: int) -> None:
         """Repeat the request on the connection where it was refused; on a later one it has been sent anyway."""
@@ -343,7 +358,7 @@ class Link:
         """The connection is lost: queue the requests without a response again, and detach all streams."""
         if self._watching is not None:
             self._watching.cancel()
-        self._requests.take_back()
+        self._requests.take_back(asyncio.get_running_loop().time(), self._give_up_after_s)
         for stream in self._streams.values():
             stream.detached()
         was_ready, self._is_ready = self._is_ready, False

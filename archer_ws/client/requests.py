@@ -3,10 +3,10 @@
 from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-from archer_ws.client.errors import ClientError, Refused
+from archer_ws.client.errors import ClientError, Refused, Unanswered
 from archer_ws.client.frames import encode_request
 from archer_ws.core.exceptions import ErrorInfo
 from archer_ws.rpc.messages import ConnectionLimits
@@ -17,6 +17,40 @@ _LIMITS = ConnectionLimits(
 )
 #: Methods that don't count towards the server's limit of requests (protocol section 8).
 _CONTROL = frozenset({"stream/cancel", "stream/steer", "tool/approve", "tool/claim", "tool/result", "ping"})
+#: After so many losses in a row with the same request in flight, it is sent only while no other such request is in
+#: flight: one of them may be what the connection is closed for, and the others must not fail with it.
+_LOSSES_OF_A_SUSPECT = 2
+#: After so many it is sent after all others, and fails if they have taken long enough: in a bad network, it may not be
+#: the reason for any of them.
+LOSSES_MAX = 5
+
+
+@dataclass
+class Losses:
+    """Connections in a row that were lost while the same request waited for its response."""
+
+    count: int = 0
+    #: When the first of them was lost.
+    since: float = 0.0
+
+    @property
+    def are_suspicious(self) -> bool:
+        """Whether the request may be the reason."""
+        return self.count >= _LOSSES_OF_A_SUSPECT
+
+    @property
+    def are_many(self) -> bool:
+        """Whether the request very likely is the reason."""
+        return self.count >= LOSSES_MAX
+
+    def add(self, now: float) -> None:
+        """One more was lost."""
+        self.since = self.since if self.count else now
+        self.count += 1
+
+    def are_too_many(self, now: float, give_up_after_s: float) -> bool:
+        """Whether the request has to fail."""
+        return self.are_many and now - self.since >= give_up_after_s
 
 
 @dataclass(eq=False)
@@ -33,6 +67,8 @@ class Request:
     sends: int = 0
     #: Whether its caller no longer waits, so that it is not sent on a later connection.
     is_given_up: bool = False
+    #: Shared by requests that are made anew for each connection.
+    losses: Losses = field(default_factory=Losses)
 
 
 class Requests:
@@ -49,8 +85,9 @@ class Requests:
         self._outbox.append(request)
 
     def put_first(self, requests: list[Request]) -> None:
-        """Queue these, in their order, before the others."""
-        self._outbox.extendleft(reversed(requests))
+        """A connection begins: queue these, in their order, before the others."""
+        # Stable: all but the worst stay in their order.
+        self._outbox = deque(sorted([*requests, *self._outbox], key=lambda request: request.losses.are_many))
 
     def drop(self, request: Request) -> None:
         """Do not send a request that is still queued."""
@@ -88,22 +125,33 @@ class Requests:
 
     def resolve(self, identity: int, result: Any) -> Request | None:
         """A successful response has come; returns its request."""
-        request = self._in_flight.pop(identity, None)
+        request = self._answered(identity)
         if request is not None:
             request.on_result(result)
         return request
 
     def reject(self, identity: int | None, error: ErrorInfo) -> None:
         """An error response has come."""
-        request = self._in_flight.pop(identity, None) if identity is not None else None
+        request = self._answered(identity)
         if request is not None:
             request.on_error(Refused(error, repeated=request.sends > 1))
 
-    def take_back(self) -> None:
-        """The connection is lost: queue the requests without a response again, in their order."""
+    def take_back(self, now: float, give_up_after_s: float) -> None:
+        """The connection is lost: queue the requests without a response again, in their order. Those fail for which it
+        was lost again and again for so long.
+        """
         waiting = [*self._in_flight.values(), *self._outbox]
+        failed = []
+        for request in self._in_flight.values():
+            request.losses.add(now)
+            if request.losses.are_too_many(now, give_up_after_s):
+                failed.append(request)
         self._in_flight.clear()
-        self._outbox = deque(request for request in waiting if not (request.is_of_connection or request.is_given_up))
+        self._outbox = deque(
+            request for request in waiting if not (request.is_of_connection or request.is_given_up or request in failed)
+        )
+        for request in failed:
+            request.on_error(Unanswered(request.method, request.losses.count))
 
     def fail(self, error: ClientError) -> None:
         """None of the requests can get a response any more."""
@@ -114,10 +162,18 @@ class Requests:
             if not request.is_of_connection:
                 request.on_error(error)
 
+    def _answered(self, identity: int | None) -> Request | None:
+        request = self._in_flight.pop(identity, None) if identity is not None else None
+        if request is not None:
+            request.losses.count = 0
+        return request
+
     def _next_request(self) -> Request | None:
         is_full = len(self._in_flight) >= self.limits.max_requests
+        has_suspect = any(request.losses.are_suspicious for request in self._in_flight.values())
         for index, request in enumerate(self._outbox):
-            if not is_full or request.method in _CONTROL:
-                del self._outbox[index]
-                return request
+            if (is_full and request.method not in _CONTROL) or (has_suspect and request.losses.are_suspicious):
+                continue
+            del self._outbox[index]
+            return request
         return None

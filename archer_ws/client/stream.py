@@ -19,6 +19,7 @@ from archer_ws.client.errors import (
     StreamFailed,
     StreamForgotten,
     StreamIncomplete,
+    Unanswered,
     Unreachable,
 )
 from archer_ws.client.events import (
@@ -30,7 +31,7 @@ from archer_ws.client.events import (
     parse_event,
 )
 from archer_ws.client.link import Link, Taken
-from archer_ws.client.requests import Request
+from archer_ws.client.requests import Losses, Request
 from archer_ws.client.running import StreamCalls
 from archer_ws.client.so_far import SoFar
 from archer_ws.llm_gateway.types import ChatMessage
@@ -59,6 +60,7 @@ class ChatStream(SoFar):
     Raises, while it is read:
         StreamFailed, StreamIncomplete, StreamForgotten: the stream failed or stopped early; `text` is what came.
         Refused: the server did not accept the request.
+        Unanswered: whenever the request was sent, or the stream requested again, the connection was lost.
         Unreachable, ClosedByServer, NotArcher, ClientClosed: the connection is lost for good.
     """
 
@@ -78,6 +80,9 @@ class ChatStream(SoFar):
         self._request = request
         #: Whether the server has accepted the request or a subscription.
         self.is_accepted = False
+        #: Its request got no response, so that only the server knows whether there is a stream; None once it has said.
+        self._doubt: Unanswered | None = None
+        self.losses = Losses()
         self._is_attached = False
         self._gaps = 0
         self._failure: ClientError | None = None
@@ -232,13 +237,27 @@ class ChatStream(SoFar):
         """The server accepted the request or the subscription; events follow."""
         accepted = result if isinstance(result, dict) else {}
         head, status = accepted.get("head_seq"), accepted.get("status")
-        self._request = None
+        self._request = self._doubt = None
         self.is_accepted = self._is_attached = True
         if isinstance(status, str):
             self._status = status
         if self._calls is not None:
             self._calls.attached(head if type(head) is int else 0)
             self._calls.read_to(self.last_seq)
+
+    @property
+    def may_exist(self) -> bool:
+        """Whether the server has accepted the request or a subscription, or may have."""
+        return self.is_accepted or self._doubt is not None
+
+    def unanswered(self, error: Unanswered) -> bool:
+        """A request for this stream got no response. Whether to ask for the stream, which may have begun all the same:
+        not if that was the request.
+        """
+        if self._request is None:
+            return False
+        self._request, self._doubt = None, error
+        return True
 
     def detached(self) -> None:
         """The connection is lost: ignore events until the stream is attached again."""
@@ -247,8 +266,8 @@ class ChatStream(SoFar):
     def fail(self, error: ClientError) -> None:
         """The stream can't go on: raise this error once the events that came are read."""
         if isinstance(error, Refused) and error.kind == "stream_not_found":
-            error = StreamForgotten(self.stream_id, self.text, error.info, "")
-        if self._calls is not None and not isinstance(error, Unreachable):
+            error = self._doubt or StreamForgotten(self.stream_id, self.text, error.info, "")
+        if self._calls is not None and not isinstance(error, Unreachable | Unanswered):
             # Without a connection the calls run on: a `resume` of the stream goes on with them.
             self._calls.over()
         self._failure = error

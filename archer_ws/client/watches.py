@@ -42,7 +42,7 @@ class Watches:
 
     def attaching(self) -> list[Request]:
         """What a new connection has to send for its server to report to every watch."""
-        return [attaching(watch) for watch in self._watches]
+        return [watch.attaching() for watch in self._watches if not watch.has_failed]
 
     def take(self, session_id: str, params: Mapping[str, Any]) -> None:
         """The server has reported a change of this conversation."""
@@ -54,12 +54,6 @@ class Watches:
         watches, self._watches = self._watches, {}
         for watch in watches:
             watch.fail(error)
-
-
-def attaching(watch: SessionWatch) -> Request:
-    """The request that has the server report to this watch."""
-    params = _params(watch.session_id)
-    return Request("session/watch", params, lambda _: watch.attached(), watch.refused, is_of_connection=True)
 
 
 def _unheard(method: str, session_id: str | None) -> Request:

@@ -5,13 +5,14 @@ task: the link calls in, and the reader of a watch takes the changes that are th
 """
 
 import asyncio
+from collections import defaultdict
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from pydantic import ValidationError
 
 from archer_ws.client.errors import ClientError, NotArcher, Refused
-from archer_ws.client.requests import Request
+from archer_ws.client.requests import Losses, Request
 from archer_ws.core.clock import utc_now
 from archer_ws.sessions.models import Session, SessionChanged, SessionPage
 
@@ -56,6 +57,8 @@ class SessionWatch:
         self._more = asyncio.Event()
         self._failure: ClientError | None = None
         self._is_left = False
+        #: Connections lost, by the request that had no response then: to watch, or for one of the list's pages.
+        self._losses: defaultdict[str, Losses] = defaultdict(Losses)
 
     async def __aenter__(self) -> "SessionWatch":
         return self
@@ -92,6 +95,23 @@ class SessionWatch:
     def wants(self, session_id: str) -> bool:
         """Whether this watch includes the conversation."""
         return self.session_id in {None, session_id}
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether it can't go on."""
+        return self._failure is not None
+
+    def attaching(self) -> Request:
+        """The request that has the server report to this watch."""
+        params = {} if self.session_id is None else {"session_id": self.session_id}
+        return Request(
+            "session/watch",
+            params,
+            lambda _: self.attached(),
+            self.refused,
+            is_of_connection=True,
+            losses=self._losses["session/watch"],
+        )
 
     def attached(self) -> None:
         """The server reports from now on, on this connection: request the states, to find earlier changes."""
@@ -190,7 +210,8 @@ class SessionWatch:
             except ValidationError:
                 self.fail(NotArcher(f"the server's response to {method} does not follow archer.v1"))
 
-        self._link.put(Request(method, params, taken, self.refused, is_of_connection=True))
+        losses = self._losses[f"{method} {len(self._listed)}"]
+        self._link.put(Request(method, params, taken, self.refused, is_of_connection=True, losses=losses))
 
 
 def _state(session: Session) -> SessionChanged:

@@ -1,0 +1,218 @@
+"""The Python client where the connection is lost again and again before a request gets its response."""
+
+import asyncio
+from typing import Any
+
+import pytest
+import websockets
+
+from archer_ws.client import Archer, Backoff, ChatStream, Unanswered, connect
+from archer_ws.client.requests import LOSSES_MAX
+from tests.conftest import Archer as Server
+from tests.fakes.cutting_proxy import cutting_proxy
+from tests.fakes.ollama_api import ollama_stream
+from tests.fakes.scripted_archer import ACCEPTED, Scripted, answer, listening, refuse, tell
+from tests.fakes.waiting_server import STARTED, calling, ending, resulting, saying, stepping, waiting_server
+
+LIMIT_S = 60
+
+pytestmark = pytest.mark.usefixtures("no_client_task_left")
+
+
+async def text_of(stream: ChatStream) -> str:
+    return "".join([delta async for delta in stream])
+
+
+def impatient(url: str, **options: Any) -> Archer:
+    """A client that connects again almost without waiting, and gives up soon."""
+    return connect(url, backoff=Backoff(0.02, 0.02), give_up_after_s=1, **options)
+
+
+def session(session_id: str) -> dict[str, Any]:
+    at = "2026-01-01T00:00:00Z"
+    return {"session_id": session_id, "created_at": at, "updated_at": at, "message_count": 0}
+
+
+async def deliver(connection: websockets.ServerConnection, request: dict[str, Any]) -> None:
+    """Accept a stream, and deliver all of it."""
+    stream_id = request["params"]["stream_id"]
+    await answer(connection, request, {"stream_id": stream_id, **ACCEPTED})
+    await tell(connection, "stream/delta", stream_id=stream_id, from_=1, seq=1, content="Blue")
+    await tell(connection, "stream/ended", stream_id=stream_id, seq=2, status="completed", text_bytes=4)
+
+
+async def refuse_as(connection: websockets.ServerConnection, request: dict[str, Any], kind: str) -> None:
+    retryable = kind != "stream_not_found"
+    info = {"kind": kind, "message": kind, "retryable": retryable, "retry_after_ms": 1, "request_id": "r"}
+    await refuse(connection, request, {"code": -32000, "message": kind, "data": info})
+
+
+class Deadly:
+    """Breaks the connection at some requests, and answers all others."""
+
+    def __init__(self, *methods: str, forgets: bool = False) -> None:
+        self._methods = set(methods)
+        self._forgets = forgets
+        self.postponements = 0
+
+    async def __call__(self, connection: websockets.ServerConnection, request: dict[str, Any]) -> None:
+        method = request["method"]
+        if method in self._methods:
+            connection.transport.abort()
+        elif method == "stream/subscribe" and self.postponements:
+            self.postponements -= 1
+            await refuse_as(connection, request, "storage_unavailable")
+        elif method == "stream/subscribe" and self._forgets:
+            await refuse_as(connection, request, "stream_not_found")
+        elif method in {"chat/send", "stream/subscribe"}:
+            await deliver(connection, request)
+        elif method == "session/create":
+            await answer(connection, request, session(request["params"]["session_id"]))
+        else:
+            await answer(connection, request, {})
+
+
+def sent(scripted: Scripted, method: str) -> int:
+    return [each["method"] for each in scripted.asked].count(method)
+
+
+async def test_a_request_that_breaks_every_connection_fails_at_last() -> None:
+    scripted = Scripted(Deadly("session/delete_all"))
+    async with asyncio.timeout(LIMIT_S), listening(scripted) as url, impatient(url) as client:
+        with pytest.raises(Unanswered, match=r"lost \d+ times before the response to session/delete_all came"):
+            await client.sessions.delete_all(confirm=True)
+        await client.ping()
+    assert sent(scripted, "session/delete_all") >= LOSSES_MAX
+
+
+async def test_a_request_that_breaks_every_connection_holds_up_no_other() -> None:
+    scripted = Scripted(Deadly("session/delete_all"))
+    async with asyncio.timeout(LIMIT_S), listening(scripted) as url, connect(url, backoff=Backoff(0, 0)) as client:
+        # It is the first, so that the others have no response when the connection breaks, either.
+        deleting = asyncio.create_task(client.sessions.delete_all(confirm=True))
+        others = [asyncio.create_task(client.sessions.create(session_id=f"s{number}")) for number in range(4)]
+        await asyncio.sleep(0)
+        streams = [client.chat("Why?") for _ in range(3)]
+        assert [(await other).session_id for other in others] == ["s0", "s1", "s2", "s3"]
+        assert [await text_of(stream) for stream in streams] == ["Blue"] * 3
+        for _ in range(3):
+            await client.ping()
+        assert not deleting.done()
+        deleting.cancel()
+        await asyncio.gather(deleting, return_exceptions=True)
+
+
+async def test_losses_before_and_after_a_response_do_not_add_up() -> None:
+    subscriptions = 0
+
+    async def serve(connection: websockets.ServerConnection, request: dict[str, Any]) -> None:
+        nonlocal subscriptions
+        subscriptions += request["method"] == "stream/subscribe"
+        if subscriptions == 2 * LOSSES_MAX:
+            await deliver(connection, request)
+            return
+        if subscriptions % LOSSES_MAX == 0:
+            await answer(connection, request, {"stream_id": request["params"]["stream_id"], **ACCEPTED})
+        connection.transport.close()
+
+    async with asyncio.timeout(LIMIT_S), listening(Scripted(serve)) as url, impatient(url) as client:
+        assert await text_of(client.chat("Why?")) == "Blue"
+    assert subscriptions == 2 * LOSSES_MAX
+
+
+async def test_a_chat_that_breaks_every_connection_fails_if_the_server_has_no_such_stream() -> None:
+    scripted = Scripted(Deadly("chat/send", forgets=True))
+    async with asyncio.timeout(LIMIT_S), listening(scripted) as url, impatient(url) as client:
+        stream = client.chat("Why?")
+        with pytest.raises(Unanswered, match="chat/send"):
+            await text_of(stream)
+        assert not stream.is_accepted
+        await client.ping()
+    assert sent(scripted, "chat/send") >= LOSSES_MAX
+    assert sent(scripted, "stream/subscribe") == 1
+
+
+@pytest.mark.parametrize("postponements", [0, 2])
+async def test_a_chat_that_has_begun_is_read_though_its_request_never_got_a_response(postponements: int) -> None:
+    deadly = Deadly("chat/send")
+    deadly.postponements = postponements
+    async with asyncio.timeout(LIMIT_S), listening(Scripted(deadly)) as url, impatient(url) as client:
+        stream = client.chat("Why?")
+        assert await text_of(stream) == "Blue"
+        assert stream.is_accepted
+
+
+async def test_a_stream_that_cannot_be_requested_again_fails_with_its_text_and_can_be_resumed() -> None:
+    deadly = Deadly("stream/subscribe")
+
+    async def serve(connection: websockets.ServerConnection, request: dict[str, Any]) -> None:
+        if request["method"] != "chat/send":
+            await deadly(connection, request)
+            return
+        stream_id = request["params"]["stream_id"]
+        await answer(connection, request, {"stream_id": stream_id, **ACCEPTED})
+        await tell(connection, "stream/delta", stream_id=stream_id, from_=1, seq=1, content="Bl")
+        await connection.close(1012)
+
+    scripted = Scripted(serve)
+    async with asyncio.timeout(LIMIT_S), listening(scripted) as url, impatient(url) as client:
+        stream = client.chat("Why?")
+        with pytest.raises(Unanswered, match="stream/subscribe"):
+            await text_of(stream)
+        assert (stream.text, stream.last_seq) == ("Bl", 1)
+        await client.ping()
+        assert sent(scripted, "stream/subscribe") >= LOSSES_MAX
+        with pytest.raises(Unanswered):
+            await text_of(client.resume(stream.stream_id, after=stream.last_seq))
+
+
+@pytest.mark.parametrize("method", ["session/watch", "session/list"])
+async def test_a_watch_that_breaks_every_connection_fails_and_is_not_made_again(method: str) -> None:
+    scripted = Scripted(Deadly(method))
+    async with asyncio.timeout(LIMIT_S), listening(scripted) as url, impatient(url) as client:
+        watch = client.sessions.watch()
+        with pytest.raises(Unanswered, match=method):
+            await anext(watch)
+        times = sent(scripted, method)
+        connections = sent(scripted, "initialize")
+        await client.ping()
+        assert sent(scripted, "initialize") > connections
+        assert sent(scripted, method) == times >= LOSSES_MAX
+        await watch.aclose()
+
+
+async def test_a_tool_result_that_breaks_every_connection_is_replaced_by_an_error() -> None:
+    async with asyncio.timeout(LIMIT_S), waiting_server([STARTED, calling("c1", "read")]) as server:
+        breaks = 0
+
+        def break_off(method: str, params: dict[str, Any]) -> None:
+            nonlocal breaks
+            if method == "tool/result" and params["status"] == "ok":
+                breaks += 1
+                raise ConnectionError("the server closes with 1011")
+
+        def read() -> str:
+            return "a text that a proxy lets nobody send"
+
+        server.on_request = break_off
+        async with impatient(server.url, tools=[read]) as client:
+            stream = client.chat("What does it say?")
+            told = await server.hears("tool/result")
+            assert (told["status"], breaks >= LOSSES_MAX) == ("error", True)
+            assert "the connection was lost" in told["content"]
+            await server.say(resulting("c1", told["content"], "error"), stepping(), saying("I see."), ending(steps=2))
+            assert await text_of(stream) == "I see."
+
+
+async def test_what_was_requested_before_a_chat_without_a_connection_is_sent_before_it(archer: Server) -> None:
+    archer.answer(ollama_stream("Blue"))
+    async with asyncio.timeout(LIMIT_S), cutting_proxy(archer.address) as proxy, impatient(proxy.url) as client:
+        proxy.accepts = False
+        proxy.cut()
+        await proxy.connected(3)
+        creating = asyncio.create_task(client.sessions.create(session_id="talk"))
+        await asyncio.sleep(0)
+        stream = client.chat("Why?", session_id="talk")
+        proxy.accepts = True
+        assert await text_of(stream) == "Blue"
+        await creating
