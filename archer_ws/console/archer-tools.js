@@ -25,6 +25,8 @@ import { contentOf } from "./archer-upload.js";
  */
 
 const RETRY_MS = 1000;
+// The limit of a denial's reason, in characters.
+const REASON_CHARS_MAX = 10_000;
 
 /**
  * The request with these tools added; tools that the request declares itself are left unchanged.
@@ -142,11 +144,11 @@ export class ToolRunner {
     try {
       const said = await approve(call, { signal, stream: this.#stream });
       const { approved, reason } = typeof said === "object" && said ? said : { approved: said, reason: undefined };
-      question.approval = { approved: approved === true, ...(reason && { reason }) };
+      question.approval = { approved: approved === true, ...(reason && { reason: reasonOf(reason) }) };
     } catch (error) {
       if (signal.aborted) return;
       report(error);
-      question.approval = { approved: false, reason: `nobody could be asked: ${messageOf(error)}` };
+      question.approval = { approved: false, reason: reasonOf(`nobody could be asked: ${messageOf(error)}`) };
     }
     if (!signal.aborted) this.#tell(call.call_id, question);
   }
@@ -238,4 +240,14 @@ const report = (error) =>
 const abort = (unwanted, why) => unwanted.abort(new DOMException(why, "AbortError"));
 
 /** @param {unknown} error */
-const messageOf = (error) => (error instanceof Error ? error.message || error.name : String(error));
+const messageOf = (error) => sendable(error instanceof Error ? error.message || error.name : String(error));
+
+/** @param {unknown} reason */
+const reasonOf = (reason) => sendable(String(reason).slice(0, REASON_CHARS_MAX));
+
+/**
+ * The text with each lone surrogate replaced, such as half of an emoji that was cut: the server refuses these (section
+ * 1), and then a denial or an error would be lost.
+ * @param {string} text
+ */
+const sendable = (text) => text.replace(/\p{Surrogate}/gu, "\ufffd");

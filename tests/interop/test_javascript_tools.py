@@ -256,6 +256,9 @@ WITH_APPROVAL = "kept.stream = kept.archer.send(request, { tools: kept.tools, ap
         ("true", {"approved": True}, ["c1"], "c1 ok"),
         ("false", {"approved": False}, [], "c1 denied"),
         ("{ approved: false, reason: 'no' }", {"approved": False, "reason": "no"}, [], "c1 denied"),
+        (r"{ approved: false, reason: 'no \ud83d' }", {"approved": False, "reason": "no \ufffd"}, [], "c1 denied"),
+        ("{ approved: false, reason: 'no'.repeat(6000) }", {"approved": False, "reason": 5000 * "no"}, [], "c1 denied"),
+        ("{ approved: false, reason: 404 }", {"approved": False, "reason": "404"}, [], "c1 denied"),
         (
             "Promise.reject(new Error('shut'))",
             {"approved": False, "reason": "nobody could be asked: shut"},
