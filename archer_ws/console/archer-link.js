@@ -1,7 +1,7 @@
 // The connection to the server: opens it, and reopens it after a loss.
 //
-// One socket carries everything. After a loss, every stream is attached again after its last event; then the requests
-// without a response are sent again. Requests are queued in archer-requests.js, a stream's events are handled in
+// One socket carries everything. After a loss, every stream that the server has accepted is attached again after its
+// last event; then the requests without a response are sent again, in their order. Requests are queued in archer-requests.js, a stream's events are handled in
 // archer-stream.js, and archer-client.js decides which clients share a connection.
 
 import { ArcherError, closeError, closed, notArcher, notify, unreachable } from "./archer-errors.js";
@@ -78,7 +78,7 @@ export class Link {
   open(log) {
     if (this.state === "closed") return log.fail(this.#whyClosed(), "lost");
     this.#logs.set(log.streamId, log);
-    if (this.#isReady) this.#requests.put(this.#attaching(log));
+    this.#requests.put(this.#attaching(log));
   }
 
   /** Stop receiving a stream's events; it runs on at the server. @param {Log} log */
@@ -232,7 +232,9 @@ export class Link {
     this.#isReady = this.#wasReady = true;
     this.error = undefined;
     this.#watch(result.heartbeat_ms / 2);
-    this.#requests.open([...this.#logs.values()].map((log) => this.#attaching(log)));
+    // A stream that the server has not accepted has its place among the requests that wait.
+    const detached = [...this.#logs.values()].filter((log) => !this.#requests.has(log));
+    this.#requests.open(detached.map((log) => this.#attaching(log)));
     this.watches.opened();
     this.#setState("open");
   };
@@ -295,7 +297,7 @@ export class Link {
     const attempt = this.#attempt;
     return newCall(method, body, {
       log,
-      ofConnection: true,
+      ofConnection: log.isAccepted,
       resolve: (result) => log.attached(result),
       reject: (error) => {
         if (this.#logs.get(log.streamId) !== log) return;
@@ -366,11 +368,11 @@ export class Link {
 
   /** There was no connection for too long: fail what the server has not accepted. Accepted streams go on waiting. */
   #giveUp(/** @type {ArcherError} */ error) {
-    this.#requests.fail(error);
     for (const log of [...this.#logs.values()].filter((each) => !each.isAccepted)) {
       this.#forget(log);
       log.fail(error, log.isSent ? "lost" : "failed");
     }
+    this.#requests.fail(error);
   }
 
   #whyClosed() {

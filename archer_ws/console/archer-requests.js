@@ -69,9 +69,15 @@ export class Requests {
     this.#flush();
   }
 
-  /** @param {(call: Call) => boolean} isUnwanted */
+  /** Whether a request that attaches the stream waits to be sent. @param {Log} log */
+  has(log) {
+    return this.#waiting.some((call) => call.log === log);
+  }
+
+  /** Send these no more, neither now nor on a later connection. @param {(call: Call) => boolean} isUnwanted */
   drop(isUnwanted) {
     this.#waiting = this.#waiting.filter((call) => !isUnwanted(call));
+    for (const call of this.#inFlight.values()) if (isUnwanted(call)) call.ofConnection = true;
   }
 
   /**
@@ -93,9 +99,9 @@ export class Requests {
   /** The connection is lost: queue the requests without a response again, in their order. @param {ArcherError} cause */
   takeBack(cause) {
     this.#isOpen = false;
-    const isRepeatable = (/** @type {Call} */ { method, body }) =>
+    const isRepeatable = (/** @type {Call} */ { method, body, log }) =>
       // An update of a given version can't be repeated: if it was done, the version has changed.
-      REPEATABLE.has(method) && !(method === "session/update" && JSON.parse(body).version !== undefined);
+      log || (REPEATABLE.has(method) && !(method === "session/update" && JSON.parse(body).version !== undefined));
     const open = [...this.#inFlight.values()].filter((call) => !call.ofConnection);
     this.#inFlight.clear();
     this.drop((call) => call.ofConnection);

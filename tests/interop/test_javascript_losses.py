@@ -71,6 +71,24 @@ async def test_a_request_whose_answer_was_lost_is_not_doubled(
     assert sidecar.chats.qsize() == 1
 
 
+async def test_what_was_requested_before_a_chat_without_a_connection_is_sent_before_it(
+    js: Javascript, sidecar: Server
+) -> None:
+    seen = await js.run(
+        f"""
+        const archer = connect({IMPATIENT});
+        const creating = archer.call("session/create", {{ session_id: "talk", title: "Sky" }});
+        const stream = archer.send({{ session_id: "talk", messages: [{{ role: "user", content: "Why?" }}] }});
+        for await (const _ of stream);
+        archer.close();
+        return [(await creating).title, stream.text];
+        """,
+        url=sidecar.url,
+        options={},
+    )
+    assert seen == ["Sky", TEXT]
+
+
 async def test_a_server_that_was_started_anew_has_forgotten_the_stream_and_that_is_told(
     js: Javascript, tmp_path: Path, answers: Answers
 ) -> None:

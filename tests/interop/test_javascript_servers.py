@@ -68,6 +68,33 @@ async def test_what_may_not_be_repeated_is_rejected_and_a_deletion_finds_its_own
     assert [each["method"] for each in scripted.asked].count("future/payment") == 1
 
 
+async def test_an_aborted_request_is_not_sent_on_the_next_connection(js: Javascript) -> None:
+    arrived, is_aborted = asyncio.Event(), asyncio.Event()
+
+    async def serve(connection: websockets.ServerConnection, request: dict[str, Any]) -> None:
+        if request["method"] == "session/delete":
+            arrived.set()
+            await is_aborted.wait()
+            connection.transport.abort()
+        else:
+            await answer(connection, request, {})
+
+    scripted = Scripted(serve)
+    async with listening(scripted) as url:
+        await connected(js, url)
+        await js.run("""
+            kept.abort = new AbortController();
+            const deleting = kept.archer.call("session/delete", { session_id: "s" }, { signal: kept.abort.signal });
+            kept.deleting = deleting.catch(({ name }) => name);
+        """)
+        async with asyncio.timeout(LIMIT_S):
+            await arrived.wait()
+        assert await js.run("kept.abort.abort(); return kept.deleting") == "AbortError"
+        is_aborted.set()
+        await js.run("await kept.archer.call('ping'); await kept.archer.call('ping')")
+    assert [each["method"] for each in scripted.asked].count("session/delete") == 1
+
+
 async def test_missing_events_are_asked_for_again_doubled_ones_dropped_and_unknown_ones_passed_over(
     js: Javascript,
 ) -> None:
