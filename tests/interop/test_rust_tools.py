@@ -117,6 +117,7 @@ async def test_what_goes_wrong_in_a_tool_is_told_to_the_model(city: str | None, 
     [
         ("yes", {"approved": True}, ["c1"], "c1 ok"),
         ("no: not there", {"approved": False, "reason": "not there"}, [], "c1 denied"),
+        ("no: " + 12_000 * "é", {"approved": False, "reason": 10_000 * "é"}, [], "c1 denied"),
     ],
 )
 async def test_a_person_is_asked_once_and_a_call_runs_only_where_they_agree(

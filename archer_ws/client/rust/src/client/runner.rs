@@ -27,6 +27,8 @@ use crate::types::{
 const LEAVE_LIMIT: Duration = Duration::from_secs(5);
 /// The largest frame that every server accepts (protocol section 2), minus room for the fields around a result.
 const RESULT_BYTES_MAX: usize = 1024 * 1024 - 4096;
+/// The limit of a denial's reason, in characters: with a longer one the server would refuse the denial.
+const REASON_CHARS_MAX: usize = 10_000;
 
 /// What a runner receives. If the channel closes before `Ended`, the stream was dropped or detached.
 #[derive(Debug)]
@@ -317,7 +319,7 @@ async fn ask(
         .unwrap_or_else(|_| Approval::Denied(Some("nobody could be asked".into())));
     let (approved, reason) = match approval {
         Approval::Approved => (true, None),
-        Approval::Denied(reason) => (false, reason),
+        Approval::Denied(reason) => (false, reason.map(shortened)),
     };
     let params = ToolApproveParams {
         reason,
@@ -325,6 +327,13 @@ async fn ask(
     };
     let _ = say(&client, params).await; // an event reports the outcome
     (call.call_id, Finish::Over)
+}
+
+fn shortened(reason: String) -> String {
+    match reason.char_indices().nth(REASON_CHARS_MAX) {
+        Some((end, _)) => reason[..end].to_owned(),
+        None => reason,
+    }
 }
 
 async fn run(
