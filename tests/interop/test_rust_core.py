@@ -216,13 +216,22 @@ async def test_one_process_resumes_what_another_began(sidecar: Server, answers: 
     assert end["text"] == TEXT == (await asking).json()["content"]
 
 
-async def test_rest_and_events_give_the_same_text(sidecar: Server) -> None:
-    async with rust_core("rest", sidecar.url, "Why?") as rust:
+@pytest.mark.parametrize("slashes", ["", "/", "//"])
+async def test_rest_and_events_give_the_same_text(sidecar: Server, slashes: str) -> None:
+    async with rust_core("rest", sidecar.url + slashes, "Why?") as rust:
         lines = await rust.lines()
     assert lines[0]["content"] == TEXT
     assert ends(lines)["Why?"]["text"] == TEXT
     assert ends(lines)["Why?"]["text_bytes"] == len("".join(PIECES).encode())
     assert lines[-1] == {"replayed": TEXT, "outcome": "already_ended"}
+
+
+async def test_rest_asks_no_proxy_for_this_machines_own_addresses(
+    sidecar: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
+    async with rust_core("rest", sidecar.url, "Why?") as rust:
+        assert (await rust.lines())[0]["content"] == TEXT
 
 
 @pytest.mark.parametrize(("url", "complaint"), [("http://127.0.0.1:1", "no connection"), (None, "unauthenticated")])

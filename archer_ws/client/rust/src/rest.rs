@@ -1,6 +1,7 @@
 //! The same streams over HTTP: as one response or as server-sent events, with cancelling and resuming.
 
 use std::fmt;
+use std::net::IpAddr;
 
 use eventsource_stream::Eventsource;
 use futures_util::{Stream, StreamExt};
@@ -77,11 +78,18 @@ impl From<reqwest::Error> for Error {
 }
 
 impl Rest {
-    /// A client of the sidecar at this address, such as `http://127.0.0.1:8000`.
+    /// A client of the sidecar at this address, such as `http://127.0.0.1:8000`; a slash at its end is ignored. A proxy
+    /// that the environment names is not used for this machine's own addresses, which it could not reach.
     pub fn new(base: impl Into<String>, token: Option<String>) -> Self {
+        let base = base.into();
+        let mut http = reqwest::Client::builder();
+        if is_local(&base) {
+            http = http.no_proxy();
+        }
         Self {
-            http: reqwest::Client::new(),
-            base: base.into(),
+            // As in `reqwest::Client::new`, which panics without a backend for TLS, too.
+            http: http.build().expect("a client that TLS lets be made"),
+            base: base.trim_end_matches('/').to_owned(),
             token,
         }
     }
@@ -144,6 +152,16 @@ impl Rest {
         }
         let body: ErrorBody = response.json().await?;
         Err(Error::Refused(status, Box::new(body.error)))
+    }
+}
+
+fn is_local(base: &str) -> bool {
+    let url = reqwest::Url::parse(base).ok();
+    let host = url.as_ref().and_then(|url| url.host_str()).unwrap_or("");
+    let address = host.trim_start_matches('[').trim_end_matches(']');
+    match address.parse::<IpAddr>() {
+        Ok(address) => address.is_loopback(),
+        Err(_) => host == "localhost" || host.ends_with(".localhost"),
     }
 }
 
