@@ -143,6 +143,20 @@ async def test_methods_partials_and_objects_are_called_as_they_are() -> None:
     assert await Tool(later).run(oslo) == "called: grey Oslo"
 
 
+def test_a_partial_is_described_by_its_functions_docstring() -> None:
+    def look(station: object, city: str) -> str:
+        """The sky above a city.
+
+        Args:
+            city: which one.
+        """
+        return city
+
+    declared = Tool(functools.partial(functools.partial(look), object()), name="look").declaration
+    assert declared["description"] == "The sky above a city."
+    assert declared["parameters"]["properties"] == {"city": {"type": "string", "description": "which one."}}
+
+
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [

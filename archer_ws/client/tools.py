@@ -7,6 +7,7 @@ The name, the description and the JSON Schema of the arguments come from the fun
 docstring, whose `Args:` section describes them. running.py decides when a call runs.
 """
 
+import functools
 import inspect
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -72,7 +73,7 @@ class Tool(Generic[_Params, _Result]):
                 f"{self.name!r} can't be the name of a tool",
                 "Give it one of up to 64 letters, digits, _ and -: Tool(function, name=…).",
             )
-        told, of_arguments = _described(inspect.getdoc(function) or "")
+        told, of_arguments = _described(inspect.getdoc(_unwrapped(function)) or "")
         self.description = told if description is None else description
         self.needs_approval = needs_approval
         self.idempotent = idempotent
@@ -252,6 +253,11 @@ def _annotation(tool_name: str, parameter: inspect.Parameter, description: str |
     if description is None or is_described:
         return Annotated[given, Field(alias=parameter.name)]
     return Annotated[given, Field(alias=parameter.name, description=description)]
+
+
+def _unwrapped(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function itself: the docstring of a partial is about partials."""
+    return _unwrapped(function.func) if isinstance(function, functools.partial) else function
 
 
 def _metadata(annotation: Any) -> Sequence[Any]:
