@@ -408,11 +408,17 @@ async def test_a_denial_that_is_said_oddly_is_a_denial(server: WaitingServer, sa
     assert approval["reason"].startswith(reason)
 
 
-async def test_who_can_not_be_asked_has_not_agreed(server: WaitingServer) -> None:
-    def unreachable(_: ToolCall) -> bool:
-        raise OSError("the window is closed")
+async def closed(_: ToolCall) -> bool:
+    raise asyncio.CancelledError("the window is closed")
 
-    async with impatient(server.url, tools=[delete_file], approve=unreachable) as archer:
+
+def unreachable(_: ToolCall) -> bool:
+    raise OSError("the window is closed")
+
+
+@pytest.mark.parametrize("approve", [closed, unreachable])
+async def test_who_can_not_be_asked_has_not_agreed(server: WaitingServer, approve: Any) -> None:
+    async with impatient(server.url, tools=[delete_file], approve=approve) as archer:
         archer.chat("Tidy up.")
         await server.hears("chat/send")
         await server.say(calling("c1", "delete_file", '{"path": "a"}', **NEEDS))

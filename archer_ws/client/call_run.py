@@ -264,7 +264,10 @@ async def _verdict(approve: Approve, call: ToolCall) -> tuple[bool, str | None]:
             # A text may be a person's "no".
             raise TypeError(f"approve returned {type(approved).__name__}, and not True or False")
         return approved, None if reason is None else _sendable(str(reason))
-    except Exception as error:  # noqa: BLE001 - a person who can't be asked has not agreed
+    except (Exception, asyncio.CancelledError) as error:
+        # A person who can't be asked has not agreed, also where it is what the function waited for that was cancelled.
+        if _is_cancelled():
+            raise
         return False, f"Nobody could be asked: {_words(error)}"
 
 
