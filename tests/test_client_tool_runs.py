@@ -408,6 +408,19 @@ async def test_a_denial_that_is_said_oddly_is_a_denial(server: WaitingServer, sa
     assert approval["reason"].startswith(reason)
 
 
+async def test_a_denial_behind_another_windows_approval_is_told_to_the_model(server: WaitingServer) -> None:
+    server.outcomes["tool/approve"].append({"outcome": "too_late"})
+    async with impatient(server.url, tools=[delete_file], approve=lambda _: (False, "not that file")) as archer:
+        archer.chat("Tidy up.", stream_id="sky")
+        await server.hears("chat/send")
+        await server.say(calling("c1", "delete_file", '{"path": "a"}', **NEEDS))
+        await server.hears("tool/approve")
+        await server.say(("stream/tool_update", {"call_id": "c1", "state": "pending", "approved": True}))
+        result = await server.hears("tool/result")
+    assert result == {"stream_id": "sky", "call_id": "c1", "content": "not that file", "status": "denied"}
+    assert server.asked_of("tool/claim") == []
+
+
 async def closed(_: ToolCall) -> bool:
     raise asyncio.CancelledError("the window is closed")
 

@@ -170,16 +170,23 @@ class CallRun:
             return True
         approved, reason = said
         told = {"approved": approved, **({"reason": reason[:_REASON_CHARS_MAX]} if reason else {})}
-        return await self._send("tool/approve", told) not in _OVER and approved
+        outcome = await self._send("tool/approve", told)
+        if outcome == "too_late":
+            # Somebody else approved it first, so that the stream waits for it; but who was asked here said no.
+            await self._send_denied(reason)
+        return outcome not in _OVER and approved
 
     async def _is_agreed_to(self) -> bool:
         """Whether a person here agrees, where the function needs approval but its declaration did not say so."""
         said = (False, "There is nobody to ask.") if self._approve is None else await self._ask()
         if said is None or said[0]:
             return True
-        self._result = {"content": said[1] or "The call was denied.", "status": "denied"}
-        await self._send_result(self._result)
+        await self._send_denied(said[1])
         return False
+
+    async def _send_denied(self, reason: str | None) -> None:
+        self._result = {"content": reason or "The call was denied.", "status": "denied"}
+        await self._send_result(self._result)
 
     async def _ask(self) -> tuple[bool, str | None] | None:
         """The decision made here; the person is asked once. None where the call was approved elsewhere first."""
