@@ -204,6 +204,9 @@ ADMIT_LIMIT_S = 5.0
 #: How long storing a completion may delay the stream's end (protocol section 10); afterwards storing continues in the
 #: background.
 SETTLE_LIMIT_S = 5.0
+#: How long storing the pictures and files of a tool result or steered message may take. What is sent to the stream
+#: later waits for it, and so does its next step: long enough for a disk that is only slow.
+SAID_FILES_LIMIT_S = 30.0
 #: The pauses before further attempts to store a completion, about a minute in total: as long as a database's restart.
 SETTLE_PAUSES_S = (0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0)
 
@@ -251,4 +254,5 @@ class Limits:
     store_limit_s: float = STORE_LIMIT_S
     admit_limit_s: float = ADMIT_LIMIT_S
     settle_limit_s: float = SETTLE_LIMIT_S
+    said_files_limit_s: float = SAID_FILES_LIMIT_S
     settle_pauses_s: tuple[float, ...] = SETTLE_PAUSES_S

@@ -38,6 +38,7 @@ from archer_ws.sessions.storage.bounded import bounded
 from archer_ws.sessions.storage.cursors import ordinal_of
 from archer_ws.sessions.storage.journal import KeptStream, WaitingStream
 from archer_ws.sessions.storage.store import SessionStore
+from archer_ws.sessions.streams.exchange import left_behind
 from archer_ws.sessions.streams.gates import ManagerLimits, ProviderGate, Slot, StreamQuota
 from archer_ws.sessions.streams.hold import Hold
 from archer_ws.sessions.streams.log import NewLog
@@ -114,7 +115,13 @@ class SessionManager:
         self._slots: dict[Stream, Slot] = {}
         self._stream_files: dict[Stream, StreamFiles] = {}
         #: Approvals, claims, results and steers of running streams.
-        self.calls = ToolCalls(self._loaded, self._stream_files.get, self._attachments, limits.max_content_bytes)
+        self.calls = ToolCalls(
+            self._loaded,
+            self._stream_files.get,
+            self._attachments,
+            limits.max_content_bytes,
+            bounds.said_files_limit_s,
+        )
         self._occupancy = Occupancy()
         self._store.use_while(self._occupancy.is_busy)
         #: Notifies the watchers of conversations.
@@ -339,11 +346,7 @@ class SessionManager:
 
     def _known(self, principal: str, stream_id: str) -> Stream | None:
         if (principal, stream_id) in self._left_behind:
-            raise Draining(
-                f"stream {stream_id!r} waits for this server's next start",
-                hint="Connect again in a moment.",
-                retry_after_ms=5000,
-            )
+            raise left_behind(stream_id)
         return self._table.get(principal, stream_id)
 
     def _loaded(self, principal: str, stream_id: str) -> Stream | None:

@@ -4,10 +4,11 @@ It finds the stream and converts the request; streams/exchange.py decides the ou
 repeat.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 
-from archer_ws.core.exceptions import ContentTooLarge, RequestError
+from archer_ws.core.exceptions import ContentTooLarge, RequestError, StorageUnavailable
 from archer_ws.llm_gateway.types import TOOL, USER, ChatMessage
 from archer_ws.sessions.attachments import Attachments, StreamFiles, has_inline
 from archer_ws.sessions.streams.acts import at_once
@@ -26,6 +27,7 @@ class ToolCalls:
         files: returns what a running stream holds.
         attachments: the files that messages name.
         max_content_bytes: the limit of text in a result or message, in bytes.
+        files_limit_s: how long storing the files of a result or message may take, in seconds.
     """
 
     def __init__(
@@ -34,11 +36,13 @@ class ToolCalls:
         files: Callable[[Stream], StreamFiles | None],
         attachments: Attachments,
         max_content_bytes: int,
+        files_limit_s: float,
     ) -> None:
         self._find = find
         self._files = files
         self._attachments = attachments
         self._max_content_bytes = max_content_bytes
+        self._files_limit_s = files_limit_s
 
     def approve(self, principal: str, stream_id: str, call_id: str, said: Approval) -> Awaitable[ToolOutcome]:
         """Decide whether a call may run.
@@ -80,7 +84,7 @@ class ToolCalls:
             return stream.exchange.add_result(call_id, result, claim=said.claim)
 
         async def with_files() -> CallResult:
-            kept = await self._kept(principal, stream, message)
+            kept = await self._kept_in_time(principal, stream, message)
             return CallResult(said.status, kept.content, kept.parts)
 
         return stream.exchange.add_result(call_id, result, claim=said.claim, with_files=with_files)
@@ -102,7 +106,9 @@ class ToolCalls:
         self._check_size(message)
         if message.parts is None:
             return stream.exchange.steering.steer(message)
-        return stream.exchange.steering.steer(message, with_files=partial(self._kept, principal, stream, message))
+        return stream.exchange.steering.steer(
+            message, with_files=partial(self._kept_in_time, principal, stream, message)
+        )
 
     def _check_size(self, message: ChatMessage) -> None:
         size = message.text_bytes
@@ -111,6 +117,22 @@ class ToolCalls:
                 f"the text is {size} bytes, the limit is {self._max_content_bytes}",
                 hint="Send only the part that the model needs.",
             )
+
+    async def _kept_in_time(self, principal: str, stream: Stream, message: ChatMessage) -> ChatMessage:
+        """`_kept`, within a time limit, since later requests and the next step wait for it.
+
+        Raises:
+            StorageUnavailable: the disk took too long.
+        """
+        try:
+            async with asyncio.timeout(self._files_limit_s):
+                return await self._kept(principal, stream, message)
+        except TimeoutError:
+            raise StorageUnavailable(
+                f"the pictures and files were not stored within {self._files_limit_s:g} s",
+                hint="Try again in a moment; repeating the request is harmless.",
+                retry_after_ms=2000,
+            ) from None
 
     async def _kept(self, principal: str, stream: Stream, message: ChatMessage) -> ChatMessage:
         """Store the message's inline data as files, and let the stream hold all files that it names."""

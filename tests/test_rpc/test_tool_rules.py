@@ -146,6 +146,81 @@ async def test_rule_1_a_picture_that_is_refused_lets_what_comes_later_through(se
     assert server.manager.find("me", "s").exchange.size_bytes == 0
 
 
+class StillDisk:
+    """Files that are not stored before `goes_on` is set."""
+
+    def __init__(self, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.goes_on, self.is_asked = asyncio.Event(), asyncio.Event()
+        files = server.manager._attachments.files
+        keep = files.keep
+
+        async def kept(*args: Any, **more: Any) -> Any:
+            self.is_asked.set()
+            await self.goes_on.wait()
+            return await keep(*args, **more)
+
+        monkeypatch.setattr(files, "keep", kept)
+
+
+@pytest.fixture
+def still_disk(server: Server, monkeypatch: pytest.MonkeyPatch) -> StillDisk:
+    return StillDisk(server, monkeypatch)
+
+
+async def said_with_picture_and_without(peer: RpcPeer) -> list[asyncio.Future[Any]]:
+    """Requests of which the first waits for the disk, and the others for the first."""
+    return [
+        await peer.request("tool/result", stream_id="s", call_id="call1", content=[text("rain"), image()]),
+        await peer.request("tool/result", stream_id="s", call_id="call2", content="sun"),
+        await peer.request("stream/steer", stream_id="s", message_id="a", content="In Celsius."),
+    ]
+
+
+async def test_rule_6_what_waits_for_a_picture_gets_its_outcome_at_once_when_the_stream_is_cancelled(
+    server: Server, still_disk: StillDisk
+) -> None:
+    peer = await server.connect()
+    await waiting(server, peer, WEATHER, OTHER)
+    said = await said_with_picture_and_without(peer)
+    await still_disk.is_asked.wait()
+    await peer.call("stream/cancel", stream_id="s")
+    cancelled = {"outcome": "already_ended", "status": "cancelled"}
+    outcomes = [(await asyncio.wait_for(each, 10))["result"] for each in said]
+    assert outcomes == [cancelled, cancelled, {"outcome": "too_late"}]
+    assert (await end_of(peer))["status"] == "cancelled"
+    still_disk.goes_on.set()
+
+
+async def test_rule_5_what_waits_for_a_picture_gets_its_outcome_at_once_when_the_deadline_has_passed(
+    server: Server, still_disk: StillDisk
+) -> None:
+    peer = await server.connect()
+    await waiting(server, peer, WEATHER, OTHER, tool_timeout_s=1)
+    said = await said_with_picture_and_without(peer)
+    late = {"outcome": "already_ended", "status": "timeout"}
+    outcomes = [(await asyncio.wait_for(each, 10))["result"] for each in said]
+    assert outcomes == [late, late, {"outcome": "too_late"}]
+    assert (await end_of(peer))["error"]["kind"] == "tool_timeout"
+    still_disk.goes_on.set()
+
+
+async def test_rule_1_a_picture_that_is_not_stored_in_time_is_refused_and_lets_what_comes_later_through(
+    server: Server, still_disk: StillDisk
+) -> None:
+    server.manager.calls._files_limit_s = 0.05
+    peer = await server.connect()
+    await waiting(server, peer, WEATHER, OTHER)
+    refused, kept, steered = await said_with_picture_and_without(peer)
+    assert (await asyncio.wait_for(refused, 10))["error"]["data"]["kind"] == "storage_unavailable"
+    assert [(await each)["result"]["outcome"] for each in (kept, steered)] == ["accepted", "accepted"]
+    assert server.manager.find("me", "s").status == "waiting"
+    still_disk.goes_on.set()
+    again = await peer.request("tool/result", stream_id="s", call_id="call1", content=[text("rain"), image()])
+    assert (await again)["result"]["outcome"] == "accepted"
+    call = await server.gateway.call(1)
+    assert [message.content for message in call.messages[-3:]] == ["rain", "sun", "In Celsius."]
+
+
 async def test_rule_2_whoever_claims_runs_it_alone_and_may_come_back_over_another_socket(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:

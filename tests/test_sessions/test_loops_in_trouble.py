@@ -6,12 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from archer_ws.core.exceptions import SessionNotFound, StorageFull, StorageUnavailable
+from archer_ws.core.exceptions import Draining, SessionNotFound, StorageFull, StorageUnavailable
 from archer_ws.core.limits import Limits
 from archer_ws.sessions.journaling import Journaling
 from archer_ws.sessions.manager import SessionManager
 from archer_ws.sessions.streams.stream import Stream
 from archer_ws.sessions.tool_models import Approval, Steer, ToolOutcome, ToolResult
+from tests.fakes.pictures import image, text
 from tests.fakes.scripted_gateway import ScriptedGateway
 from tests.test_sessions.looping import (
     ID,
@@ -118,6 +119,29 @@ async def test_on_a_disk_that_stands_still_while_the_journal_writes_it_is_refuse
     await until(lambda: running.stream in running.journaling._in_commit)
     with pytest.raises(StorageUnavailable):
         await SAYINGS["claim"](running.manager)
+
+
+async def test_what_waits_for_a_picture_when_the_process_stops_is_to_be_sent_to_the_next_one(
+    running: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    is_asked = asyncio.Event()
+
+    async def never(*_: object, **__: object) -> None:
+        is_asked.set()
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(running.manager._attachments.files, "keep", never)
+    shown = ToolResult.model_validate({"content": [text("rain"), image()]})
+    said = [
+        asyncio.ensure_future(running.manager.calls.add_result("me", ID, "w1", shown)),
+        *(asyncio.ensure_future(say(running.manager)) for say in SAYINGS.values()),
+    ]
+    await is_asked.wait()
+    running.stream.park(at_once=True)
+    await until(lambda: running.stream.is_parked)
+    await running.stream.leave(0)
+    outcomes = await asyncio.wait_for(asyncio.gather(*said, return_exceptions=True), 10)
+    assert {type(outcome) for outcome in outcomes} == {Draining}
 
 
 @pytest.mark.parametrize("name", [name for name in SAYINGS if name != "steer"])

@@ -4,7 +4,8 @@ section 23, rule 1).
 An act goes through these phases: its files are stored, it is decided, stored (if the store is on a disk), its outcome
 is returned to the client, and then its event is appended to the log. Acts run one at a time, in the order of their
 arrival. So an act finds the earlier ones stored, or without any effect, and each event has the number under which it
-was stored. An act runs to its end even if the client that requested it has disconnected.
+was stored. An act runs to its end even if the client that requested it has disconnected. If the stream ends first, acts
+that are not decided get their outcome at once: the disk that their files wait for may stand still.
 """
 
 import asyncio
@@ -13,7 +14,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from archer_ws.core.deferred import afterwards
-from archer_ws.core.exceptions import ContentTooLarge
+from archer_ws.core.exceptions import ArcherError, ContentTooLarge
 from archer_ws.core.limits import EXCHANGED_BYTES_MAX
 from archer_ws.sessions.streams.events import ControlEvent, MakeEvent
 from archer_ws.sessions.streams.log import StreamLog
@@ -57,6 +58,8 @@ class Acts:
         #: Held by an act from its decision until its event is appended, and by other code that appends events.
         self.order = asyncio.Lock()
         self.is_over = False
+        #: Makes the error of later acts, if they get one instead of the outcome of their `over`.
+        self._refusal: Callable[[], ArcherError] | None = None
         #: The bytes of acts that wait for their turn or are being stored.
         self.pending_bytes = 0
         #: The bytes of all accepted acts.
@@ -67,6 +70,8 @@ class Acts:
         #: The event of an act whose outcome was returned, until it is appended.
         self._untold: MakeEvent | None = None
         self._running: set[asyncio.Task[None]] = set()
+        #: The futures of acts whose turn has not come, each with its `over`.
+        self._undecided: dict[asyncio.Future[ToolOutcome], Callable[[], ToolOutcome]] = {}
 
     async def quiet(self) -> None:
         """Wait until all acts have run."""
@@ -97,6 +102,7 @@ class Acts:
         outcome: asyncio.Future[ToolOutcome] = asyncio.get_running_loop().create_future()
         running = asyncio.create_task(self._run(decide, over, outcome, size, keep_files), name=self._name)
         self._running.add(running)
+        self._undecided[outcome] = over
         self.pending_bytes += size
         running.add_done_callback(partial(self._done, outcome))
         return outcome
@@ -109,11 +115,27 @@ class Acts:
         """
         await self._keep([make(seq) for seq, make in enumerate(makes, self._log.head_seq + 1)])
 
-    def end(self) -> None:
-        """Give all later acts the outcome of their `over`. The event of an act whose outcome was returned is appended
-        now."""
-        self.is_over = True
+    def end(self, refusal: Callable[[], ArcherError] | None = None) -> None:
+        """Give all later acts the outcome of their `over`, or this error. The event of an act whose outcome was
+        returned is appended now."""
+        self.is_over, self._refusal = True, refusal
         self._tell()
+
+    def answer_undecided(self) -> None:
+        """After `end`: give the acts that are not decided yet the outcome of later ones, without waiting for their
+        files."""
+        undecided, self._undecided = self._undecided, {}
+        for outcome, over in undecided.items():
+            if not outcome.done():
+                try:
+                    outcome.set_result(self._late(over))
+                except ArcherError as refusal:
+                    outcome.set_exception(refusal)
+
+    def _late(self, over: Callable[[], ToolOutcome]) -> ToolOutcome:
+        if self._refusal is not None:
+            raise self._refusal()
+        return over()
 
     async def _run(
         self,
@@ -132,14 +154,15 @@ class Acts:
                     _fail(outcome, cause)
                     return
             await self.order.acquire()
+        self._undecided.pop(outcome, None)
         decided: Act | ToolOutcome | None = None
         try:
-            decided = over() if self.is_over else decide()
+            decided = self._late(over) if self.is_over else decide()
             if isinstance(decided, Act):
                 await self.keep([decided.make] if decided.make is not None else [])
                 if self.is_over:
                     decided.undo()
-                    decided = over()
+                    decided = self._late(over)
         except BaseException as cause:
             if isinstance(decided, Act):
                 decided.undo()
@@ -172,6 +195,7 @@ class Acts:
 
     def _done(self, outcome: "asyncio.Future[ToolOutcome]", running: asyncio.Task[None]) -> None:
         self._running.discard(running)
+        self._undecided.pop(outcome, None)
         if running.cancelled():
             outcome.cancel()  # The event loop is closing.
 

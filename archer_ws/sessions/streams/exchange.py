@@ -18,7 +18,7 @@ from typing import Literal, Protocol
 import structlog
 
 from archer_ws.core.clock import utc_now
-from archer_ws.core.exceptions import ArcherError, FieldError, InvalidParams, ToolTimeout
+from archer_ws.core.exceptions import ArcherError, Draining, FieldError, InvalidParams, ToolTimeout
 from archer_ws.core.limits import SETTLE_PAUSES_S
 from archer_ws.llm_gateway.tools import ResultStatus, ToolCall
 from archer_ws.llm_gateway.types import ChatMessage
@@ -67,6 +67,15 @@ _LAPSE_AGAIN_S = 5.0
 #: count the time during which the machine sleeps.
 CLOCK_LOOK_S = 5.0
 _ACCEPTED, _CLAIMED = ToolOutcome(outcome="accepted"), ToolOutcome(outcome="claimed")
+
+
+def left_behind(stream_id: str) -> Draining:
+    """The error of requests for a stream that waits for the next process."""
+    return Draining(
+        f"stream {stream_id!r} waits for this server's next start",
+        hint="Connect again in a moment.",
+        retry_after_ms=5000,
+    )
 
 
 class Parked(Exception):
@@ -275,7 +284,16 @@ class Exchange:
         for call in open_calls:
             call.settle(result)
         self._note_settled()
+        self._acts.answer_undecided()
         return [result_event(self._stream_id, call.call_id, result) for call in open_calls]
+
+    def leave(self) -> None:
+        """Accept nothing more, since the process stops and a later one goes on. What is not decided is refused, so that
+        its sender repeats it there."""
+        self._acts.end(partial(left_behind, self._stream_id))
+        for call in self._open_calls():
+            call.settle(CallResult.by_server("cancelled"))  # Ends the timer of its claim; nothing is told of it.
+        self._acts.answer_undecided()
 
     def resume(
         self,

@@ -277,7 +277,7 @@ class Stream:
                 await exchange.quiet()
         if not self._is_parked or self._is_cancelling():
             return
-        exchange.end("cancelled")
+        exchange.leave()
         self._work, self._is_reading = None, False
         if self._grace is not None:
             self._grace.cancel()
