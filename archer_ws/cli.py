@@ -207,6 +207,7 @@ def _run_server(
     from archer_ws.core.line_writer import LineWriter
     from archer_ws.core.logging import FLUSH_S, log_stray_output
     from archer_ws.main import create_app
+    from archer_ws.server.exit_limit import limit_exit
     from archer_ws.server.server import ArcherServer
 
     # Passed explicitly, so the host for tests is not added.
@@ -230,7 +231,14 @@ def _run_server(
         output.put(sys.stdout, f"{ready_json(ready) if as_json else ready_text(ready)}\n")
 
     watch_stdin = starting is not None
-    server = ArcherServer(app, drain_s=settings.drain_s, on_ready=announce, watch_stdin=watch_stdin, limits=limits)
+    server = ArcherServer(
+        app,
+        drain_s=settings.drain_s,
+        on_ready=announce,
+        on_stopped=limit_exit,
+        watch_stdin=watch_stdin,
+        limits=limits,
+    )
     if starting is not None:
         starting.end()
     server.run(sockets)

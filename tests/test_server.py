@@ -28,6 +28,7 @@ from archer_ws.sessions.storage.sqlite.folder import Folder
 from tests.fakes.ollama_api import ollama_end, ollama_line, ollama_server, ollama_stream, ollama_tags
 from tests.fakes.prompt_server import PromptServer, served
 from tests.fakes.scripted_server import Wait, forever, scripted_server
+from tests.fakes.still_disk import is_noticed, stand_still
 from tests.processes import ROOT, START_LIMIT_S, WAIT_LIMIT_S, Server, program, server
 
 QUESTION = {"messages": [{"role": "user", "content": "Why is the sky blue?"}]}
@@ -228,6 +229,35 @@ async def test_a_second_signal_ends_running_streams_at_once(tmp_path: Path) -> N
         # DRAIN_S is 30.
         assert await running.program.ended(limit_s=10) == 1
         assert "Traceback" not in await running.program.errors()
+
+
+@needs_signals
+@pytest.mark.parametrize(
+    ("disk", "path", "kind", "content"),
+    [
+        ("files", "/api/v1/files", "image/png", b"\x89PNG\r\n\x1a\n" + bytes(1000)),
+        ("conversations", "/api/v1/sessions", "application/json", b"{}"),
+    ],
+)
+async def test_a_disk_that_stands_still_does_not_keep_the_server_from_ending(
+    tmp_path: Path, disk: str, path: str, kind: str, content: bytes
+) -> None:
+    async with server(
+        ollama_stream("Because "),
+        cwd=tmp_path,
+        module="tests.fakes.still_disk",
+        STANDS_STILL=disk,
+        STILL_FOLDER=str(tmp_path),
+    ) as running:
+        stand_still(tmp_path)
+        asking = asyncio.create_task(running.http.post(path, content=content, headers={"Content-Type": kind}))
+        async with asyncio.timeout(WAIT_LIMIT_S):
+            while not is_noticed(tmp_path):  # noqa: ASYNC110 - it is another process that does
+                await asyncio.sleep(0.01)
+        running.program.send_signal(signal.SIGTERM)
+        assert await running.program.ended(limit_s=60) == 1
+        await asyncio.gather(asking, return_exceptions=True)
+    assert "exit_forced" in await running.program.errors()
 
 
 @needs_signals

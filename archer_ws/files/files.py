@@ -32,6 +32,8 @@ T = TypeVar("T")
 #: The number of threads that write, read and check files: a disk works best with a few, and checking holds the
 #: interpreter's lock anyway.
 _THREADS = 4
+#: How long closing may take, in seconds: the disk may stand still, and other things must be closed after the files.
+CLOSE_LIMIT_S = 4.0
 #: The size of one read.
 READ_BYTES = 256 * 1024
 #: The shelf records the time of a file's last use in steps of this fraction of its lifetime, and not with every use.
@@ -350,7 +352,14 @@ class Files:
                 raise
 
     async def aclose(self) -> None:
-        """Finish storing files, and remove those that only passed through."""
+        """Finish storing files, and remove those that only passed through, within CLOSE_LIMIT_S."""
+        try:
+            async with asyncio.timeout(CLOSE_LIMIT_S):
+                await self._close()
+        except TimeoutError:
+            log.warning("files_not_closed", waited_s=CLOSE_LIMIT_S)
+
+    async def _close(self) -> None:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         for file in [file for file in self._kept.values() if file.is_passing]:
             self._discard_later(partial(self._shelf.remove, file.label))

@@ -72,6 +72,7 @@ class ArcherServer(uvicorn.Server):
         drain_s: how long running streams may go on after the first request to stop, in seconds.
         on_ready: called once: with None when the default provider can answer, else with what is wrong and what to do.
             Not called if the server is stopped before.
+        on_stopped: called once when everything is closed, or given up, and only the event loop is left to close.
         watch_stdin: whether the end of standard input is a request to stop.
         limits: what clients may do, and for how long.
     """
@@ -82,6 +83,7 @@ class ArcherServer(uvicorn.Server):
         *,
         drain_s: float,
         on_ready: Callable[[str | None], None],
+        on_stopped: Callable[[], None] = lambda: None,
         watch_stdin: bool = False,
         limits: Limits = Limits(),
     ) -> None:
@@ -95,6 +97,7 @@ class ArcherServer(uvicorn.Server):
         self._drain_s = drain_s
         self._flush_s = limits.flush_s
         self._on_ready = on_ready
+        self._on_stopped = on_stopped
         self._watch_stdin = watch_stdin
         self._loop: asyncio.AbstractEventLoop | None = None
         self._announcing: asyncio.Task[None] | None = None
@@ -122,7 +125,10 @@ class ArcherServer(uvicorn.Server):
         if self._watch_stdin:
             # A daemon thread: nothing can interrupt its read.
             threading.Thread(target=self._await_stdin_end, name="stdin", daemon=True).start()
-        await super().serve(sockets)
+        try:
+            await super().serve(sockets)
+        finally:
+            self._on_stopped()
 
     @contextmanager
     def capture_signals(self) -> Generator[None, None, None]:
