@@ -158,6 +158,8 @@ STREAM_OVERHEAD_BYTES = 3072
 CONTROL_EVENT_BYTES = 1024
 #: The approximate memory of each format error at a stream's end, besides its text (measured).
 FIELD_ERROR_BYTES = 640
+#: The approximate memory of each part of a result or steered message, besides its text or address (measured).
+PART_BYTES = 800
 #: The approximate memory of each stored message's id at a stream's end, besides its characters.
 MESSAGE_ID_BYTES = 64
 #: While all streams together exceed their limit, a reader of an ended stream that has read nothing for so long is

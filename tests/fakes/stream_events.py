@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from archer_ws.sessions.streams.events import StreamEnded, StreamProgress, StreamStarted
+from archer_ws.sessions.streams.events import StreamEnded, StreamProgress, StreamStarted, StreamStep
 
 STREAM_ID = "str_1"
 
@@ -15,6 +15,11 @@ def started(seq: int) -> StreamStarted:
 def queued(seq: int) -> StreamProgress:
     """The provider is busy."""
     return StreamProgress(stream_id=STREAM_ID, seq=seq, phase="queued")
+
+
+def begun(seq: int, **fields: Any) -> StreamStep:
+    """The second step begins."""
+    return StreamStep(stream_id=STREAM_ID, seq=seq, step=2, **fields)
 
 
 def ended(seq: int, **fields: Any) -> StreamEnded:

@@ -1,16 +1,22 @@
 """How much a log holds, what it does when it is full, and what it costs."""
 
+import json
 import tracemalloc
 from functools import partial
 
 import pytest
 
 from archer_ws.core.exceptions import FieldError
-from archer_ws.llm_gateway.types import Refusal
+from archer_ws.llm_gateway.types import USER, ChatMessage, Refusal
+from archer_ws.sessions.streams.calls import result_event
 from archer_ws.sessions.streams.events import CallName, TextKind
 from archer_ws.sessions.streams.log import DELTA_BYTES_MAX, LOG_BYTES_MAX, LOG_RUNS_MAX, LogFull
 from archer_ws.sessions.streams.memory_log import MemoryLog
-from tests.fakes.stream_events import ended
+from archer_ws.sessions.streams.open_call import CallResult
+from archer_ws.sessions.streams.steering import as_steered
+from archer_ws.sessions.tool_models import Steer, ToolResult
+from tests.fakes.pictures import WEB_URL, image, text
+from tests.fakes.stream_events import begun, ended
 
 
 @pytest.mark.parametrize(("before", "kept"), [(LOG_BYTES_MAX - 5, "é"), (LOG_BYTES_MAX - 2, ""), (LOG_BYTES_MAX, "")])
@@ -115,6 +121,41 @@ def test_memory_is_what_size_bytes_says_where_the_end_says_much() -> None:
         tracemalloc.stop()
 
     assert after - before < sum(log.size_bytes for log in made) * 1.2 + 4096
+
+
+WIDE = "x" * 200_000 + "\N{GRINNING FACE}"
+SAID = {
+    "narrow": "x" * 200_000,
+    "wide": WIDE,
+    "parts": [text(WIDE), image(), text(WIDE + "!")],
+    "many parts": [*(text(f"number {number}") for number in range(900)), image()],
+    "addresses": [image(f"{WEB_URL}?{number}{'a' * 4000}") for number in range(100)],
+}
+
+
+@pytest.mark.parametrize("said", SAID.values(), ids=SAID)
+def test_memory_is_what_size_bytes_says_where_clients_say_much(said: object) -> None:
+    logs = 10
+    sent = json.dumps({"message_id": "m", "content": said})
+    tracemalloc.start()
+    try:
+        before, _ = tracemalloc.get_traced_memory()
+        made = [MemoryLog() for _ in range(logs)]
+        for log in made:
+            result = ToolResult.model_validate_json(sent.replace('"message_id": "m", ', ""))
+            log.append(result_event("s", "c", CallResult(result.status, result.content, result.parts)))
+            steer = Steer.model_validate_json(sent)
+            message = ChatMessage.model_construct(role=USER, content=steer.content, parts=steer.parts, message_id="m")
+            steered = [as_steered(message)]
+            log.append(partial(begun, messages=steered))
+        del result, steer, message, steered
+        after, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    taken = sum(log.size_bytes for log in made)
+    assert after - before < taken * 1.2 + 4096
+    assert taken < (after - before) * 2
 
 
 def test_a_log_whose_text_turns_from_call_to_call_with_every_byte_is_full_sooner() -> None:

@@ -10,12 +10,12 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from operator import lt
+from sys import getsizeof
 from typing import TypeVar
 
 from archer_ws.core.limits import CONTROL_EVENT_BYTES, FIELD_ERROR_BYTES, MESSAGE_ID_BYTES, RESULT_TOLD_BYTES
 from archer_ws.llm_gateway.content import shortened
 from archer_ws.sessions.storage.journal import LogPiece
-from archer_ws.sessions.storage.message import parts_bytes
 from archer_ws.sessions.streams.events import (
     CallName,
     ControlEvent,
@@ -30,6 +30,7 @@ from archer_ws.sessions.streams.events import (
     TextKind,
 )
 from archer_ws.sessions.streams.log import DELTA_BYTES_MAX, LOG_BYTES_MAX, LOG_RUNS_MAX, LogFull, Watcher
+from archer_ws.sessions.streams.memory_of import message_memory
 from archer_ws.sessions.streams.pieces import event_in, event_piece, kind_name, kind_named, whole
 from archer_ws.sessions.streams.scalars import boundary
 
@@ -210,7 +211,7 @@ class MemoryLog:
                 self._said_bytes += _steered_bytes(event.messages)
                 self._step_run = len(self._run_kinds) + 1
             case StreamToolResult():
-                self._said_bytes += len((event.content or "").encode()) + parts_bytes(event.parts)
+                self._said_bytes += message_memory(event.content, event.parts)
         self._run_starts.append(event.seq)
         self._run_kinds.append(None)
         self._kind, self._newest = None, b""
@@ -340,20 +341,16 @@ def _told(event: ControlEvent) -> ControlEvent:
 
 
 def _steered_bytes(messages: Sequence[SteeredMessage] | None) -> int:
-    return sum(
-        CONTROL_EVENT_BYTES + len(message.content.encode()) + parts_bytes(message.parts) for message in messages or ()
-    )
+    return sum(CONTROL_EVENT_BYTES + message_memory(each.content, each.parts) for each in messages) if messages else 0
 
 
 def _said_bytes(end: StreamEnded) -> int:
     """The bytes of the texts in an end: a refusal may have kilobytes, and so may format errors."""
     size = _steered_bytes(end.unsteered)
     if end.refusal is not None:
-        size += len((end.refusal.text or "").encode())
+        size += getsizeof(end.refusal.text or "")
     if end.message_ids:
         size += sum(MESSAGE_ID_BYTES + len(each) for each in end.message_ids)
     if end.format_errors:
-        size += sum(
-            FIELD_ERROR_BYTES + len(found.path.encode()) + len(found.message.encode()) for found in end.format_errors
-        )
+        size += sum(FIELD_ERROR_BYTES + getsizeof(found.path) + getsizeof(found.message) for found in end.format_errors)
     return size

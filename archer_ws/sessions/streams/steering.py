@@ -5,9 +5,9 @@ from collections.abc import Awaitable, Callable, Collection, Sequence
 from archer_ws.core.exceptions import Overloaded
 from archer_ws.core.limits import STEERED_MAX
 from archer_ws.llm_gateway.types import ChatMessage
-from archer_ws.sessions.storage.message import parts_bytes
 from archer_ws.sessions.streams.acts import Act, Acts
 from archer_ws.sessions.streams.events import SteeredMessage
+from archer_ws.sessions.streams.memory_of import message_memory
 from archer_ws.sessions.tool_models import ToolOutcome
 
 _ACCEPTED = ToolOutcome(outcome="accepted")
@@ -35,8 +35,8 @@ class Steering:
 
     @property
     def size_bytes(self) -> int:
-        """The bytes of the messages that wait for a step."""
-        return sum(message.text_bytes + parts_bytes(message.parts) for message in self.waiting)
+        """The approximate memory of the messages that wait for a step, in bytes."""
+        return sum(message_memory(message.content, message.parts) for message in self.waiting)
 
     def steer(
         self, message: ChatMessage, *, with_files: Callable[[], Awaitable[ChatMessage]] | None = None
