@@ -29,7 +29,7 @@ class FakeHub:
     #: Each is the number of bytes after which one transfer waits until its client leaves, or the hub does.
     stalls: deque[int] = field(default_factory=deque)
     knows_ranges: bool = True
-    #: Statuses that the next requests get instead of an answer.
+    #: Statuses that the next requests get instead of an answer; 0: this one is answered.
     refusals: deque[int] = field(default_factory=deque)
     #: What is sent in place of a file's bytes.
     damage: bytes | None = None
@@ -78,8 +78,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.hub.requests.append((self.command, self.path, self.headers["range"]))
         self.hub.tokens.add(self.headers["authorization"])
         path = self.path.partition("?")[0]
-        if self.hub.refusals:
-            self._fail(self.hub.refusals.popleft(), "")
+        if self.hub.refusals and (status := self.hub.refusals.popleft()):
+            self._fail(status, "")
         elif found := re.fullmatch(r"/api/models/([^/]+/[^/]+)(/tree/.+)?", path):
             self._describe(found[1], is_tree=found[2] is not None)
         elif found := re.fullmatch(r"/([^/]+/[^/]+)/resolve/[^/]+/(.+)", path):

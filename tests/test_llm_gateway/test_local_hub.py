@@ -144,6 +144,24 @@ def test_without_the_hub_a_file_fetched_before_is_used_and_that_is_said(hub: Fak
     assert "responded with 503" in person.refused("hf:owner/several:Q8_0", ProviderUnavailable)
 
 
+@pytest.mark.parametrize("status", [429, 503])
+def test_a_file_fetched_before_is_used_if_the_hub_lists_it_and_then_refuses_it(
+    hub: FakeHub, person: Person, status: int
+) -> None:
+    before = person.fetch("hf:owner/one")
+    hub.refusals.extend([0, 0, *[status] * 20])
+    assert person.fetch("hf:owner/one") == before
+    assert f"responded with {status}" in person.notes[0]
+    assert "which was fetched before" in person.notes[0]
+
+
+def test_a_hub_that_lists_a_new_version_and_refuses_it_is_told(hub: FakeHub, person: Person) -> None:
+    person.fetch("hf:owner/one")
+    hub.repositories["owner/one"]["one.gguf"] = LARGE
+    hub.refusals.extend([0, 0, *[503] * 20])
+    assert "responded with 503" in person.refused("hf:owner/one", ProviderUnavailable)
+
+
 def test_a_hub_that_is_not_there_is_told_with_what_to_check(tmp_path: Path) -> None:
     with fake_hub() as hub:
         pass

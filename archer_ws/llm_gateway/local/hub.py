@@ -51,7 +51,8 @@ class HubName:
 def fetch(text: str, progress: Progress, note: Callable[[str], None], client: HubClient | None = None) -> Path:
     """The model's file on this machine, fetched if it is not there yet; of a split model, the first file.
 
-    An interrupted transfer is continued. If the hub can't be reached, a file that was fetched before is used.
+    An interrupted transfer is continued. If the hub can't be reached, a file that was fetched before is used; also if
+    the hub lists files of the same sizes, and then refuses them.
 
     Args:
         text: `hf:owner/repo[:file]`.
@@ -77,6 +78,11 @@ def fetch(text: str, progress: Progress, note: Callable[[str], None], client: Hu
     chosen = choose(files, name)
     try:
         paths = [client.fetch(name.repository, commit, file, folder / file.path, progress) for file in chosen]
+    except ProviderUnavailable as failure:
+        if any(_size(folder / file.path) != file.size for file in chosen):
+            raise
+        note(f"{failure.message}: using {folder / chosen[0].path}, which was fetched before")
+        return folder / chosen[0].path
     except OSError as error:
         raise _refused(f"{error.filename or folder} can't be written: {error.strerror}", client.folder_hint) from error
     return paths[0]
@@ -141,6 +147,10 @@ def _kept(folder: Path, name: HubName) -> Path | None:
         return None
     first = _SHARD.search(chosen[0].path)
     return folder / chosen[0].path if first is None or int(first[2]) == len(chosen) else None
+
+
+def _size(file: Path) -> int | None:
+    return file.stat().st_size if file.is_file() else None
 
 
 def size_text(count: float) -> str:
