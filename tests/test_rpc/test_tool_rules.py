@@ -466,10 +466,11 @@ async def test_rule_6_the_text_of_parts_counts_in_what_a_stream_takes(server: Se
     await waiting(server, peer, WEATHER, OTHER)
     stream = server.manager.find("me", "s")
     before = stream.size_bytes
-    await answered(peer, content=[text("x" * 100_000), image()])
+    await answered(peer, content=[text("x" * 50_000), image(), text("x" * 50_000)])
     await peer.until(lambda: len(said_of(peer, "stream/tool_result")) == 1)
     assert stream.size_bytes - before > 200_000
-    await peer.call("stream/steer", stream_id="s", message_id="m", content=[text("y" * 50_000), image()])
+    steered = [text("y" * 25_000), image(), text("y" * 25_000)]
+    await peer.call("stream/steer", stream_id="s", message_id="m", content=steered)
     assert stream.size_bytes - before > 300_000
     await answered(peer, "call2", "z")
     (await server.gateway.call(1)).finish()
