@@ -12,8 +12,9 @@ import structlog
 
 log = structlog.get_logger(__name__)
 
-#: How long threads may take to end after the server has stopped, in seconds.
-EXIT_LIMIT_S = 5.0
+#: How long threads may take to end after the server has stopped, in seconds: much longer than they need on a busy
+#: machine.
+EXIT_LIMIT_S = 10.0
 
 
 def limit_exit() -> None:
