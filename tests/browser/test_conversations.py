@@ -267,6 +267,27 @@ async def test_older_messages_come_once_and_leave_the_reader_where_he_is(console
     )
 
 
+async def test_answers_off_the_screen_are_not_drawn_and_are_copied_with_the_others(
+    console: Console, sidecar: Server
+) -> None:
+    await imported(sidecar, "long", 90)
+    seen = await console.run("""
+        await page.locator(".row .entry").click();
+        await shown.locator('[data-message="a89"]').waitFor();
+        await drawn();
+        return page.evaluate(() => {
+            const column = document.querySelector(".column");
+            const rails = [...column.querySelectorAll(".rail")];
+            const shown = rails.map((rail) => rail.checkVisibility({ contentVisibilityAuto: true }));
+            getSelection().selectAllChildren(column);
+            const text = String(getSelection());
+            const copied = text.includes("answer 000") && text.includes("answer 089");
+            return { first: shown[0], last: shown.at(-1), copied };
+        });
+    """)
+    assert seen == {"first": False, "last": True, "copied": True}
+
+
 async def test_what_did_not_happen_is_told_to_those_who_see(browser: Browser, sidecar: Server) -> None:
     async with Console(browser, sidecar.url) as console:
         seen = await console.run(
