@@ -99,13 +99,15 @@ async def test_words_in_any_message_are_found_and_lead_to_their_conversation(con
     assert "light scatters" in seen["found"][0]
 
 
-async def imported(sidecar: Server, session_id: str, count: int, *, with_streams: bool = True) -> None:
+async def imported(
+    sidecar: Server, session_id: str, count: int, *, with_streams: bool = True, paragraph: str = "answer {:03}."
+) -> None:
     """A conversation of so many questions, each with its answer, at the server."""
     messages = []
     for number in range(count):
         told = {"created_at": "2026-01-01T00:00:00Z", "status": "completed"}
         messages.append({**told, "message_id": f"q{number}", "role": "user", "content": f"question {number:03}"})
-        answer = {"message_id": f"a{number}", "role": "assistant", "content": f"answer {number:03}.\n\n" * 5}
+        answer = {"message_id": f"a{number}", "role": "assistant", "content": f"{paragraph.format(number)}\n\n" * 5}
         messages.append({**told, **answer, **({"stream_id": f"s{number}"} if with_streams else {})})
     session = {"session_id": session_id, "title": "Long", "messages": messages}
     told = {"created_at": "2026-01-01T00:00:00Z", "updated_at": "2026-01-01T00:00:00Z"}
@@ -286,6 +288,25 @@ async def test_answers_off_the_screen_are_not_drawn_and_are_copied_with_the_othe
         });
     """)
     assert seen == {"first": False, "last": True, "copied": True}
+
+
+async def test_the_way_to_the_end_leads_there_past_answers_that_were_never_drawn(
+    console: Console, sidecar: Server
+) -> None:
+    await imported(sidecar, "long", 90, paragraph="answer {:03} " + "with many words " * 60)
+    await console.run("""
+        await page.locator(".row .entry").click();
+        await shown.locator('[data-message="a89"]').waitFor();
+        await drawn();
+        await shown.locator(".scroller").evaluate((scroller) => scroller.scrollTo(0, 0));
+        await drawn();
+        await page.locator(".to-end").click();
+        await page.locator(".to-end").waitFor({ state: "detached" });
+        await page.waitForFunction(() => {
+            const { scrollHeight, scrollTop, clientHeight } = document.querySelector(".scroller");
+            return scrollHeight - scrollTop - clientHeight < 2;
+        });
+    """)
 
 
 async def test_what_did_not_happen_is_told_to_those_who_see(browser: Browser, sidecar: Server) -> None:

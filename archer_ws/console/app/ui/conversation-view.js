@@ -42,7 +42,6 @@ export function ConversationView({ id }) {
     place.current?.hold();
     shown.readOlder().catch(complain);
   };
-  const toEnd = () => scroller.current?.scrollTo({ top: scroller.current.scrollHeight, behavior: "smooth" });
   const title = titleOfConversation(id) || strings.list.new;
   const isWelcome = items.length === 0 && shown.isNew.value;
   return html`
@@ -63,7 +62,7 @@ export function ConversationView({ id }) {
         </div>
       </div>
       ${isAway &&
-      html`<button type="button" class="to-end" aria-label=${strings.chat.toEnd} title=${strings.chat.toEnd} onClick=${toEnd}>
+      html`<button type="button" class="to-end" aria-label=${strings.chat.toEnd} title=${strings.chat.toEnd} onClick=${() => place.current?.return()}>
         <${Icon} name="down" />
       </button>`}
       <${Composer} conversation=${shown} />

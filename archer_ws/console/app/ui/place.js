@@ -11,6 +11,8 @@ export class Place {
   #hasText;
   #tell;
   #isAtEnd = true;
+  /** Whether it scrolls to the end by itself, smoothly. */
+  #isReturning = false;
   #topBefore = 0;
   /** The message that is marked. @type {HTMLElement | undefined} */
   #marked;
@@ -31,6 +33,7 @@ export class Place {
     this.#growth.observe(/** @type {Element} */ (scroller.firstElementChild));
     this.#growth.observe(scroller);
     scroller.addEventListener("scroll", this.#scrolled, { passive: true });
+    scroller.addEventListener("scrollend", this.#arrived, { passive: true });
     for (const kind of HANDS) scroller.addEventListener(kind, this.#letGo, { passive: true });
   }
 
@@ -39,6 +42,7 @@ export class Place {
     this.#unmark();
     this.#growth.disconnect();
     this.#scroller.removeEventListener("scroll", this.#scrolled);
+    this.#scroller.removeEventListener("scrollend", this.#arrived);
     for (const kind of HANDS) this.#scroller.removeEventListener(kind, this.#letGo);
   }
 
@@ -55,6 +59,7 @@ export class Place {
     this.#unmark();
     this.#held = undefined;
     this.#isAtEnd = false;
+    this.#isReturning = false;
     this.#marked = element;
     element.dataset.found = "";
     element.scrollIntoView();
@@ -70,7 +75,16 @@ export class Place {
     this.#unmark();
     this.#held = undefined;
     this.#isAtEnd = true;
+    this.#isReturning = false;
     this.#scroller.scrollTop = this.#scroller.scrollHeight;
+  }
+
+  /** Scroll to the end smoothly. */
+  return() {
+    this.#unmark();
+    this.#held = undefined;
+    this.#isReturning = true;
+    this.#scroller.scrollTo({ top: this.#scroller.scrollHeight, behavior: "smooth" });
   }
 
   /** Keep the messages that are in view where they are while older ones are loaded, until the reader scrolls. */
@@ -79,6 +93,7 @@ export class Place {
     const element = [...this.#scroller.querySelectorAll("article")].find((each) => each.getBoundingClientRect().bottom > top);
     if (!element) return;
     this.#isAtEnd = false;
+    this.#isReturning = false;
     this.#held = { element, top: element.getBoundingClientRect().top };
   }
 
@@ -91,6 +106,7 @@ export class Place {
   /** The reader scrolls or types: stop keeping a message in view. */
   #letGo = () => {
     this.#held = undefined;
+    this.#isReturning = false;
     if (!this.#marked) return;
     delete this.#marked.dataset.found;
     this.#marked = undefined;
@@ -104,6 +120,11 @@ export class Place {
     else if (scrollTop < this.#topBefore) this.#isAtEnd = false;
     this.#topBefore = scrollTop;
     this.#tell(!this.#isAtEnd && this.#hasText());
+  };
+
+  /** The end has moved on if messages that were passed got their heights only then. */
+  #arrived = () => {
+    if (this.#isReturning) this.follow();
   };
 
   #grown() {
