@@ -28,7 +28,7 @@ class Timeouts:
     completion. `model_load_s` replaces `first_token_s` for providers that load models on demand. A provider that takes
     longer than `health_s` to list its models is unhealthy; a request for the list itself waits `list_s`. A model that
     is silent for `loading_after_s` may be loading: a loaded one usually responds sooner. `all_shown_s` is the limit for
-    asking Ollama about all its models, one by one.
+    asking Ollama about all its models, one by one: less than `listings.OTHERS_WAIT_S`.
     """
 
     connect_s: float = 5.0
@@ -39,7 +39,7 @@ class Timeouts:
     health_s: float = 5.0
     list_s: float = 15.0
     loading_after_s: float = 1.0
-    all_shown_s: float = 5.0
+    all_shown_s: float = 3.0
 
 
 class BaseLLMAdapter(ABC):

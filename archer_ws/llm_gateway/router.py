@@ -21,6 +21,7 @@ from archer_ws.llm_gateway.base import BaseLLMAdapter, Timeouts
 from archer_ws.llm_gateway.catalog import ModelFacts, load_catalog
 from archer_ws.llm_gateway.efforts import effective_effort
 from archer_ws.llm_gateway.extras import NO_EXTRAS
+from archer_ws.llm_gateway.listings import Listings
 from archer_ws.llm_gateway.local_adapter import LocalAdapter
 from archer_ws.llm_gateway.ollama_adapter import OllamaAdapter
 from archer_ws.llm_gateway.openai.client import OPENAI_URL, is_openai
@@ -65,6 +66,7 @@ class LLMRouter:
         self._instances: dict[str, BaseLLMAdapter] = {}
         self.default_provider: str = settings.llm_provider
         self._states = Cached(self._ask_all, STATES_HOLD_S)
+        self._listings = Listings(self.list_models)
         self._catalog = load_catalog()
         self._openai_omits = frozenset(settings.openai_omit)
         self._openai_catalog = catalog_for(
@@ -292,19 +294,17 @@ class LLMRouter:
     async def listing(self, provider: str | None) -> tuple[list[ModelInfo], list[ProviderStatus]]:
         """The models of one provider or of all, and the states of providers that could not be reached.
 
+        Where all are asked, none waits long for another (see `Listings`).
+
         Raises:
             InvalidParams: there is no such provider.
         """
-        names = self.providers if provider is None else (provider,)
-        listings = await asyncio.gather(*(self._models_or_failure(name) for name in names))
-        items: list[ModelInfo] = []
-        missing: list[ProviderStatus] = []
-        for name, found in zip(names, listings, strict=True):
-            if isinstance(found, ProviderFailure):
-                missing.append(unavailable(name, found))
-            else:
-                items += found
-        return items, missing
+        if provider is None:
+            return await self._listings.of(self.providers)
+        try:
+            return await self.list_models(provider), []
+        except ProviderFailure as failure:
+            return [], [unavailable(provider, failure)]
 
     async def list_all_models(self) -> list[ModelInfo]:
         """The models of every provider that responds; others are left out."""
@@ -312,17 +312,12 @@ class LLMRouter:
 
     async def aclose(self) -> None:
         """Close every adapter's connections and child processes."""
+        await self._listings.aclose()
         await asyncio.gather(*(adapter.aclose() for adapter in self._instances.values()))
 
     def _infer_provider(self, model: str | None) -> str:
         """Infer the provider from the model's name; an unknown model belongs to the configured provider."""
         return (self._catalog.provider_of(model) if model else None) or self.default_provider
-
-    async def _models_or_failure(self, provider: str) -> list[ModelInfo] | ProviderFailure:
-        try:
-            return await self.list_models(provider)
-        except ProviderFailure as failure:
-            return failure
 
     def _explained(self, route: Route, error: ProviderFailure) -> ProviderFailure:
         """Say where an unknown model's name came from, if the request did not name it."""
