@@ -125,7 +125,10 @@ class Settings(BaseSettings):
     redis_url: str = Field("redis://localhost:6379/0", description="Redis's address (not used yet)")
 
     llm_provider: Provider = Field("ollama", description="The provider when a request names none")
-    llm_default_model: str = Field("llama3.2", description="The model of LLM_PROVIDER when a request names none")
+    llm_default_model: str = Field(
+        "llama3.2",
+        description="The model of LLM_PROVIDER when a request names none; it comes before that provider's own setting",
+    )
     llm_temperature: Temperature = Field(0.7, description="The temperature when a request names none")
     llm_max_tokens: Count = Field(2048, description="The limit of tokens of a completion when a request names none")
     ollama_host: Address = Field("http://localhost:11434", description="Ollama's address; the scheme is optional")
@@ -283,6 +286,15 @@ class Settings(BaseSettings):
         if provider == self.llm_provider and ("llm_default_model" in self.model_fields_set or own not in fields):
             return "LLM_DEFAULT_MODEL"
         return own.upper() if own in fields else None
+
+    @property
+    def overruled_model_variable(self) -> str | None:
+        """The variable of LLM_PROVIDER's own default model, if it names another one than LLM_DEFAULT_MODEL does, and so
+        has no effect."""
+        own = f"{self.llm_provider}_default_model"
+        if not {"llm_default_model", own} <= self.model_fields_set or getattr(self, own) == self.llm_default_model:
+            return None
+        return own.upper()
 
     def concurrency_of(self, provider: str) -> int:
         """How many requests may run at the provider at once."""

@@ -102,6 +102,8 @@ def create_app(settings: Settings | None = None, *, limits: Limits = Limits()) -
             variable=variable,
             hint="Kubernetes sets it for a service called archer. Set PORT, or give the service another name.",
         )
+    if (overruled := settings.overruled_model_variable) is not None:
+        log.warning("setting_ignored", setting=overruled, hint="LLM_DEFAULT_MODEL, or --model, names another model.")
     tokens = _tokens(settings)
     services = _wire(settings, limits)
     app = HotApplication(

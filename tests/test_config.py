@@ -12,6 +12,8 @@ import archer_ws
 from archer_ws.config import Settings, SettingsError, load_settings, service_variables
 from archer_ws.config_fields import Provider, allowed_values
 from archer_ws.config_sources import variables_of
+from archer_ws.doctor.setup import read_setup
+from archer_ws.main import create_app
 
 ROOT = Path(__file__).parent.parent
 
@@ -423,6 +425,27 @@ def test_an_explicit_default_model_counts_even_where_it_is_ollamas(monkeypatch: 
     assert load_settings(llm_provider="openai").default_model_for("openai") == "llama3.2"
     monkeypatch.setenv("LLM_DEFAULT_MODEL", "")
     assert load_settings(llm_provider="openai").default_model_for("openai") == "gpt-4o-mini"
+
+
+@pytest.mark.parametrize(
+    ("provider", "general", "overruled"),
+    [("openai", "gpt-4o", "OPENAI_DEFAULT_MODEL"), ("openai", "gpt-4-turbo", None), ("ollama", "gpt-4o", None)],
+)
+def test_the_start_says_which_default_model_has_no_effect(
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    provider: str,
+    general: str,
+    overruled: str | None,
+) -> None:
+    monkeypatch.setenv("LLM_PROVIDER", provider)
+    monkeypatch.setenv("LLM_DEFAULT_MODEL", general)
+    monkeypatch.setenv("OPENAI_DEFAULT_MODEL", "gpt-4-turbo")
+    create_app(load_settings(env_file=None))
+    assert ("OPENAI_DEFAULT_MODEL" in caplog.text) is (overruled is not None)
+    findings = read_setup({}, None, None).findings
+    warnings = [finding.message for finding in findings if "comes before" in finding.message]
+    assert warnings == ([f"LLM_DEFAULT_MODEL, or --model, comes before {overruled}"] if overruled else [])
 
 
 def test_settings_do_not_change() -> None:

@@ -67,7 +67,7 @@ def read_setup(given: Mapping[str, str | None], model: str | None, provider: str
     if hub_model is None and (settings.local_model_path or "").startswith(PREFIX):
         hub_model = settings.local_model_path
     environment = dict(os.environ)
-    found = wrong or [_told(settings)]
+    found = (wrong or [_told(settings)]) + _overruled(settings)
     return Setup(settings, environment, (*found, *_unknown(environment), *findings), hub_model)
 
 
@@ -108,6 +108,15 @@ def _told(settings: Settings) -> Finding:
     in_file = " (.env is read)" if Path(ENV_FILE).is_file() else " (there is no .env in this folder)"
     what = f"set: {', '.join(names)}" if names else "all have their defaults"
     return Finding("settings", "ok", what + in_file)
+
+
+def _overruled(settings: Settings) -> list[Finding]:
+    if (variable := settings.overruled_model_variable) is None:
+        return []
+    advice = (
+        f"Leave one of the two out: with LLM_PROVIDER={settings.llm_provider}, both are the model of that provider."
+    )
+    return [Finding("settings", "warning", f"LLM_DEFAULT_MODEL, or --model, comes before {variable}", advice)]
 
 
 def _unknown(environment: Mapping[str, str]) -> list[Finding]:
