@@ -903,7 +903,7 @@ export interface ProviderStatus {
   error?: string | null;
   /** The ids of its models; empty if they were not requested. */
   models: string[];
-  /** What to do about the error. */
+  /** What to do about the error, or about a default model that is missing. */
   hint?: string | null;
   /** False if a key or a package is missing. */
   configured?: boolean | null;
@@ -922,7 +922,7 @@ export interface ReadinessReport {
   latency_ms?: number | null;
   /** Why not. */
   reason?: string | null;
-  /** What to do about it. */
+  /** What to do about it; if ready, what to do about a default model that is missing. */
   hint?: string | null;
 }
 

@@ -31,6 +31,35 @@ async def test_ready_when_the_default_provider_answers(archer: Archer) -> None:
     assert response.json()["latency_ms"] > 0
 
 
+async def test_an_ollama_without_the_default_model_is_ready_and_says_what_to_do(archer: Archer) -> None:
+    await archer.app.state.preparing
+    archer.ollama.responder = lambda _: ollama_tags("qwen3:4b")
+    ready = await archer.http.get("/health/ready")
+    assert (ready.status_code, ready.json()["status"]) == (200, "ready")
+    states = (await archer.http.get("/health/providers")).json()
+    assert states["ollama"]["available"] is True
+    for told in (ready.json()["hint"], states["ollama"]["hint"]):
+        assert "ollama pull llama3.2" in told
+        assert "qwen3:4b" in told
+
+
+async def test_an_ollama_without_any_model_says_what_to_pull(archer: Archer) -> None:
+    await archer.app.state.preparing
+    archer.ollama.responder = lambda _: Reply([b'{"models": []}'])
+    ready = await archer.http.get("/health/ready")
+    assert ready.status_code == 200
+    assert ready.json()["hint"].endswith("run `ollama pull llama3.2`.")
+
+
+async def test_which_models_a_server_has_is_told_to_who_may_use_it_alone(start_archer: StartArcher) -> None:
+    async with start_archer(auth_token="the-token") as archer:
+        await archer.app.state.preparing
+        archer.ollama.responder = lambda _: ollama_tags("qwen3:4b")
+        assert "qwen3" not in (await archer.http.get("/health/ready")).text
+        ready = await archer.http.get("/health/ready", headers={"Authorization": "Bearer the-token"})
+        assert "qwen3" in ready.text
+
+
 async def test_not_ready_says_why_and_what_to_do(start_archer: StartArcher) -> None:
     async with start_archer(ollama_host="http://127.0.0.1:9") as archer:
         await archer.app.state.preparing

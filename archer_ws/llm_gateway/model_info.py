@@ -86,5 +86,5 @@ class ProviderStatus(BaseModel):
     latency_ms: float | None = Field(default=None, description="How long its response took, in milliseconds.")
     error: str | None = Field(default=None, description="What is wrong with it.")
     models: list[str] = Field(default=[], description="The ids of its models; empty if they were not requested.")
-    hint: str | None = optional("What to do about the error.")
+    hint: str | None = optional("What to do about the error, or about a default model that is missing.")
     configured: bool | None = optional("False if a key or a package is missing.")

@@ -23,6 +23,7 @@ from archer_ws.llm_gateway.efforts import effective_effort
 from archer_ws.llm_gateway.extras import NO_EXTRAS
 from archer_ws.llm_gateway.listings import Listings
 from archer_ws.llm_gateway.local_adapter import LocalAdapter
+from archer_ws.llm_gateway.ollama.models import missing_model_hint
 from archer_ws.llm_gateway.ollama_adapter import OllamaAdapter
 from archer_ws.llm_gateway.openai.client import OPENAI_URL, is_openai
 from archer_ws.llm_gateway.openai.which_api import catalog_for
@@ -273,9 +274,13 @@ class LLMRouter:
             InvalidParams: there is no such provider.
         """
         try:
-            return await isolated(provider, lambda: self.get_adapter(provider).health_check())
+            status = await isolated(provider, lambda: self.get_adapter(provider).health_check())
         except ProviderFailure as failure:
             return unavailable(provider, failure)
+        if status.available and provider == self.default_provider == "ollama":
+            # Its list is complete; those of others lack aliases, and models of which access was given to some.
+            status.hint = missing_model_hint(self.default_route()[1], status.models)
+        return status
 
     async def list_models(self, provider: str) -> list[ModelInfo]:
         """The models of one provider.

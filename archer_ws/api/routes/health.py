@@ -46,7 +46,7 @@ class ReadinessReport(BaseModel):
     provider: str = Field(description="The default provider.")
     latency_ms: float | None = optional("How long the provider's response to the probe took, in milliseconds.")
     reason: str | None = optional("Why not.")
-    hint: str | None = optional("What to do about it.")
+    hint: str | None = optional("What to do about it; if ready, what to do about a default model that is missing.")
 
 
 @router.get(
@@ -92,14 +92,16 @@ async def live() -> Liveness:
 async def ready(request: Request, services: ServicesDep, response: Response) -> ReadinessReport:
     """Whether the default provider can serve chats and conversations can be stored; 503 with the reason if not.
 
-    The reason may name other servers. If credentials are configured, a client without one does not learn it, nor does a
-    page of a foreign origin or name.
+    An Ollama without the default model is ready, since requests can name another one; the hint says what to do.
+
+    The reason may name other servers, and the hint models. If credentials are configured, a client without one does not
+    learn them, nor does a page of a foreign origin or name.
     """
     report = await _readiness(services)
     if report.status != "ready":
         response.status_code = 503
-    if report.status == "not_ready" and (request.state.principal is None or request.state.is_foreign):
-        return ReadinessReport(status=report.status, provider=report.provider)
+    if report.status != "draining" and (request.state.principal is None or request.state.is_foreign):
+        return ReadinessReport(status=report.status, provider=report.provider, latency_ms=report.latency_ms)
     return report
 
 
@@ -113,7 +115,7 @@ async def _readiness(services: Services) -> ReadinessReport:
         return ReadinessReport(status="not_ready", provider=provider, reason=trouble.message, hint=trouble.hint)
     status = await services.readiness.check()
     if status.available:
-        return ReadinessReport(status="ready", provider=provider, latency_ms=status.latency_ms)
+        return ReadinessReport(status="ready", provider=provider, latency_ms=status.latency_ms, hint=status.hint)
     return ReadinessReport(status="not_ready", provider=provider, reason=status.error, hint=status.hint)
 
 

@@ -16,6 +16,8 @@ from archer_ws.llm_gateway.types import Capability, ReasoningEffort
 
 #: Names come from requests: without a limit they would fill the memory.
 MAX_REMEMBERED = 512
+#: How many installed models a hint names.
+_NAMED_MAX = 5
 
 # A line of the Modelfile's parameters: the context with which the model runs, if its author set one.
 _NUM_CTX = re.compile(r"^num_ctx\s+(\d+)\s*$", re.MULTILINE)
@@ -63,6 +65,16 @@ def can_chat(*sources: frozenset[str] | None) -> bool:
     """Whether a model can chat, by the first source that knows: embedding models can't."""
     known = next((capabilities for capabilities in sources if capabilities is not None), None)
     return known is None or "completion" in known
+
+
+def missing_model_hint(default_model: str, installed: Sequence[str]) -> str | None:
+    """What to do where the default model is not among those that can chat; None if it is."""
+    if canonical_name(default_model) in map(canonical_name, installed):
+        return None
+    shown = ", ".join(installed[:_NAMED_MAX]) + (", …" if len(installed) > _NAMED_MAX else "")
+    others = f", set LLM_DEFAULT_MODEL to one that it has ({shown}), or name one in each request" if installed else ""
+    pull = f"run `ollama pull {default_model}`"
+    return f"Requests that name no model fail, since Ollama has no {default_model}: {pull}{others}."
 
 
 def our_capabilities(*sources: frozenset[str] | None) -> list[Capability] | None:

@@ -23,7 +23,7 @@ pub const PROTOCOL_VERSION: i64 = 1;
 /// The WebSocket subprotocol to offer.
 pub const SUBPROTOCOL: &str = "archer.v1";
 /// The `schema_hash` of the server that these types were made for.
-pub const SCHEMA_HASH: &str = "820f774382e27602";
+pub const SCHEMA_HASH: &str = "a17b39f9e9807710";
 
 /// The params of a method, which know its name and what it gives.
 pub trait Method: Serialize {
@@ -1981,7 +1981,7 @@ pub struct ProviderStatus {
     pub error: Option<String>,
     /// The ids of its models; empty if they were not requested.
     pub models: Vec<String>,
-    /// What to do about the error.
+    /// What to do about the error, or about a default model that is missing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hint: Option<String>,
     /// False if a key or a package is missing.
@@ -2007,7 +2007,7 @@ pub struct ReadinessReport {
     /// Why not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// What to do about it.
+    /// What to do about it; if ready, what to do about a default model that is missing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hint: Option<String>,
 }
