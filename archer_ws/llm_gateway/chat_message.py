@@ -13,7 +13,7 @@ from archer_ws.core.wire_model import Identifier, WireModel, optional, unsupport
 from archer_ws.examples.chat import (
     CHAT_MESSAGES,
 )
-from archer_ws.llm_gateway.content import Content, MediaPart, Parts, TextPart, with_parts
+from archer_ws.llm_gateway.content import ADDED, Content, MediaPart, Parts, TextPart, with_parts
 from archer_ws.llm_gateway.tools import CallId, ResultStatus, ToolCall
 
 
@@ -67,7 +67,15 @@ class ChatMessage(WireModel):
         """The path of a picture or file in its request; `session_id` for one in the history."""
         part = (self.parts or [])[number]
         place = part.message_place if isinstance(part, MediaPart) else None
-        return "session_id" if place is None else f"messages.{place}.{self.part_path(number)}"
+        if place is None:
+            return "session_id"
+        return self.part_path(number) if place == ADDED else f"messages.{place}.{self.part_path(number)}"
+
+    def mark_added(self) -> None:
+        """Note that it came to a running stream, in a request of its own."""
+        for part in self.parts or ():
+            if isinstance(part, MediaPart):
+                part.message_place = ADDED
 
     def without_place(self) -> Self:
         """The message as a later request gets it from the history."""

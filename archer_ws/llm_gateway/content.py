@@ -74,6 +74,9 @@ def _checked_filename(name: str) -> str:
     return name
 
 
+#: In place of an index: the message is a result, or was steered in, and not in the request of the stream.
+ADDED = -1
+
 FileId = Annotated[str, Field(min_length=1, max_length=FILE_ID_CHARS_MAX)]
 Filename = Annotated[str, Field(min_length=1, max_length=FILENAME_CHARS_MAX), AfterValidator(_checked_filename)]
 
@@ -119,7 +122,7 @@ class MediaPart(WireModel):
 
     @property
     def message_place(self) -> int | None:
-        """The index of its message in the request; None for a stored message."""
+        """The index of its message in the request; None for a stored message, ADDED for one that came later."""
         return self._message_place
 
     @message_place.setter

@@ -252,7 +252,7 @@ class _Look:
     def refuse(self, what: str, hint: str) -> NoReturn:
         path = self.message.request_path(self.number)
         raise Unsupported(
-            f"{path}: {self._of_history(path)}{what}",
+            f"{path}: {self._whose(path)}{what}",
             hint=self._advice(hint, path),
             provider=self.accepted.provider,
             errors=[FieldError(path=path, message=what)],
@@ -260,10 +260,10 @@ class _Look:
 
     def wrong(self, what: str, hint: str, field: str = "") -> NoReturn:
         path = self.message.request_path(self.number)
-        if field and not self._of_history(path):
+        if field and path != "session_id":
             path = f"{path}.{field}"
         raise InvalidParams(
-            f"{path}: {self._of_history(path)}{what}",
+            f"{path}: {self._whose(path)}{what}",
             hint=self._advice(hint, path),
             errors=[FieldError(path=path, message=what)],
         )
@@ -272,12 +272,14 @@ class _Look:
     def _advice(hint: str, path: str) -> str:
         return f"{hint} {_WITHOUT_IT}".strip() if path == "session_id" else hint
 
-    def _of_history(self, path: str) -> str:
-        if path != "session_id":
+    def _whose(self, path: str) -> str:
+        if path.startswith("messages."):
             return ""
         if self.message.call_id is not None:
             return f"a picture or file in the result of call {self.message.call_id!r}: "
-        return "a picture or file of its history: "
+        return (
+            "a picture or file of its history: " if path == "session_id" else "a picture or file that was steered in: "
+        )
 
 
 def _data(part: MediaPart, media: Mapping[str, Media]) -> Media:

@@ -80,6 +80,7 @@ class ToolCalls:
         )
         self._check_size(message)
         result = CallResult(said.status, message.content)
+        message.mark_added()
         if message.parts is None:
             return stream.exchange.add_result(call_id, result, claim=said.claim)
 
@@ -104,6 +105,7 @@ class ToolCalls:
             role=USER, content=said.content, parts=said.parts, name=None, message_id=said.message_id
         )
         self._check_size(message)
+        message.mark_added()
         if message.parts is None:
             return stream.exchange.steering.steer(message)
         return stream.exchange.steering.steer(

@@ -198,6 +198,23 @@ async def test_a_picture_in_a_result_is_a_file_in_events_and_history_and_goes_to
         assert (await archer.http.delete(f"/api/v1/files/{file_id}")).status_code == 409
 
 
+@pytest.mark.parametrize("is_stored", [False, True], ids=["without a session", "in a session"])
+async def test_a_refused_picture_in_a_result_has_the_path_that_it_was_sent_at(
+    start_archer: StartArcher, is_stored: bool
+) -> None:
+    async with running(start_archer, CallingClaude()) as (archer, _):
+        session = await in_session(archer) if is_stored else {}
+        fields = {"model": "anthropic/claude-fable-5-1", "tools": NATIVE_TOOLS, **session}
+        async with following(archer, **fields) as events:
+            call = await events.until("tool_call")
+            path = f"/api/v1/streams/s/tool_calls/{call['call_id']}/result"
+            picture = {"type": "image", "url": "https://example.com/map.png"}
+            assert await said(archer, path, content=[text("A map:"), picture]) == {"outcome": "accepted"}
+            error = (await events.until("ended"))["error"]
+        assert [each["path"] for each in error["errors"]] == ["content.1"]
+        assert error["message"].startswith(f"content.1: a picture or file in the result of call {call['call_id']!r}: ")
+
+
 async def test_a_picture_in_a_result_is_kept_over_a_restart_for_the_step_that_it_is_for(
     start_archer: StartArcher, tmp_path: Path
 ) -> None:
