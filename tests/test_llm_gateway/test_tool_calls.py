@@ -67,6 +67,28 @@ def test_without_an_index_the_id_tells_the_calls_apart() -> None:
     assert assembled(fragments) == [("one", "{}"), ("two", "{}")]
 
 
+@pytest.mark.parametrize("index", [{}, {"index": 0}], ids=["without an index", "all with the index 0"])
+def test_whole_calls_without_ids_are_calls_of_their_own(index: Fragment) -> None:
+    # meilisearch/meilisearch#5712, BerriAI/litellm#11999: Gemini's, each in a chunk of its own.
+    fragments = [
+        {**index, "foreign_id": "", "name": "weather", "arguments": '{"city":"Oslo"}'},
+        {**index, "foreign_id": "", "name": "weather", "arguments": '{"city":"Bergen"}'},
+        {**index, "foreign_id": "", "name": "time", "arguments": "{}"},
+    ]
+    assert assembled(fragments) == [
+        ("weather", '{"city":"Oslo"}'),
+        ("weather", '{"city":"Bergen"}'),
+        ("time", "{}"),
+    ]
+
+
+def test_a_name_that_is_repeated_with_each_piece_begins_no_call() -> None:
+    pieces = ['{"x"', ":1", "}", ""]
+    assert assembled({"index": 0, "name": "one", "arguments": each} for each in pieces) == [("one", '{"x":1}')]
+    whole = {"index": 0, "name": "one", "arguments": '{"x":1}'}
+    assert assembled([whole, {"index": 0, "name": "one", "arguments": ""}]) == [("one", '{"x":1}')]
+
+
 def test_pieces_with_neither_index_nor_id_go_on_with_the_last_call() -> None:
     fragments: list[Fragment] = [{"foreign_id": "a", "name": "one"}, {"arguments": "{"}, {"arguments": "}"}]
     assert assembled(fragments) == [("one", "{}")]

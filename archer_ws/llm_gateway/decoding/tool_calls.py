@@ -63,6 +63,8 @@ class _Call:
     #: The arguments not reported yet; and their length in characters.
     held: list[str] = field(default_factory=list)
     held_chars: int = 0
+    #: The arguments of a call without an id that came whole, with its name, in one fragment.
+    whole: str | None = None
     #: Its id and name, once it was reported.
     told: tuple[str, str] | None = None
 
@@ -128,10 +130,18 @@ class ToolCallAssembler:
             Unreadable: the arguments are neither text nor an object.
             TooLarge: too many calls, or no name after as many bytes as a call may have.
         """
-        call = self._call_of(index, _bounded(foreign_id) if isinstance(foreign_id, str) and foreign_id else None)
-        if isinstance(name, str) and name and not call.name:
-            call.name = _safe_name(name)
-        if text := _text_of(arguments):
+        text = _text_of(arguments)
+        its_id = _bounded(foreign_id) if isinstance(foreign_id, str) and foreign_id else None
+        call = self._call_of(index, its_id)
+        if isinstance(name, str) and name:
+            if its_id is None and text and call.whole is not None and call.whole != text:
+                # Gemini's parallel calls: each whole, in a chunk of its own, with an empty id and without an index
+                # (meilisearch/meilisearch#5712, BerriAI/litellm#11999).
+                call = self._begin(index, None)
+            if not call.name:
+                call.name = _safe_name(name)
+                call.whole = text if its_id is None and not call.held and _is_object(text) else None
+        if text:
             call.hold(text)
             self._held_chars += len(text)
         if call.name and call.held and (call.told or call is self._next_to_tell()):
@@ -175,12 +185,19 @@ class ToolCallAssembler:
     def _call_of(self, index: int | str | None, foreign_id: str | None) -> _Call:
         call = self._known(index, foreign_id)
         if call is None:
-            if len(self._calls) >= PROVIDER_CALLS:
-                raise TooLarge(f"more than {PROVIDER_CALLS} tool calls")
-            call = _Call(foreign_id)
-            self._calls.append(call)
-        elif call.foreign_id is None:
+            return self._begin(index, foreign_id)
+        if call.foreign_id is None:
             call.foreign_id = foreign_id
+        return self._goes_on(index, call)
+
+    def _begin(self, index: int | str | None, foreign_id: str | None) -> _Call:
+        if len(self._calls) >= PROVIDER_CALLS:
+            raise TooLarge(f"more than {PROVIDER_CALLS} tool calls")
+        call = _Call(foreign_id)
+        self._calls.append(call)
+        return self._goes_on(index, call)
+
+    def _goes_on(self, index: int | str | None, call: _Call) -> _Call:
         self._latest = call
         if index is not None:
             # Fragments without an id belong to the last call with this number.
@@ -195,6 +212,14 @@ class ToolCallAssembler:
         if foreign_id is not None:
             return next((call for call in reversed(self._calls) if call.foreign_id == foreign_id), None)
         return self._calls[-1] if self._calls else None
+
+
+def _is_object(text: str) -> bool:
+    """Whether the text is the JSON of an object, and so complete."""
+    try:
+        return text.lstrip()[:1] == "{" and isinstance(json.loads(text), dict)
+    except (ValueError, RecursionError):
+        return False
 
 
 def _bounded(foreign_id: str) -> str:
