@@ -96,6 +96,8 @@ class ArcherServer(uvicorn.Server):
         app.state.is_served_by_archer = True
         self._drain_s = drain_s
         self._flush_s = limits.flush_s
+        #: The end of `flush_s`, in the loop's time, once it runs.
+        self._flush_until: float | None = None
         self._on_ready = on_ready
         self._on_stopped = on_stopped
         self._watch_stdin = watch_stdin
@@ -160,7 +162,7 @@ class ArcherServer(uvicorn.Server):
         if self._announcing is not None:
             self._announcing.cancel()
             await asyncio.gather(self._announcing, return_exceptions=True)
-        flush_s = HURRIED_FLUSH_S if self.was_hurried else self._flush_s
+        flush_s = self._flush_left_s()
         aborting = asyncio.get_running_loop().call_later(flush_s, self._abort_connections)
         try:
             async with asyncio.timeout(flush_s + SHUTDOWN_LIMIT_S):
@@ -185,10 +187,17 @@ class ArcherServer(uvicorn.Server):
         try:
             sockets.notify_draining(round(min(self._drain_s * 1000, SAFE_INTEGER)))
             await self._services.manager.drain(self._drain_s)
-            await sockets.close_all("draining", HURRIED_FLUSH_S if self.was_hurried else self._flush_s)
+            await sockets.close_all("draining", self._flush_left_s())
         finally:
             self._cut_sockets()
             self.should_exit = True
+
+    def _flush_left_s(self) -> float:
+        """How long clients may still read. Sockets and requests share this time, which begins with the first call."""
+        now = asyncio.get_running_loop().time()
+        if self._flush_until is None:
+            self._flush_until = now + self._flush_s
+        return HURRIED_FLUSH_S if self.was_hurried else max(self._flush_until - now, HURRIED_FLUSH_S)
 
     async def _hurry(self) -> None:
         # Every stream ends, so `drain` returns as well.

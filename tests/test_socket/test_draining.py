@@ -164,6 +164,30 @@ async def test_a_client_that_does_not_read_cannot_hold_up_the_stop(
     assert_quiet(caplog)
 
 
+async def test_sockets_and_requests_that_do_not_end_hold_up_the_stop_together_and_not_one_after_the_other(
+    start_socketed: StartSocketed,
+) -> None:
+    piece = ollama_line("\x01" * 400_000)
+    async with (
+        asyncio.timeout(LIMIT_S),
+        start_socketed(drain_s=0.2, limits=Limits(flush_s=3)) as archer,
+        raw_websocket(archer.address, receive_buffer=4096) as stuck,
+        archer.peer() as peer,
+    ):
+        archer.answer(ollama_stream(*[piece] * 5, forever(), end=False))
+        await stuck.send(request("chat/send", 1, stream_id="s", messages=HELLO))
+        await until(lambda: any(not protocol.writable.is_set() for protocol in archer.protocols))
+        host, _, port = archer.address.partition(":")
+        _, unfinished = await asyncio.open_connection(host, int(port))
+        unfinished.write(b"POST /api/v1/chat/completions HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 100\r\n\r\n{")
+        await until(lambda: len(archer.http_connections) == 1)
+        archer.server.request_stop("test")
+        await peer.closed.wait()
+        async with asyncio.timeout(5.5):
+            await archer.running
+        unfinished.close()
+
+
 async def test_the_lines_about_a_stop_have_no_request_s_id_although_the_signal_comes_in_the_middle_of_one(
     start_socketed: StartSocketed, caplog: pytest.LogCaptureFixture
 ) -> None:
