@@ -12,6 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
+from archer_ws.llm_gateway.types import StreamChunk, TokenUsage
 from tests.conftest import Archer, StartArcher
 from tests.fakes import anthropic_api, thinking_anthropic, thinking_responses, tools_anthropic, tools_ollama
 from tests.fakes.calls import CALLS_MADE, TOOLS, piece
@@ -196,6 +197,28 @@ async def test_a_picture_in_a_result_is_a_file_in_events_and_history_and_goes_to
         assert stored[2]["parts"] == told["parts"]
         file_id = told["parts"][1]["file_id"]
         assert (await archer.http.delete(f"/api/v1/files/{file_id}")).status_code == 409
+
+
+@pytest.mark.parametrize("is_answered", [False, True], ids=["while it waits", "in the next step"])
+async def test_what_a_provider_told_of_finished_steps_counts_where_the_stream_is_cancelled(
+    archer: Archer, is_answered: bool
+) -> None:
+    told = TokenUsage(prompt_tokens=1000, completion_tokens=70, total_tokens=1070)
+    play(archer, [WEATHER, StreamChunk(content="", finish_reason="tool_calls", usage=told)], ["It rains", forever()])
+    async with asyncio.timeout(10), following(archer) as events:
+        await events.until("tool_call")
+        if is_answered:
+            await said(archer, f"{CALL}/result", content="rain")
+            await events.until("step")
+        await archer.http.delete("/api/v1/streams/s")
+        usage = (await events.until("ended"))["usage"]
+    if is_answered:
+        # With or without "It rains".
+        assert usage["completion_tokens"] in (70, 72)
+        assert usage["prompt_tokens"] > 1000
+        assert usage["estimated"] is True
+    else:
+        assert (usage["prompt_tokens"], usage["completion_tokens"], usage.get("estimated")) == (1000, 70, None)
 
 
 @pytest.mark.parametrize("is_stored", [False, True], ids=["without a session", "in a session"])

@@ -36,6 +36,7 @@ class Intake:
 
     __slots__ = (
         "_before",
+        "_bytes_before",
         "_calls",
         "_encoders",
         "_identity",
@@ -65,6 +66,8 @@ class Intake:
         #: Whether this is a later step than the first, and the tokens of all earlier steps.
         self._is_later = False
         self._before: TokenUsage | None = None
+        #: The bytes of text that these tokens are for.
+        self._bytes_before = 0
         #: The latest token counts of all steps together, and why the model stopped in this step.
         self.usage: TokenUsage | None = None
         self.finish_reason: str | None = None
@@ -119,10 +122,24 @@ class Intake:
         """Begin a later step; `before`: the token counts of all earlier steps."""
         self._is_later = True
         self._before = self.usage = before
+        self._bytes_before = 0 if before is None else self._log.text_bytes
         self._encoders.clear()
         self._calls = None
         self.has_responded = False
         self.finish_reason = self.refusal = None
+
+    @property
+    def has_all_counts(self) -> bool:
+        """Whether the last completion ended with the provider's token counts: `usage` is of the whole stream."""
+        usage = self.usage
+        return (
+            self.finish_reason is not None and usage is not self._before and usage is not None and not usage.estimated
+        )
+
+    @property
+    def earlier_usage(self) -> tuple[TokenUsage, int] | None:
+        """The token counts of all earlier steps, and the bytes of their text; None if there are none."""
+        return None if self._before is None else (self._before, self._bytes_before)
 
     @property
     def complete_calls(self) -> list[CallName]:
