@@ -4,7 +4,6 @@ import asyncio
 import json
 import os
 import signal
-import socket
 import sys
 import tempfile
 from asyncio.subprocess import DEVNULL, PIPE
@@ -23,13 +22,6 @@ from tests.fakes.scripted_server import Exchange, Reply, ScriptedServer, scripte
 ROOT = Path(__file__).parent.parent
 #: Imports take seconds on a busy machine.
 START_LIMIT_S, WAIT_LIMIT_S = 60.0, 20.0
-
-
-def free_port() -> int:
-    """A port of loopback that nobody listens on."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port: int = free.getsockname()[1]
-        return port
 
 
 class Process(Protocol):

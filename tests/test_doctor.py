@@ -28,7 +28,8 @@ from tests.fakes.locks import without_locks
 from tests.fakes.ollama_api import ollama_server, ollama_show, ollama_tags
 from tests.fakes.scripted_server import Reply, scripted_server
 from tests.fakes.sqlite_files import sqlite_store
-from tests.processes import ROOT, free_port, program
+from tests.ports import free_port
+from tests.processes import ROOT, program
 
 SetVariable = Callable[[str, str], None]
 

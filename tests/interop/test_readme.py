@@ -29,7 +29,8 @@ from tests.fakes.scripted_server import Exchange, Reply, scripted_server
 from tests.interop.browser import Browser, page_of, pages, with_esbuild
 from tests.interop.javascript import NODE_PROJECT
 from tests.interop.scripted_chat import HALF, PIECES, TEXT, Answers
-from tests.processes import Server, free_port, server
+from tests.ports import free_port
+from tests.processes import Server, server
 
 pytestmark = [pytest.mark.interop, pytest.mark.browser, pytest.mark.timeout(180)]
 

@@ -14,8 +14,9 @@ from typing import Any, Literal
 from tests.benchmarks.speed.http_lane import Target
 from tests.benchmarks.speed.measuring import memory_bytes, split_cores
 from tests.benchmarks.speed.orders import Order
-from tests.benchmarks.speed.processes import ROOT, START_LIMIT_S, Child, Failed, child, free_port, python
+from tests.benchmarks.speed.processes import ROOT, START_LIMIT_S, Child, Failed, child, python
 from tests.benchmarks.speed.provider_wire import MODEL
+from tests.ports import free_port
 
 #: The proxies that can be compared, by the names of their options.
 PROXIES: Mapping[Literal["litellm", "bifrost"], str] = {
