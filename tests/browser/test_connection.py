@@ -43,6 +43,36 @@ async def test_the_button_cuts_the_connection_and_the_answer_goes_on_where_it_wa
     assert sidecar.chats.qsize() == 1
 
 
+async def test_an_outage_that_is_over_is_not_told_again_when_another_window_asks(
+    browser: Browser, sidecar: Server, model: ScriptedModel
+) -> None:
+    async with Console(browser, sidecar.url, "one") as one, Console(browser, sidecar.url, "two") as two:
+        two.expected.append("closed before the connection is established")
+        await one.run("await ask('say one'); await ended();")
+        await two.run("""
+            await page.locator(".row .entry").click();
+            await ended();
+            await page.getByRole("button", { name: "Cut the connection" }).click();
+            await page.locator('.story[data-mended="true"]').getByRole("button", { name: "Close" }).click();
+            await page.locator(".story").waitFor({ state: "detached" });
+        """)
+        await one.run("await connected(); await ask('hold'); await has(half);", half=HALF)
+        seen = await two.run(
+            """
+            await has(half);
+            await drawn();
+            const told = await page.locator("p.unseen[role=status]").textContent();
+            const isTold = (await page.locator(".story").count()) > 0;
+            await page.locator(".connection .state").click();
+            return [told, isTold, await page.locator(".story").innerText()];
+            """,
+            half=HALF,
+        )
+        model.go.set()
+    assert seen[:2] == ["The answer has begun.", False]
+    assert "No answer was being generated" in seen[2]
+
+
 async def test_many_conversations_go_over_one_socket_and_stopping_one_leaves_the_others(
     browser: Browser, proxy: CuttingProxy, model: ScriptedModel
 ) -> None:

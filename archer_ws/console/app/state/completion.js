@@ -5,7 +5,7 @@
 
 import { whole } from "../../archer-transcript.js";
 import { signal } from "../vendor/signals.js";
-import { lossListeners } from "./connection.js";
+import { lossListeners, mended } from "./connection.js";
 import { Step, settle, storedStep } from "./steps.js";
 import { momentOf, note, textOf } from "./moments.js";
 import { replayListeners } from "./wire.js";
@@ -167,6 +167,9 @@ export class Completion {
   mended(after, headSeq) {
     const replayed = Math.max(0, headSeq - after);
     note(this.moments, { atMs: performance.now(), method: "resumed", seq: headSeq, from: after + 1, chars: 0, what: "" });
+    // Not of the outage: a stream that this page has begun to follow since.
+    const wasCut = this.steps.peek().some(({ seams }) => seams.peek().some(({ backMs }) => backMs === undefined));
+    if (wasCut) mended(replayed);
     for (const step of this.steps.peek()) {
       step.seams.value = step.seams
         .peek()

@@ -3,7 +3,7 @@
 import { connect } from "../../archer-client.js";
 import { computed, signal } from "../vendor/signals.js";
 import { base, facts, readFacts, ticket, token, tokenWanted } from "./server.js";
-import { TappedSocket, cut, replayListeners } from "./wire.js";
+import { TappedSocket, cut } from "./wire.js";
 
 /**
  * @typedef {import("../../archer-client.d.ts").ArcherClient} ArcherClient
@@ -43,11 +43,11 @@ let isCutByUs = false;
 /** @type {ReturnType<typeof setInterval> | undefined} */
 let ticker;
 
-replayListeners.add(({ after, headSeq }) => {
+/** A stream that the last outage interrupted was resumed. @param {number} replayed how many of its events came again */
+export function mended(replayed) {
   const last = outage.peek();
-  if (!last) return;
-  outage.value = { ...last, streams: last.streams + 1, replayed: last.replayed + Math.max(0, headSeq - after) };
-});
+  if (last) outage.value = { ...last, streams: last.streams + 1, replayed: last.replayed + replayed };
+}
 
 /** Read the server's facts, then connect. If a token is needed and missing, ask for it first. */
 export async function start() {
