@@ -436,3 +436,81 @@ async def test_a_conversation_that_the_list_does_not_show_yet_has_its_name_all_t
         """)
     assert seen[:2] == ["Long", "Long"]
     assert seen[2].startswith("Long")
+
+
+#: Holds the server's answers to these methods back, from the next reload on, while `kept.isHolding`.
+HOLD = """
+    Object.assign(kept, { held: [], isHolding: false });
+    const ids = new Set();
+    await page.routeWebSocket(/ws/, (socket) => {
+        const server = socket.connectToServer();
+        socket.onMessage((frame) => {
+            const { id, method } = JSON.parse(frame);
+            if (methods.includes(method)) ids.add(id);
+            server.send(frame);
+        });
+        server.onMessage((frame) => {
+            const { id } = JSON.parse(frame);
+            if (kept.isHolding && ids.has(id)) kept.held.push(() => socket.send(frame));
+            else socket.send(frame);
+        });
+    });
+    await page.reload();
+    await connected();
+    await ended();
+    kept.isHolding = true;
+"""
+HELD = """
+    while (kept.held.length === 0) await new Promise((next) => setTimeout(next, 10));
+"""
+LET_GO = """
+    kept.isHolding = false;
+    for (const send of kept.held.splice(0)) send();
+"""
+
+
+async def test_what_another_window_asks_while_the_messages_are_loaded_is_shown(
+    browser: Browser, sidecar: Server
+) -> None:
+    async with Console(browser, sidecar.url, "one") as one, Console(browser, sidecar.url, "two") as two:
+        await one.run("await ask('say one'); await ended();" + HOLD, methods=["session/get"])
+        await two.run("await page.locator('.row .entry').click(); await ended(); await ask('say two'); await ended(1);")
+        await one.run(HELD)
+        await two.run("await ask('say three'); await ended(2);")
+        # The list is told of each change after the conversation was.
+        seen = await one.run(LET_GO + "await has('three'); await ended(2); return [await said(), await answers()];")
+    assert seen == [["say one", "say two", "say three"], ["one", "two", "three"]]
+
+
+async def test_a_conversation_that_is_deleted_while_the_list_is_loaded_is_not_listed(
+    browser: Browser, sidecar: Server
+) -> None:
+    async with Console(browser, sidecar.url) as console:
+        await console.run(TALK + HOLD, methods=["session/list"])
+        await sidecar.http.post("/api/v1/sessions", json={"title": "another"})
+        await console.run(HELD)
+        await sidecar.http.delete("/api/v1/sessions", params={"all": "true"})
+        seen = await console.run(
+            "await has('no longer has this conversation');"
+            + LET_GO
+            + "await drawn(); return texts(page.locator('.row'));"
+        )
+    assert seen == []
+
+
+async def test_a_conversation_that_is_deleted_while_it_is_loaded_says_so(browser: Browser, sidecar: Server) -> None:
+    async with Console(browser, sidecar.url) as console:
+        await console.run(TALK + HOLD, methods=["session/get"])
+        (session,) = (await sidecar.http.get("/api/v1/sessions")).json()["items"]
+        await sidecar.http.patch(f"/api/v1/sessions/{session['session_id']}", json={"title": "another"})
+        await console.run(HELD)
+        await sidecar.http.delete("/api/v1/sessions", params={"all": "true"})
+        await console.run("await has('no longer has this conversation');")
+        await console.run(LET_GO + "await drawn(); await has('no longer has this conversation');")
+
+
+async def test_a_deleted_conversation_is_no_longer_among_what_was_found(browser: Browser, sidecar: Server) -> None:
+    async with Console(browser, sidecar.url) as console:
+        await console.run(TALK + "await page.locator('#search').fill('light'); await has('2 messages');")
+        await sidecar.http.delete("/api/v1/sessions", params={"all": "true"})
+        await console.run("await has('No message contains');")

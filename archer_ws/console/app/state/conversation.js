@@ -61,6 +61,8 @@ export class Conversation {
   /** @type {string | null | undefined} */
   #cursor;
   #wasRead = false;
+  /** The newest version that was told of while the messages were being loaded: they may be older. */
+  #newest = 0;
   /** @type {Promise<void> | undefined} */
   #reading;
   /** @type {Promise<void> | undefined} */
@@ -161,8 +163,17 @@ export class Conversation {
   /** Load the stored messages and running streams. */
   refresh() {
     if (this.isNew.peek() || !client.peek()) return Promise.resolve();
-    this.#reading ??= this.#read().finally(() => (this.#reading = undefined));
+    this.#reading ??= this.#readUpToDate().finally(() => (this.#reading = undefined));
     return this.#reading;
+  }
+
+  async #readUpToDate() {
+    /** @type {number | undefined} */
+    let version;
+    do {
+      this.#newest = 0;
+      version = await this.#read();
+    } while (version !== undefined && version < this.#newest);
   }
 
   async readOlder() {
@@ -173,6 +184,8 @@ export class Conversation {
   /** Make the view scroll to a stored message; older pages are loaded until it is found. @param {string} messageId */
   async seek(messageId) {
     await this.refresh();
+    // The conversation was deleted since the search.
+    if (this.isNew.peek()) throw new ArcherError({ kind: "session_not_found", message: "" });
     while (!this.#has(messageId) && this.#cursor != null) await this.#readPage();
     this.#arrange();
     // It may have been deleted since the search.
@@ -217,11 +230,13 @@ export class Conversation {
     if (!this.#wasRead && !this.hasText) return;
     // A stream that this page follows updates itself, and the messages are loaded when it ends.
     if (this.isBusy.peek() && change.active.length > 0) return;
+    this.#newest = change.version;
     this.refresh();
   }
 
   /** The conversation was deleted elsewhere, or the server was replaced. The loaded text stays readable. */
   gone() {
+    this.#newest = Infinity; // What is being loaded is from before.
     this.trouble.value = new ArcherError({ kind: "session_not_found", message: "" });
   }
 
@@ -231,6 +246,7 @@ export class Conversation {
     return now.call("session/get", { session_id: this.id, limit: PAGE, ...(cursor != null && { cursor }) });
   }
 
+  /** @returns {Promise<number | undefined>} the version that was loaded; undefined if it can't be loaded */
   async #read() {
     this.isReading.value = !this.#wasRead;
     try {
@@ -245,11 +261,13 @@ export class Conversation {
       this.trouble.value = undefined;
       for (const streamId of page.active_streams) this.#showRunning(streamId);
       this.#arrange();
+      return page.version ?? undefined;
     } catch (error) {
-      if (!(error instanceof ArcherError) || error.retryable) return;
+      if (!(error instanceof ArcherError) || error.retryable) return undefined;
       // Opened in this tab before a reload, but nothing was ever sent.
       if (error.kind === "session_not_found" && !this.hasText) this.isNew.value = true;
       else this.trouble.value = error;
+      return undefined;
     } finally {
       this.isReading.value = false;
     }

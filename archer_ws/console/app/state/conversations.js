@@ -39,6 +39,8 @@ export const isSideBySide = kept("sessionStorage", "archer.beside", false);
 const conversations = new Map();
 let cursor = /** @type {string | null | undefined} */ (undefined);
 let reread = 0;
+/** @type {Set<string>} */
+const deletedIds = new Set();
 /** @type {AbortController | undefined} */
 let searching;
 
@@ -182,6 +184,8 @@ async function readFirst() {
 /** @param {Session[]} more */
 function merge(more) {
   const byId = new Map((sessions.peek() ?? []).map((each) => [each.session_id, each]));
+  // What was asked for before a deletion may still name it.
+  more = more.filter(({ session_id }) => !deletedIds.has(session_id));
   for (const each of more) byId.set(each.session_id, { ...byId.get(each.session_id), ...each });
   sessions.value = [...byId.values()].sort((one, other) => (one.updated_at < other.updated_at ? 1 : -1));
 }
@@ -190,6 +194,7 @@ function merge(more) {
 function changed(change) {
   const { session_id, deleted } = change;
   if (deleted) return gone(session_id);
+  deletedIds.delete(session_id); // It is imported anew.
   const known = sessions.peek()?.find((each) => each.session_id === session_id);
   if (known) merge([{ ...known, ...change, title: change.title ?? known.title }]);
   conversations.get(session_id)?.changed(change);
@@ -201,7 +206,9 @@ function changed(change) {
 
 /** @param {string} id */
 function gone(id) {
+  deletedIds.add(id);
   if (sessions.peek()) sessions.value = sessions.peek()?.filter(({ session_id }) => session_id !== id);
+  found.value = found.peek()?.filter(({ session_id }) => session_id !== id);
   const open = conversations.get(id);
   if (!open) return;
   if (open.hasText) open.gone();
@@ -227,6 +234,7 @@ openListeners.add((now) => {
     watched = now;
     now.watch(changed);
   }
+  deletedIds.clear(); // The server may have been given back its store.
   readFirst().catch(() => {});
   for (const id of openIds.peek()) conversation(id).refresh();
 });
