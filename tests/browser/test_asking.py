@@ -329,3 +329,23 @@ async def test_a_long_text_has_one_direction_in_its_field_before_it_is_there(con
     """)
     # `fill`, which `ask` uses, is told to the page only afterwards.
     assert seen == {"before": ["auto", "rtl", "ltr", "ltr"], "after": "auto"}
+
+
+async def test_a_picture_without_words_can_be_asked_about_again(console: Console) -> None:
+    seen = await console.run(
+        """
+        const cat = { name: "cat.png", mimeType: "image/png", buffer: Buffer.from(bytes) };
+        await shown.locator('input[type="file"]').setInputFiles(cat);
+        await shown.locator('.chip[data-state="sent"]').waitFor();
+        await shown.getByRole("button", { name: "Send", exact: true }).click();
+        await ended();
+        await shown.locator(".said").hover();
+        await shown.locator(".said").getByLabel("Edit").click();
+        await page.getByRole("button", { name: "Ask", exact: true }).click();
+        await page.getByLabel("What to ask instead").waitFor({ state: "detached" });
+        await ended();
+        return shown.locator(".said .parts").count();
+        """,
+        bytes=list(PIXEL),
+    )
+    assert seen == 1

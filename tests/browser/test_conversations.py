@@ -514,3 +514,32 @@ async def test_a_deleted_conversation_is_no_longer_among_what_was_found(browser:
         await console.run(TALK + "await page.locator('#search').fill('light'); await has('2 messages');")
         await sidecar.http.delete("/api/v1/sessions", params={"all": "true"})
         await console.run("await has('No message contains');")
+
+
+async def test_what_is_written_instead_of_a_question_is_there_after_a_look_at_another_conversation(
+    console: Console,
+) -> None:
+    seen = await console.run(
+        TALK
+        + """
+        await shown.locator(".said").hover();
+        await shown.locator(".said").getByLabel("Edit").click();
+        await page.getByLabel("What to ask instead").fill("say green");
+        await page.keyboard.press("Alt+n");
+        await page.locator(".welcome").waitFor();
+        await page.keyboard.press("Alt+1");
+        await page.getByLabel("What to ask instead").press("Enter");
+        await shown.locator(".answer .text").filter({ hasText: "green" }).waitFor();
+        await ended();
+        // What was left is not.
+        await shown.locator(".said").getByLabel("Edit").click();
+        await page.getByLabel("What to ask instead").fill("say red");
+        await page.keyboard.press("Escape");
+        await page.keyboard.press("Alt+n");
+        await page.locator(".welcome").waitFor();
+        await page.keyboard.press("Alt+1");
+        await has("green");
+        return [await said(), await page.getByLabel("What to ask instead").count()];
+        """
+    )
+    assert seen == [["say green"], 0]

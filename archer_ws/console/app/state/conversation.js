@@ -41,6 +41,8 @@ export class Conversation {
   draft;
   /** What is attached to the next message. @type {import("../vendor/signals.js").Signal<Attachment[]>} */
   files = signal([]);
+  /** What is being written instead of questions, by their ids. The view of a conversation does not outlast a look at another one. @type {Map<string, string>} */
+  edits = new Map();
   /** How often this page has asked here: what the view scrolls to the end for. */
   asks = signal(0);
   /** Its title as it was read with its messages: the list may not show it yet. */

@@ -18,7 +18,7 @@ import { PartView } from "./part-view.js";
 
 /** @param {{ item: SaidItem, conversation: Conversation }} props */
 export function SaidView({ item, conversation }) {
-  const [isEdited, setEdited] = useState(false);
+  const [isEdited, setEdited] = useState(conversation.edits.has(item.id));
   const { text, parts } = item.said;
   const who = item.role === "system" ? strings.chat.system : strings.chat.said;
   if (isEdited) return html`<${Editor} item=${item} conversation=${conversation} onDone=${() => setEdited(false)} />`;
@@ -48,11 +48,20 @@ export function SaidView({ item, conversation }) {
 
 /** @param {{ item: SaidItem, conversation: Conversation, onDone: () => void }} props */
 function Editor({ item, conversation, onDone }) {
-  const [text, setText] = useState(item.said.text);
+  const [text, setText] = useState(conversation.edits.get(item.id) ?? item.said.text);
+  const isEmpty = !text.trim() && item.said.parts.length === 0;
+  const typed = (/** @type {string} */ text) => {
+    conversation.edits.set(item.id, text);
+    setText(text);
+  };
+  const leave = () => {
+    conversation.edits.delete(item.id);
+    onDone();
+  };
   const submit = (/** @type {Event} */ event) => {
     event.preventDefault();
-    if ((!text.trim() && item.said.parts.length === 0) || conversation.isBusy.peek()) return;
-    onDone();
+    if (isEmpty || conversation.isBusy.peek()) return;
+    leave();
     const said = { ...item.said, text };
     // A conversation that was deleted can't go on, and what is left of it stays readable: ask in a new one.
     if (conversation.isGone) begin().ask(said);
@@ -60,7 +69,7 @@ function Editor({ item, conversation, onDone }) {
   };
   const keys = (/** @type {KeyboardEvent} */ event) => {
     if (isComposing(event)) return;
-    if (event.key === "Escape") onDone();
+    if (event.key === "Escape") leave();
     else if (event.key === "Enter" && !event.shiftKey) submit(event);
     else return;
     event.preventDefault();
@@ -69,11 +78,11 @@ function Editor({ item, conversation, onDone }) {
     <form class="said editor" onSubmit=${submit}>
       <textarea dir=${directionOf(text)} aria-label=${strings.chat.editLabel} value=${text} autofocus
         ref=${(/** @type {HTMLElement | null} */ field) => field && field !== document.activeElement && field.focus()}
-        onInput=${(/** @type {any} */ event) => setText(event.target.value)} onKeyDown=${keys}
+        onInput=${(/** @type {any} */ event) => typed(event.target.value)} onKeyDown=${keys}
         onBeforeInput=${directBefore}></textarea>
       <p class="choices">
-        <button type="button" class="quiet" onClick=${onDone}>${strings.chat.cancel}</button>
-        <button class="primary" disabled=${!text.trim() || conversation.isBusy.value}>${strings.chat.send}</button>
+        <button type="button" class="quiet" onClick=${leave}>${strings.chat.cancel}</button>
+        <button class="primary" disabled=${isEmpty || conversation.isBusy.value}>${strings.chat.send}</button>
       </p>
     </form>
   `;
