@@ -349,3 +349,17 @@ async def test_a_picture_without_words_can_be_asked_about_again(console: Console
         bytes=list(PIXEL),
     )
     assert seen == 1
+
+
+async def test_that_files_are_not_sent_in_mid_answer_is_told(console: Console) -> None:
+    seen = await console.run("""
+        await ask("never");
+        await has("word19");
+        const notes = { name: "a.txt", mimeType: "text/plain", buffer: Buffer.from("a") };
+        await shown.locator('input[type="file"]').setInputFiles(notes);
+        await shown.locator('.chip[data-state="sent"]').waitFor();
+        await ask("look");
+        await page.getByRole("alert").filter({ hasText: "Pictures and files" }).waitFor();
+        return field().inputValue();
+    """)
+    assert seen == "look"

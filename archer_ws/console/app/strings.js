@@ -275,6 +275,7 @@ export const strings = {
     stop: "Stop",
     stopHint: "Stop the answer (Esc)",
     steer: "Send before the model's next step",
+    steerFiles: "Pictures and files can't be sent before the model's next step: send them with your next question, or remove them.",
     steerPlaceholder: "Add something before the model's next step",
     attach: "Add pictures or files",
     drop: "Drop pictures and files here",

@@ -33,7 +33,8 @@ export function Composer({ conversation }) {
     files.value = files.value.filter((each) => each !== file);
   };
   const steer = async () => {
-    if (!text.trim() || files.value.length > 0) return;
+    if (!text.trim()) return;
+    if (files.value.length > 0) return complain(new Error(strings.composer.steerFiles));
     conversation.draft.value = "";
     // Too late to steer: put the text back into the field.
     const isTaken = await conversation.steer(text.trim()).catch((error) => (complain(error), false));
