@@ -332,3 +332,55 @@ async def test_a_dialog_returns_the_focus_whichever_button_closes_it(console: Co
         choice=choice,
     )
     assert seen.startswith("Actions for")
+
+
+async def test_by_keys_the_focus_is_never_nowhere(console: Console) -> None:
+    seen = await console.run("""
+        const press = async (element, key = "Enter") => { await element.focus(); await page.keyboard.press(key); };
+        const focused = async () => {
+            await drawn();
+            return page.evaluate(() => {
+                const { activeElement } = document;
+                return activeElement.getAttribute("aria-label") ?? activeElement.tagName;
+            });
+        };
+        const edit = () => shown.locator(".said").first().getByLabel("Edit");
+        const told = {};
+        await field().fill("never");
+        await press(shown.getByRole("button", { name: "Send", exact: true }));
+        await shown.locator('.answer[aria-busy="true"]').waitFor();
+        told.send = await focused();
+        await press(shown.getByRole("button", { name: "Stop" }));
+        await ended();
+        told.stop = await focused();
+        await press(edit());
+        await page.keyboard.press("Escape");
+        told.leave = await focused();
+        await press(edit());
+        await page.keyboard.type("say one");
+        await page.keyboard.press("Enter");
+        await ended();
+        told.edit = await focused();
+        await press(answer().getByLabel("Ask again"));
+        await ended();
+        told.again = await focused();
+        const notes = { name: "a.txt", mimeType: "text/plain", buffer: Buffer.from("a") };
+        await shown.locator('input[type="file"]').setInputFiles(notes);
+        await shown.locator('.chip[data-state="sent"]').waitFor();
+        await press(shown.getByLabel("Remove a.txt"));
+        told.remove = await focused();
+        await page.keyboard.press("Alt+n");
+        await page.keyboard.type("draft");
+        await page.keyboard.press("Alt+1");
+        told.tab = await focused();
+        await press(page.locator(".tab .close").last());
+        told.close = await focused();
+        await ask("roll 1");
+        await press(page.getByRole("button", { name: "Approve" }));
+        await ended();
+        told.approve = await focused();
+        return told;
+    """)
+    field = "Your message"
+    others = dict.fromkeys(("send", "stop", "edit", "again", "remove", "tab", "close", "approve"), field)
+    assert seen == {**others, "leave": "Edit"}

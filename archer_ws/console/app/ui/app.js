@@ -40,7 +40,7 @@ export function App({ name }) {
       <${Sidebar} name=${name} onDone=${hideList} />
       <div class="veil" onClick=${hideList}></div>
       <div class="work">
-        <h1 class="unseen">${title ?? name}</h1>
+        <h1 class="unseen">${title || name}</h1>
         <${Bar} onMenu=${() => (isListShown.value = !isListShown.value)} />
         <${ConnectionStory} />
         <${Notice} />

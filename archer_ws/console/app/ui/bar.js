@@ -4,6 +4,7 @@ import { begin, close, conversation, isSideBySide, openIds, shownId, titleOfConv
 import { isDrawerOpen } from "../state/developers.js";
 import { strings } from "../strings.js";
 import { ConnectionState } from "./connection-state.js";
+import { focusField } from "./field.js";
 import { html } from "./html.js";
 import { Live } from "./live.js";
 import { Icon } from "./icons.js";
@@ -49,7 +50,7 @@ function Tab({ id }) {
       </button>
       ${openIds.value.length > 1 &&
       html`<button type="button" class="quiet icon-only close" aria-label=${strings.tabs.close(title)}
-        onClick=${() => close(id)}><${Icon} name="close" /></button>`}
+        onClick=${() => (close(id), focusField(shownId.peek()))}><${Icon} name="close" /></button>`}
     </li>
   `;
 }

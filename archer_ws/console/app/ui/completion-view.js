@@ -6,6 +6,7 @@ import { strings } from "../strings.js";
 import { announce } from "./announcer.js";
 import { CopyButton } from "./copy-button.js";
 import { ErrorCard } from "./error-card.js";
+import { focusField } from "./field.js";
 import { html } from "./html.js";
 import { Icon } from "./icons.js";
 import { complain } from "./notice.js";
@@ -30,8 +31,10 @@ export function CompletionView({ item, conversation, isLast }) {
   const askAgain = () => {
     // A conversation that was deleted can't go on: ask in a new one.
     const asked = conversation.isGone ? conversation.questionOf(item) : undefined;
-    if (asked) begin().ask(asked.said);
+    const shown = asked ? begin() : conversation;
+    if (asked) shown.ask(asked.said);
     else conversation.askAgain(item);
+    focusField(shown.id);
   };
   const branch = () => fork(conversation.id, conversation.idBehind(item)).catch(complain);
   const { error, message_ids } = completion.outcome.value;

@@ -7,6 +7,7 @@ import { Attachment } from "../state/files.js";
 import { strings } from "../strings.js";
 import { isComposing } from "./composing.js";
 import { directBefore, directionOf } from "./direction.js";
+import { focusField } from "./field.js";
 import { html } from "./html.js";
 import { Icon } from "./icons.js";
 import { ModelPicker } from "./model-picker.js";
@@ -31,6 +32,7 @@ export function Composer({ conversation }) {
   const remove = (/** @type {Attachment} */ file) => {
     file.remove();
     files.value = files.value.filter((each) => each !== file);
+    focusField(conversation.id);
   };
   const steer = async () => {
     if (!text.trim()) return;
@@ -48,6 +50,11 @@ export function Composer({ conversation }) {
     asked.ask({ text: text.trim(), parts: files.value.map(({ part }) => part) });
     conversation.draft.value = "";
     files.value = [];
+    focusField(asked.id);
+  };
+  const stop = () => {
+    conversation.stop();
+    focusField(conversation.id);
   };
   const keys = (/** @type {KeyboardEvent} */ event) => {
     if (event.key !== "Enter" || event.shiftKey || isComposing(event)) return;
@@ -99,7 +106,7 @@ export function Composer({ conversation }) {
           ? html`${text.trim() &&
               html`<button type="button" class="quiet icon-only" aria-label=${strings.composer.steer} title=${strings.composer.steer}
                 onClick=${steer}><${Icon} name="send" /></button>`}
-              <button type="button" class="stop" title=${strings.composer.stopHint} onClick=${() => conversation.stop()}><${Icon} name="stop" /> ${strings.composer.stop}</button>`
+              <button type="button" class="stop" title=${strings.composer.stopHint} onClick=${stop}><${Icon} name="stop" /> ${strings.composer.stop}</button>`
           : html`<button type="button" class="primary icon-only send" onClick=${send} aria-label=${strings.composer.send} title=${strings.composer.send}
               disabled=${isSending || (!text.trim() && files.value.length === 0)}><${Icon} name="send" /></button>`}
       </div>

@@ -6,6 +6,7 @@ import { isDrawerOpen } from "../state/developers.js";
 import { isListShown } from "./app.js";
 import { isComposing } from "./composing.js";
 import { areKeysShown } from "./dialogs.js";
+import { focusField } from "./field.js";
 
 /** @param {KeyboardEvent} event */
 export function onKey(event) {
@@ -31,7 +32,10 @@ function withAlt({ code }) {
   else if (code === "KeyI") isDrawerOpen.value = !isDrawerOpen.peek();
   else if (/^Digit[1-9]$/.test(code)) {
     const id = openIds.peek()[Number(code.slice(5)) - 1];
-    if (id) shownId.value = id;
+    if (id) {
+      shownId.value = id;
+      focusField(id);
+    }
   } else return false;
   return true;
 }

@@ -1,11 +1,12 @@
 // A message of a person: its text, pictures and files; edit it, branch from it, copy it.
 
-import { useState } from "../vendor/preact-hooks.js";
+import { useLayoutEffect, useRef, useState } from "../vendor/preact-hooks.js";
 import { begin, fork } from "../state/conversations.js";
 import { strings } from "../strings.js";
 import { isComposing } from "./composing.js";
 import { CopyButton } from "./copy-button.js";
 import { directBefore, directionOf } from "./direction.js";
+import { focusField } from "./field.js";
 import { html } from "./html.js";
 import { Icon } from "./icons.js";
 import { complain } from "./notice.js";
@@ -19,6 +20,13 @@ import { PartView } from "./part-view.js";
 /** @param {{ item: SaidItem, conversation: Conversation }} props */
 export function SaidView({ item, conversation }) {
   const [isEdited, setEdited] = useState(conversation.edits.has(item.id));
+  const edit = useRef(/** @type {HTMLButtonElement | null} */ (null));
+  const wasEdited = useRef(isEdited);
+  // Who leaves the editor is where it was opened.
+  useLayoutEffect(() => {
+    if (wasEdited.current) edit.current?.focus({ preventScroll: true });
+    wasEdited.current = isEdited;
+  }, [isEdited]);
   const { text, parts } = item.said;
   const who = item.role === "system" ? strings.chat.system : strings.chat.said;
   if (isEdited) return html`<${Editor} item=${item} conversation=${conversation} onDone=${() => setEdited(false)} />`;
@@ -36,7 +44,7 @@ export function SaidView({ item, conversation }) {
       ${parts.length > 0 && html`<div class="parts">${parts.map((part) => html`<${PartView} part=${part} />`)}</div>`}
       ${text && html`<p class="words" dir="auto">${text}</p>`}
       <div class="actions">
-        <button type="button" class="quiet icon-only" aria-label=${strings.chat.edit} title=${strings.chat.edit}
+        <button type="button" ref=${edit} class="quiet icon-only" aria-label=${strings.chat.edit} title=${strings.chat.edit}
           disabled=${conversation.isBusy.value} onClick=${() => setEdited(true)}><${Icon} name="edit" /></button>
         <button type="button" class="quiet icon-only" aria-label=${strings.chat.branch} title=${strings.chat.branch}
           onClick=${branch}><${Icon} name="branch" /></button>
@@ -64,8 +72,10 @@ function Editor({ item, conversation, onDone }) {
     leave();
     const said = { ...item.said, text };
     // A conversation that was deleted can't go on, and what is left of it stays readable: ask in a new one.
-    if (conversation.isGone) begin().ask(said);
-    else conversation.askOtherwise(item, said);
+    const asked = conversation.isGone ? begin() : conversation;
+    if (asked === conversation) conversation.askOtherwise(item, said);
+    else asked.ask(said);
+    focusField(asked.id);
   };
   const keys = (/** @type {KeyboardEvent} */ event) => {
     if (isComposing(event)) return;

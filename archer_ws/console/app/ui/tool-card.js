@@ -1,10 +1,11 @@
 // A tool call: its name and arguments, who runs it, its approval or denial, and its result.
 
-import { useEffect, useState } from "../vendor/preact-hooks.js";
+import { useEffect, useRef, useState } from "../vendor/preact-hooks.js";
 import { client } from "../state/connection.js";
 import { strings } from "../strings.js";
 import { announce } from "./announcer.js";
 import { isComposing } from "./composing.js";
+import { focusField } from "./field.js";
 import { html } from "./html.js";
 import { Icon } from "./icons.js";
 import { complain } from "./notice.js";
@@ -40,8 +41,10 @@ export function ToolCard({ completion, call }) {
 function Approval({ completion, call }) {
   const [reason, setReason] = useState("");
   const [isSent, setSent] = useState(false);
+  const box = useRef(/** @type {HTMLElement | null} */ (null));
   const decide = async (/** @type {boolean} */ approved) => {
     setSent(true);
+    focusNext(/** @type {HTMLElement} */ (box.current));
     try {
       await client.peek()?.approve(completion.streamId, call.callId, approved, reason.trim() || undefined);
     } catch (error) {
@@ -50,7 +53,7 @@ function Approval({ completion, call }) {
     }
   };
   return html`
-    <div class="approval">
+    <div class="approval" ref=${box}>
       <button type="button" class="primary" disabled=${isSent} onClick=${() => decide(true)}>${strings.tools.approve}</button>
       <button type="button" disabled=${isSent} onClick=${() => decide(false)}>${strings.tools.deny}</button>
       <input dir="auto" aria-label=${strings.tools.reason} placeholder=${strings.tools.reason} value=${reason} disabled=${isSent}
@@ -59,6 +62,15 @@ function Approval({ completion, call }) {
       ${call.deadlineAt && html`<${Remaining} until=${call.deadlineAt} />`}
     </div>
   `;
+}
+
+/** Move the focus to the next call that waits for a decision, else to the field. @param {HTMLElement} decided */
+function focusNext(decided) {
+  const pane = /** @type {HTMLElement} */ (decided.closest(".pane"));
+  const next = [...pane.querySelectorAll(".approval")].find((each) => each !== decided && each.querySelector("button:enabled"));
+  const button = /** @type {HTMLElement | null | undefined} */ (next?.querySelector("button"));
+  if (button) button.focus();
+  else focusField(pane.id.replace("pane-", ""));
 }
 
 /** How much longer the stream waits. @param {{ until: string }} props */
