@@ -384,3 +384,29 @@ async def test_by_keys_the_focus_is_never_nowhere(console: Console) -> None:
     field = "Your message"
     others = dict.fromkeys(("send", "stop", "edit", "again", "remove", "tab", "close", "approve"), field)
     assert seen == {**others, "leave": "Edit"}
+
+
+async def test_forced_colours_show_what_is_chosen_found_and_focused(console: Console) -> None:
+    seen = await console.run("""
+        await page.emulateMedia({ forcedColors: "active" });
+        await ask("say one");
+        await ended();
+        await page.keyboard.press("Alt+n");
+        await page.locator(".welcome").waitFor();
+        await page.keyboard.press("Alt+1");
+        await shown.locator(".answer").waitFor();
+        await page.locator(".row").waitFor();
+        await drawn();
+        const outline = (locator) => locator.evaluate((element) => getComputedStyle(element).outlineStyle);
+        await page.locator("#search").fill("one");
+        const row = await outline(page.locator(".row").first());
+        const tabs = [await outline(page.locator(".tab").first()), await outline(page.locator(".tab").last())];
+        const plain = await outline(shown.locator(".step"));
+        await page.locator(".sidebar .preview").first().waitFor();
+        await page.locator(".sidebar .list .entry").first().click();
+        await shown.locator("[data-found]").waitFor();
+        const found = await outline(shown.locator("[data-found]"));
+        await field().focus();
+        return { row, tabs, plain, found, composer: await outline(shown.locator(".composer")) };
+    """)
+    assert seen == {"row": "solid", "tabs": ["solid", "none"], "plain": "none", "found": "solid", "composer": "solid"}
