@@ -410,3 +410,24 @@ async def test_forced_colours_show_what_is_chosen_found_and_focused(console: Con
         return { row, tabs, plain, found, composer: await outline(shown.locator(".composer")) };
     """)
     assert seen == {"row": "solid", "tabs": ["solid", "none"], "plain": "none", "found": "solid", "composer": "solid"}
+
+
+async def test_escape_closes_the_list_that_covers_a_narrow_page_and_stops_nothing(console: Console) -> None:
+    seen = await console.run("""
+        await page.setViewportSize({ width: 400, height: 700 });
+        await ask("never");
+        await has("word19");
+        const isShown = () => page.locator(".sidebar").isVisible();
+        await page.keyboard.press("Control+k");
+        await page.locator("#search:focus").waitFor();
+        await page.keyboard.press("Escape");
+        await page.locator(".sidebar").waitFor({ state: "hidden" });
+        const isOn = await answer().getAttribute("aria-busy");
+        await drawn();
+        await page.keyboard.type("more");
+        const draft = await field().inputValue();
+        await page.keyboard.press("Escape");
+        await ended();
+        return [isOn, draft];
+    """)
+    assert seen == ["true", "more"]

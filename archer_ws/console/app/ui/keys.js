@@ -43,6 +43,11 @@ function withAlt({ code }) {
 /** @param {KeyboardEvent} event */
 function plain(event) {
   if (event.key === "Escape") {
+    if (isListOver() && !isSearch(event.target)) {
+      isListShown.value = false;
+      focusField(shownId.peek());
+      return true;
+    }
     const shown = conversation(shownId.peek());
     if (!shown.running || isSearch(event.target)) return false;
     shown.stop();
@@ -61,6 +66,11 @@ function plain(event) {
     return true;
   }
   return false;
+}
+
+/** Whether the list covers the page, as it does on narrow screens. */
+function isListOver() {
+  return isListShown.peek() && document.querySelector(".veil")?.checkVisibility() === true;
 }
 
 /** Whether Esc clears a search. @param {EventTarget | null} target */
