@@ -450,7 +450,8 @@ HOLD = """
             server.send(frame);
         });
         server.onMessage((frame) => {
-            const { id } = JSON.parse(frame);
+            const { id, method, params } = JSON.parse(frame);
+            if (method === "session/changed") kept.version = params.version;
             if (kept.isHolding && ids.has(id)) kept.held.push(() => socket.send(frame));
             else socket.send(frame);
         });
@@ -463,6 +464,7 @@ HOLD = """
 HELD = """
     while (kept.held.length === 0) await new Promise((next) => setTimeout(next, 10));
 """
+TOLD = "while (kept.version !== version) await new Promise((next) => setTimeout(next, 10));"
 LET_GO = """
     kept.isHolding = false;
     for (const send of kept.held.splice(0)) send();
@@ -477,7 +479,8 @@ async def test_what_another_window_asks_while_the_messages_are_loaded_is_shown(
         await two.run("await page.locator('.row .entry').click(); await ended(); await ask('say two'); await ended(1);")
         await one.run(HELD)
         await two.run("await ask('say three'); await ended(2);")
-        # The list is told of each change after the conversation was.
+        (session,) = (await sidecar.http.get("/api/v1/sessions")).json()["items"]
+        await one.run(TOLD, version=session["version"])
         seen = await one.run(LET_GO + "await has('three'); await ended(2); return [await said(), await answers()];")
     assert seen == [["say one", "say two", "say three"], ["one", "two", "three"]]
 
