@@ -154,7 +154,7 @@ async def test_a_reader_that_lags_is_alive_while_it_answers_the_pings_between_th
     # All is delivered into the client's buffer, and the pong that is asked for comes only behind it.
     async with (
         asyncio.timeout(LIMIT_S),
-        start_socketed(limits=Limits(ping_interval_s=0.2, ping_timeout_s=0.5)) as archer,
+        start_socketed(limits=Limits(ping_interval_s=0.2, ping_timeout_s=1.0)) as archer,
         nothing_left(archer),
     ):
         archer.answer(ollama_stream(*["z" * 1000] * 200))
