@@ -91,11 +91,15 @@ class ScriptedServer:
         """Answer the next requests with these, in order."""
         self._replies.extend(replies)
 
-    async def exchange(self, number: int = 0, timeout_s: float = 10) -> Exchange:
-        """The request of that number (from 0), once it has arrived."""
+    async def exchange(self, number: int = 0, timeout_s: float = 10, *, path: str | None = None) -> Exchange:
+        """The request of that number (from 0), of all or of those with this path, once it has arrived."""
+
+        def found() -> list[Exchange]:
+            return [each for each in self.exchanges if path in (None, each.path)]
+
         async with asyncio.timeout(timeout_s), self._arrival:
-            await self._arrival.wait_for(lambda: len(self.exchanges) > number)
-        return self.exchanges[number]
+            await self._arrival.wait_for(lambda: len(found()) > number)
+        return found()[number]
 
     async def __aenter__(self) -> "ScriptedServer":
         self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)

@@ -304,7 +304,7 @@ async def test_a_client_that_leaves_while_a_further_request_waits_closes_the_pro
         archer.answer(ollama_stream("Blue", forever()))
         async with connected(archer) as client:
             await client.send(ask(stream=streams))
-            exchange = await archer.ollama.exchange()
+            exchange = await archer.ollama.exchange(path="/api/chat")
             (connection,) = archer.http_connections
             await client.send(waiting)
             await until(lambda: connection.flow.read_paused)
@@ -321,7 +321,7 @@ async def test_a_request_that_waits_behind_a_long_response_is_served_after_it(st
         archer.answer(ollama_stream("Blue", Wait(may_end)))
         async with connected(archer) as client:
             await client.send(ask(stream=False))
-            await archer.ollama.exchange()
+            await archer.ollama.exchange(path="/api/chat")
             (connection,) = archer.http_connections
             await client.send(b"GET /health/live HTTP/1.1\r\n" + HOST + b"\r\n")
             await until(lambda: connection.flow.read_paused)

@@ -90,7 +90,7 @@ async def test_a_client_that_leaves_ends_its_generation_and_its_line_says_so(
         archer.answer(ollama_stream(*pieces, forever()))
         async with raw_client(archer.address) as client:
             await client.send(request("POST", path, body=json.dumps(body).encode()))
-            exchange = await archer.ollama.exchange(0)
+            exchange = await archer.ollama.exchange(path="/api/chat")
         await exchange.client_left.wait()
         await until(lambda: bool(_lines_about(caplog, path)))
     (line,) = _lines_about(caplog, path)

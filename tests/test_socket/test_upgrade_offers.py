@@ -222,7 +222,7 @@ async def test_a_running_response_comes_to_its_end_whatever_comes_behind_its_req
     async with asyncio.timeout(LIMIT_S), start_socketed() as archer, raw_client(archer.address) as client:
         archer.answer(ollama_stream("Blue", Wait(may_end), "."))
         await client.send(request("POST", path, body=QUESTION))
-        await archer.ollama.exchange()
+        await archer.ollama.exchange(path="/api/chat")
         (connection,) = archer.http_connections
         await client.send(offered)
         await until(lambda: connection._is_over)
@@ -249,9 +249,7 @@ async def test_a_client_that_leaves_behind_what_ends_its_connection_closes_the_p
         archer.answer(ollama_stream("Blue", forever()))
         async with raw_client(archer.address) as client:
             await client.send(request("POST", path, body=QUESTION))
-            # The server's own look at its provider may come before.
-            await until(lambda: any(each.path == "/api/chat" for each in archer.ollama.exchanges))
-            exchange = next(each for each in archer.ollama.exchanges if each.path == "/api/chat")
+            exchange = await archer.ollama.exchange(path="/api/chat")
             (connection,) = archer.http_connections
             await client.send(offered)
             await until(lambda: connection._is_over)
@@ -265,7 +263,7 @@ async def test_a_socket_is_no_socket_while_a_response_before_it_is_sent(
     async with asyncio.timeout(LIMIT_S), start_socketed() as archer, raw_client(archer.address) as client:
         archer.answer(ollama_stream("Blue", Wait(may_end), "."))
         await client.send(request("POST", "/api/v1/chat/completions/stream", body=QUESTION))
-        await archer.ollama.exchange()
+        await archer.ollama.exchange(path="/api/chat")
         (connection,) = archer.http_connections
         await client.send(request("GET", "/api/v1/ws", *WEBSOCKET))
         await until(lambda: bool(connection.pipeline))
