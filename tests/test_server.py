@@ -458,6 +458,31 @@ async def test_connections_that_cannot_be_accepted_make_one_line_and_no_tracebac
     assert [record for record in caplog.records if record.exc_info]
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has huge pages of this kind")
+async def test_once_it_is_ready_a_server_has_its_heap_in_huge_pages(tmp_path: Path) -> None:
+    arguments = ("serve", "--host", "127.0.0.1", "--port", "0", "--ready-json")
+    environment = {"ARCHER_LOG_LEVEL": "DEBUG", "ARCHER_LOG_FORMAT": "json"}
+    reading, writing = os.pipe()
+    async with program(*arguments, cwd=tmp_path, environment=environment, stderr=writing) as running:
+        os.close(writing)
+        pid = json.loads(await running.line())["pid"]
+        async with asyncio.timeout(WAIT_LIMIT_S):
+            gathered = await asyncio.to_thread(_gathered_of, reading)
+        rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
+    huge_kib = next(int(line.split()[1]) for line in rollup.splitlines() if line.startswith("AnonHugePages:"))
+    # Both are nothing where the kernel is too old, or has them switched off.
+    assert (huge_kib == 0) == (gathered == 0)
+    # Some may have been freed meanwhile.
+    assert huge_kib * 1024 > gathered / 2 or gathered == 0
+
+
+def _gathered_of(log: int) -> int:
+    """How many bytes a log says are in huge pages. Closes it."""
+    with os.fdopen(log, encoding="utf-8") as lines:
+        told = (json.loads(line) for line in lines)
+        return next(int(line["bytes"]) for line in told if line["event"] == "huge_pages")
+
+
 @needs_signals
 async def test_a_log_that_nobody_reads_neither_stops_the_server_nor_keeps_it_from_stopping(tmp_path: Path) -> None:
     reading, writing = os.pipe()

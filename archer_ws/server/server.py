@@ -28,6 +28,7 @@ from uvicorn.server import HANDLED_SIGNALS
 
 from archer_ws.api.dependencies import Services
 from archer_ws.api.security.seats import Seats
+from archer_ws.core.huge_pages import gather_heap
 from archer_ws.core.limits import KEEP_ALIVE_S, MAX_FRAME_BYTES, Limits
 from archer_ws.core.memory import return_large_blocks
 from archer_ws.core.rare_line import RareLine
@@ -220,6 +221,7 @@ class ArcherServer(uvicorn.Server):
         preparing: asyncio.Task[str | None] = self._app.state.preparing
         await asyncio.wait({preparing})
         settle_garbage_collection()
+        threading.Thread(target=_use_huge_pages, name="huge-pages", daemon=True).start()
         if preparing.cancelled():
             return
         if error := preparing.exception():
@@ -277,6 +279,10 @@ def settle_garbage_collection() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(*GC_THRESHOLDS)
+
+
+def _use_huge_pages() -> None:
+    log.debug("huge_pages", bytes=gather_heap())
 
 
 def _http_protocol(app: FastAPI, bounds: Limits) -> type[BoundedHeadProtocol]:
