@@ -10,6 +10,7 @@ pipe of its own each start gets its process's id, and later its exit status. Whe
 
 import asyncio
 import atexit
+import ctypes
 import gc
 import json
 import os
@@ -38,6 +39,9 @@ _PRELOADED = (
     *("archer_ws.llm_gateway.ollama_adapter", "archer_ws.llm_gateway.local.hub", "httpcore", "httpx", "jsonschema_rs"),
     *("anyio._backends._asyncio", "uvicorn.lifespan.on", "uvicorn.loops.auto", "uvloop", "httptools"),
 )
+#: From Linux's prctl.h: no huge pages, neither here nor in what is forked. Forked processes share the pages of this
+#: one, and would each copy its whole heap into huge ones.
+_PR_SET_THP_DISABLE = 41
 _LENGTH_BYTES = 4
 _ROOT = Path(__file__).parent.parent
 
@@ -165,6 +169,7 @@ def _forker() -> socket.socket:
 
 def main(control: socket.socket) -> None:
     """Import everything, then fork for each start, until nobody asks any more."""
+    ctypes.CDLL(None).prctl(_PR_SET_THP_DISABLE, 1, 0, 0, 0)
     for name in _PRELOADED:
         import_module(name)
     # Each server needs it soon after its start.
