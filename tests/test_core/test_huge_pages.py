@@ -2,10 +2,12 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
-from archer_ws.core.huge_pages import huge_ranges
+from archer_ws.core import huge_pages
+from archer_ws.core.huge_pages import gather_heap, huge_ranges
 
 MIB = 1024 * 1024
 #: A program with 64 MiB in use and 64 MiB of which few pages are. It prints how much was gathered, the sizes of the
@@ -57,3 +59,12 @@ def test_gathering_changes_nothing_but_the_pages_and_the_process_does_not_grow_b
     assert huge_after - huge_before == gathered
     assert gathered == 0 or gathered > 60 * MIB
     assert size_after - size_before < 16 * MIB
+
+
+def test_nothing_is_gathered_where_the_administrator_wants_no_huge_pages(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decided = tmp_path / "enabled"
+    decided.write_text("always madvise [never]\n", encoding="ascii")
+    monkeypatch.setattr(huge_pages, "_DECIDED", decided)
+    assert gather_heap() == 0
