@@ -82,6 +82,36 @@ def test_whole_calls_without_ids_are_calls_of_their_own(index: Fragment) -> None
     ]
 
 
+@pytest.mark.parametrize("index", [{}, {"index": 0}], ids=["without an index", "all with the index 0"])
+@pytest.mark.parametrize("arguments", ['{"sides":6}', "{}", {"sides": 6}], ids=["text", "none", "an object"])
+def test_equal_whole_calls_without_ids_are_two_calls(arguments: object, index: Fragment) -> None:
+    # Two dice: no server repeats a whole call without an id, and Gemini sends parallel ones so.
+    fragment = {**index, "foreign_id": "", "name": "roll", "arguments": arguments}
+    text = "{}" if arguments == "{}" else '{"sides":6}'
+    assert assembled([fragment, fragment]) == [("roll", text), ("roll", text)]
+
+
+@pytest.mark.parametrize("index", [{}, {"index": 0}], ids=["without an index", "all with the index 0"])
+def test_a_whole_call_that_is_repeated_with_its_id_is_one_call(index: Fragment) -> None:
+    fragment = {**index, "foreign_id": "a", "name": "roll", "arguments": '{"sides":6}'}
+    assert assembled([fragment, fragment]) == [("roll", '{"sides":6}')]
+    assert assembled([fragment, {**fragment, "foreign_id": ""}]) == [("roll", '{"sides":6}')]
+
+
+@pytest.mark.parametrize("index", [{}, {"index": 0}], ids=["without an index", "all with the index 0"])
+def test_whole_calls_with_the_tools_name_as_their_id_are_calls_of_their_own(index: Fragment) -> None:
+    fragments = [
+        {**index, "foreign_id": "weather", "name": "weather", "arguments": f'{{"city":"{city}"}}'}
+        for city in ("Oslo", "Bergen")
+    ]
+    assert assembled(fragments) == [("weather", '{"city":"Oslo"}'), ("weather", '{"city":"Bergen"}')]
+
+
+def test_white_space_after_a_whole_call_begins_no_call() -> None:
+    whole = {"index": 0, "name": "one", "arguments": '{"x":1}'}
+    assert assembled([whole, {**whole, "arguments": "\n"}]) == [("one", '{"x":1}\n')]
+
+
 def test_a_name_that_is_repeated_with_each_piece_begins_no_call() -> None:
     pieces = ['{"x"', ":1", "}", ""]
     assert assembled({"index": 0, "name": "one", "arguments": each} for each in pieces) == [("one", '{"x":1}')]

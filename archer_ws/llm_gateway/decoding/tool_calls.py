@@ -1,10 +1,11 @@
 """Assembles the calls of all providers: fragments in, pieces of arguments with a call's id and name out. Pure.
 
-A new call begins (protocol section 22) if the index is new; if an id comes that differs from that index's id; or,
-without an index, if the id is new. The first name wins, arguments given as an object are serialised once, and a call
-without arguments has `{}`. Ids are generated here, nine letters and digits: the shortest form that all providers accept
-(Mistral accepts no other). Pieces before a call's name are held back, since each piece is sent with the name. Pieces of
-a call are also held back until the call before it has sent something, so that calls are first sent in their order.
+A new call begins (protocol section 22) if the index is new; if an id comes that differs from that index's id; without
+an index, if the id is new; or if a whole call follows a whole one, unless it repeats that with its id. The first name
+wins, arguments given as an object are serialised once, and a call without arguments has `{}`. Ids are generated here,
+nine letters and digits: the shortest form that all providers accept (Mistral accepts no other). Pieces before a call's
+name are held back, since each piece is sent with the name. Pieces of a call are also held back until the call before it
+has sent something, so that calls are first sent in their order.
 """
 
 import json
@@ -63,7 +64,7 @@ class _Call:
     #: The arguments not reported yet; and their length in characters.
     held: list[str] = field(default_factory=list)
     held_chars: int = 0
-    #: The arguments of a call without an id that came whole, with its name, in one fragment.
+    #: The arguments of a call that came whole, with its name, in one fragment.
     whole: str | None = None
     #: Its id and name, once it was reported.
     told: tuple[str, str] | None = None
@@ -134,13 +135,17 @@ class ToolCallAssembler:
         its_id = _bounded(foreign_id) if isinstance(foreign_id, str) and foreign_id else None
         call = self._call_of(index, its_id)
         if isinstance(name, str) and name:
-            if its_id is None and text and call.whole is not None and call.whole != text:
-                # Gemini's parallel calls: each whole, in a chunk of its own, with an empty id and without an index
-                # (meilisearch/meilisearch#5712, BerriAI/litellm#11999).
-                call = self._begin(index, None)
+            if text and call.whole is not None:
+                if call.foreign_id is not None and text == call.whole:
+                    return
+                if _is_object(text) or (its_id is None and text.lstrip()[:1] == "{"):
+                    # Gemini's parallel calls: each whole, in a chunk of its own, with an empty id and without an index
+                    # (meilisearch/meilisearch#5712, BerriAI/litellm#11999); two may be equal. Other servers have the
+                    # tool's name as the id.
+                    call = self._begin(index, its_id)
             if not call.name:
                 call.name = _safe_name(name)
-                call.whole = text if its_id is None and not call.held and _is_object(text) else None
+                call.whole = text if not call.held and _is_object(text) else None
         if text:
             call.hold(text)
             self._held_chars += len(text)
