@@ -13,7 +13,7 @@ from archer_ws.agents.orchestrator import Orchestrator
 from archer_ws.agents.tool_loop import ToolLoopAgent
 from archer_ws.core.exceptions import Draining, InvalidParams, Overloaded, StorageUnavailable, StreamNotFound
 from archer_ws.core.limits import Limits
-from archer_ws.llm_gateway.types import ChatRequest, Route
+from archer_ws.llm_gateway.types import ChatRequest, Route, StreamChunk, TokenUsage
 from archer_ws.sessions.format_judge import FormatJudge
 from archer_ws.sessions.manager import SessionManager
 from archer_ws.sessions.storage.journal import LogPart
@@ -351,6 +351,20 @@ async def test_a_cancel_ends_a_parked_stream(tmp_path: Path, gateway: ScriptedGa
         assert at.manager.find("me", "s").status == "cancelled"
         stored = await at.store.messages("me", "talk")
         assert [message.result_status for message in stored if message.call_id] == ["cancelled"]
+
+
+async def test_a_stream_that_is_cancelled_while_it_waits_behind_a_restart_costs_what_its_provider_told(
+    tmp_path: Path, gateway: ScriptedGateway
+) -> None:
+    told = TokenUsage(prompt_tokens=1000, completion_tokens=70, total_tokens=1070)
+    async with process(tmp_path, gateway) as at:
+        await at.waiting(WEATHER, StreamChunk(content="", usage=told))
+        await drained(at.manager)
+    async with process(tmp_path, gateway) as at:
+        stream = at.manager.find("me", "s")
+        at.manager.cancel("me", "s")
+        await ended(stream)
+        assert (stream.status, stream.usage) == ("cancelled", told)
 
 
 async def test_a_server_that_stops_waits_for_who_runs_a_call(tmp_path: Path, gateway: ScriptedGateway) -> None:

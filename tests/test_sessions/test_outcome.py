@@ -79,18 +79,6 @@ def test_a_cut_off_streams_usage_is_the_larger_of_told_and_estimated(
     )
 
 
-def test_of_several_steps_only_the_last_is_estimated() -> None:
-    before = TokenUsage(prompt_tokens=100, completion_tokens=50, total_tokens=150)
-    # 400 bytes that the provider counted as 50 tokens, and 8 bytes of the step that was cancelled.
-    assert final_usage(
-        "cancelled", before, text_bytes=408, estimate_prompt=lambda: 11, earlier=(before, 400)
-    ) == TokenUsage(prompt_tokens=211, completion_tokens=52, total_tokens=263, estimated=True)
-    told = TokenUsage(prompt_tokens=300, completion_tokens=51, total_tokens=351)
-    assert final_usage(
-        "cancelled", told, text_bytes=408, estimate_prompt=not_to_be_asked, earlier=(before, 400)
-    ) == TokenUsage(prompt_tokens=300, completion_tokens=52, total_tokens=352, estimated=True)
-
-
 def test_a_prompt_that_the_provider_counted_as_nothing_is_estimated() -> None:
     told = TokenUsage(prompt_tokens=0, completion_tokens=5, total_tokens=5)
 

@@ -142,11 +142,7 @@ class Ending:
         return replace(ended, format_valid=judged.valid, format_errors=[*judged.errors] or None)
 
     def _usage(self) -> TokenUsage:
-        intake = self._intake
-        status = "completed" if intake.has_all_counts else self._outcome.status
-        return final_usage(
-            status, intake.usage, self._log.text_bytes, self._work.estimate_prompt, earlier=intake.earlier_usage
-        )
+        return self._intake.whole_usage(self._outcome.status, self._work.estimate_prompt)
 
     def _error(self) -> ErrorInfo | None:
         error = self._outcome.error

@@ -5,13 +5,15 @@ It knows neither tasks nor how a stream ends: it takes one chunk after another, 
 """
 
 import time
+from collections.abc import Callable
 
 from archer_ws.core.exceptions import OutputTooLong
 from archer_ws.core.limits import CALL_ARGUMENTS_BYTES
-from archer_ws.llm_gateway.types import Chunk, Refusal, TokenUsage
+from archer_ws.llm_gateway.types import Chunk, Refusal, StreamStatus, TokenUsage
 from archer_ws.sessions.streams.calls import CallTooLong, IncomingCalls
 from archer_ws.sessions.streams.events import CallName, StreamStarted, TextKind
 from archer_ws.sessions.streams.log import LogFull, StreamLog
+from archer_ws.sessions.streams.outcome import final_usage
 from archer_ws.sessions.streams.scalars import ScalarEncoder
 from archer_ws.sessions.streams.work import StreamIdentity
 
@@ -43,12 +45,12 @@ class Intake:
         "_is_closed",
         "_is_later",
         "_log",
+        "_told",
         "began",
         "finish_reason",
         "first_text_ms",
         "has_responded",
         "refusal",
-        "usage",
     )
 
     def __init__(self, identity: StreamIdentity, log: StreamLog) -> None:
@@ -63,13 +65,12 @@ class Intake:
         self.first_text_ms: float | None = None
         #: Whether the provider has sent a chunk in this step.
         self.has_responded = False
-        #: Whether this is a later step than the first, and the tokens of all earlier steps.
+        #: Whether this is a later step than the first; the tokens of all earlier steps, and the bytes of their text.
         self._is_later = False
         self._before: TokenUsage | None = None
-        #: The bytes of text that these tokens are for.
         self._bytes_before = 0
-        #: The latest token counts of all steps together, and why the model stopped in this step.
-        self.usage: TokenUsage | None = None
+        #: The provider's latest token counts in this step, and why the model stopped in it.
+        self._told: TokenUsage | None = None
         self.finish_reason: str | None = None
         #: The model's refusal, if it refused.
         self.refusal: Refusal | None = None
@@ -87,7 +88,7 @@ class Intake:
             if not self._is_later:
                 self._log.append(self._started)
         if chunk.usage is not None:
-            self.usage = chunk.usage if self._before is None else _sum(self._before, chunk.usage)
+            self._told = chunk.usage
         if chunk.finish_reason is not None:
             self.finish_reason = chunk.finish_reason
             # A refusal comes with a finish reason.
@@ -114,32 +115,41 @@ class Intake:
         self.flush()
         self._is_closed = True
 
-    def next_step(self) -> None:
-        """Begin the next step."""
-        self.go_on(self.usage)
-
-    def go_on(self, before: TokenUsage | None) -> None:
-        """Begin a later step; `before`: the token counts of all earlier steps."""
+    def next_step(self, estimate_prompt: Callable[[], int]) -> None:
+        """Begin the next step; `estimate_prompt`: see `whole_usage`, for the step before."""
+        self._before = self.whole_usage("completed", estimate_prompt)
+        self._bytes_before = self._log.text_bytes
+        self._told = None
         self._is_later = True
-        self._before = self.usage = before
-        self._bytes_before = 0 if before is None else self._log.text_bytes
         self._encoders.clear()
         self._calls = None
         self.has_responded = False
         self.finish_reason = self.refusal = None
 
-    @property
-    def has_all_counts(self) -> bool:
-        """Whether the last completion ended with the provider's token counts: `usage` is of the whole stream."""
-        usage = self.usage
-        return (
-            self.finish_reason is not None and usage is not self._before and usage is not None and not usage.estimated
-        )
+    def go_on(self, usage: TokenUsage | None) -> None:
+        """Go on behind a step of an earlier process, which ended with calls; `usage`: the token counts so far."""
+        self._is_later = True
+        self._told = usage
+        self.finish_reason = "tool_calls"
 
     @property
-    def earlier_usage(self) -> tuple[TokenUsage, int] | None:
-        """The token counts of all earlier steps, and the bytes of their text; None if there are none."""
-        return None if self._before is None else (self._before, self._bytes_before)
+    def usage(self) -> TokenUsage | None:
+        """The latest token counts of all steps together."""
+        if self._before is None or self._told is None:
+            return self._told or self._before
+        return _sum(self._before, self._told)
+
+    def whole_usage(self, status: StreamStatus, estimate_prompt: Callable[[], int]) -> TokenUsage:
+        """The token counts of all steps together. What the provider did not report of a step is estimated.
+
+        Args:
+            status: how the last step ended.
+            estimate_prompt: returns an estimate of its prompt's tokens; called only if the provider reported none.
+        """
+        # A step that was complete before its stream was cancelled is complete.
+        status = status if self.finish_reason is None else "completed"
+        last = final_usage(status, self._told, self._log.text_bytes - self._bytes_before, estimate_prompt)
+        return last if self._before is None else _sum(self._before, last)
 
     @property
     def complete_calls(self) -> list[CallName]:

@@ -53,35 +53,20 @@ class Outcome:
 
 
 def final_usage(
-    status: StreamStatus,
-    told: TokenUsage | None,
-    text_bytes: int,
-    estimate_prompt: Callable[[], int],
-    *,
-    earlier: tuple[TokenUsage, int] | None = None,
+    status: StreamStatus, told: TokenUsage | None, text_bytes: int, estimate_prompt: Callable[[], int]
 ) -> TokenUsage:
-    """The provider's token counts for a completed stream; otherwise an estimate, which completes partial counts.
-
-    Of a stream with several steps, only the last one is estimated.
+    """The provider's token counts for a step that completed; otherwise an estimate, which completes partial counts.
 
     Args:
-        status: how the stream ended.
+        status: how the step ended.
         told: the last counts from the provider.
         text_bytes: the bytes of all text, including reasoning and arguments.
         estimate_prompt: returns an estimate of the prompt's tokens; called only if the provider reported none.
-        earlier: the provider's counts for the steps before the last, included in `told`; and the bytes of their text.
     """
     if told is not None and status == "completed" and not told.estimated:
         return told
-    before_prompt, before_completion, before_bytes = 0, 0, 0
-    if earlier is not None:
-        before_prompt, before_completion = earlier[0].prompt_tokens, earlier[0].completion_tokens
-        before_bytes = earlier[1]
-    prompt = told.prompt_tokens if told else 0
-    if prompt == before_prompt:
-        # The text of earlier steps is in the last one's prompt.
-        prompt += estimate_prompt() + _tokens_of(before_bytes)
-    completion = max(told.completion_tokens if told else 0, before_completion + _tokens_of(text_bytes - before_bytes))
+    prompt = told.prompt_tokens if told and told.prompt_tokens else estimate_prompt()
+    completion = max(told.completion_tokens if told else 0, -(-text_bytes // BYTES_PER_TOKEN))
     return TokenUsage(
         prompt_tokens=prompt,
         completion_tokens=completion,
@@ -90,7 +75,3 @@ def final_usage(
         cached_tokens=told.cached_tokens if told else None,
         reasoning_tokens=told.reasoning_tokens if told else None,
     )
-
-
-def _tokens_of(text_bytes: int) -> int:
-    return -(-text_bytes // BYTES_PER_TOKEN)

@@ -556,8 +556,8 @@ class Stream:
         await self.exchange.begin_step()
         if self.exchange.is_late_to_park:
             self.cancel("draining")
-        if self._intake is not None:
-            self._intake.next_step()
+        if self._intake is not None and self._work is not None:
+            self._intake.next_step(self._work.estimate_prompt)
 
     def _write_end(self, work: Work, intake: Intake) -> None:
         outcome = self._outcome
