@@ -23,7 +23,9 @@ _ABOUT = re.compile(
 _ABOUT_TOOLS = re.compile(r"\btools?\b|\bfunctions?\b|input_schema", re.IGNORECASE)
 
 
-def of_the_format(failure: ArcherError, status: int, body: bytes, *, beside_tools: bool) -> ArcherError:
+def of_the_format(
+    failure: ArcherError, status: int, body: bytes, *, beside_tools: bool, path: str = "response_format"
+) -> ArcherError:
     """The failure of a request with a format: about `response_format` if the provider's words are about the format,
     else unchanged.
 
@@ -32,6 +34,7 @@ def of_the_format(failure: ArcherError, status: int, body: bytes, *, beside_tool
         status: the HTTP status.
         body: the provider's response.
         beside_tools: whether the request had tools with schemas, too.
+        path: the request's field that the format was made of.
     """
     if status not in _STATUSES or type(failure) is not ProviderError:
         return failure
@@ -41,8 +44,8 @@ def of_the_format(failure: ArcherError, status: int, body: bytes, *, beside_tool
     if not (is_named or is_told):
         return failure
     return InvalidParams(
-        f"response_format: {failure.message}",
+        f"{path}: {failure.message}",
         hint="Change the schema as the message says: providers support different parts of JSON Schema.",
         provider=failure.provider,
-        errors=[FieldError(path="response_format", message="the provider refuses it")],
+        errors=[FieldError(path=path, message="the provider refuses it")],
     )

@@ -12,7 +12,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from archer_ws.core.exceptions import FieldError, Unsupported
+from archer_ws.core.exceptions import FieldError, ProviderError, Unsupported
 from archer_ws.core.media_types import IMAGES
 from archer_ws.llm_gateway.asking import format_alone, without_tools
 from archer_ws.llm_gateway.base import Timeouts
@@ -20,6 +20,7 @@ from archer_ws.llm_gateway.catalog import Catalog
 from archer_ws.llm_gateway.decoding.completion import Decoder
 from archer_ws.llm_gateway.efforts import takes_no_effort
 from archer_ws.llm_gateway.failures import ProviderIdentity
+from archer_ws.llm_gateway.format_refusals import of_the_format
 from archer_ws.llm_gateway.local.forced_calls import as_call, forced_format, forced_tools, told_in_words
 from archer_ws.llm_gateway.local.plain_history import in_words, with_instructions
 from archer_ws.llm_gateway.local.process import Endpoint
@@ -29,6 +30,8 @@ from archer_ws.llm_gateway.parts import AcceptedMedia, check_parts, has_media
 from archer_ws.llm_gateway.tool_history import repaired
 from archer_ws.llm_gateway.tools import Tool
 from archer_ws.llm_gateway.transport.carrier import CarrierName
+from archer_ws.llm_gateway.transport.response import StreamedResponse
+from archer_ws.llm_gateway.transport.sdk import StatusError
 from archer_ws.llm_gateway.types import ChatMessage, ChatOptions, ReasoningEffort, StreamChunk
 
 #: The efforts of a model whose template supports thinking: off, or a limit of tokens.
@@ -94,6 +97,17 @@ class LlamaAdapter(OpenAIAdapter):
         async with aclosing(chunks), aclosing(as_call(chunks, forced) if forced else chunks) as told:
             async for chunk in told:
                 yield chunk
+
+    async def _asked(self, body: dict[str, Any], model: str, options: ChatOptions) -> StreamedResponse:
+        try:
+            return await super()._asked(body, model, options)
+        except ProviderError as failure:
+            cause, forced = failure.__cause__, forced_tools(options)
+            if not forced or not isinstance(cause, StatusError):
+                raise
+            # The format was made of these tools' parameters.
+            path = f"tools.{options.tools.index(forced[0])}.parameters" if len(forced) == 1 else "tools"
+            raise of_the_format(failure, cause.status, cause.body, beside_tools=False, path=path) from cause
 
     def _body(
         self,

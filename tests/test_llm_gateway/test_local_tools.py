@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from archer_ws.core.exceptions import Unsupported
+from archer_ws.core.exceptions import InvalidParams, Unsupported
 from archer_ws.llm_gateway.asking import later_step
 from archer_ws.llm_gateway.base import Timeouts
 from archer_ws.llm_gateway.catalog import load_catalog
@@ -146,6 +146,26 @@ async def test_a_forced_call_is_asked_for_as_an_answer_by_the_tools_schema(knows
         assert body["messages"][0]["role"] == "system"
         assert "The weather in a city." in body["messages"][0]["content"]
         assert "now" not in body["messages"][0]["content"]
+
+
+@pytest.mark.parametrize(
+    ("options", "path"),
+    [
+        (replace(WEATHER_ALONE, tools=(NOW, WEATHER)), "tools.1.parameters"),
+        (ANY_CALL, "tools"),
+    ],
+    ids=["one tool", "one of several"],
+)
+async def test_parameters_of_which_no_grammar_can_be_made_are_refused_as_those_of_the_forced_tool(
+    options: ChatOptions, path: str
+) -> None:
+    # llama.cpp's, for a `minLength` of 20,000.
+    said = "Failed to initialize samplers: failed to parse grammar"
+    refusal = Reply.of_json({"error": {"code": 400, "message": said, "type": "invalid_request_error"}}, status=400)
+    async with child(refusal, knows_tools=False) as (_, adapter):
+        with pytest.raises(InvalidParams, match=f"^{path}: .*failed to parse grammar") as refused:
+            await adapter.chat(QUESTION, options=options)
+    assert [error.path for error in refused.value.errors] == [path]
 
 
 async def test_of_several_tools_one_is_asked_for_with_its_name_first() -> None:
