@@ -126,6 +126,16 @@ def test_calls_are_to_be_run_where_the_answer_ended_well(theirs: str, ours: str,
     assert bool(calls_in(chunks)) is is_to_be_run
 
 
+@pytest.mark.parametrize("end", [[api.STOP], [api.finish(None), api.STOP], [b"data: [DONE]\n\n"]])
+@pytest.mark.parametrize("text", ["", "I look."], ids=["alone", "behind text"])
+def test_calls_are_to_be_run_where_the_answer_ended_without_a_reason(text: str, end: list[bytes]) -> None:
+    said = [api.block_start(1), api.delta(text, 1)] if text else []
+    chunks, decoder = decoded(api.start(), *said, *call_events(0, TIME), *end)
+    assert (decoder.is_whole, decoder.finish_reason) == (True, "tool_calls")
+    assert [chunk.finish_reason for chunk in chunks if chunk.finish_reason] == ["tool_calls"]
+    assert (folded(chunks).content, calls_in(chunks)) == (text, [("get_time", {"city": "Oslo"})])
+
+
 def test_a_call_that_was_cut_before_its_arguments_is_not_told_at_all() -> None:
     chunks, _ = decoded(api.start(), call_start(0, TIME), *api.ending("max_tokens"))
     assert all(chunk.arguments is None for chunk in chunks)

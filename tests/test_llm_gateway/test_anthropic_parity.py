@@ -67,10 +67,12 @@ def sdks_answer(reads: list[bytes]) -> tuple[Completion, Calls]:
     ):
         message = stream.get_final_message()
     calls: Calls = [(block.name, block.input) for block in message.content if block.type == "tool_use"]
+    # Whole calls are to be run, also where the server gives no reason.
+    reason = finish_reason_of(message.stop_reason or ("tool_use" if calls else None))
     return Completion(
         content="".join(block.text for block in message.content if block.type == "text"),
         reasoning="".join(block.thinking for block in message.content if block.type == "thinking") or None,
-        finish_reason=reason_with_calls(finish_reason_of(message.stop_reason), has_calls=bool(calls)),
+        finish_reason=reason_with_calls(reason, has_calls=bool(calls)),
         usage=usage_of(message.usage.model_dump()),
         id=None,
         model=None,

@@ -103,7 +103,12 @@ def test_of_an_answer_that_cannot_be_sent_again_whole_nothing_is_kept(events: li
     assert kept_of(events) is None
 
 
-@pytest.mark.parametrize("reason", ["max_tokens", "refusal", None])
+@pytest.mark.parametrize("reason", ["tool_use", "end_turn", None])
+def test_an_answer_that_ended_well_is_kept_whatever_its_reason(reason: str | None) -> None:
+    assert kept_of([*THOUGHT, *CALL], ending=[claude.finish(reason), claude.STOP]) is not None
+
+
+@pytest.mark.parametrize("reason", ["max_tokens", "refusal"])
 def test_of_an_answer_that_stopped_for_another_reason_nothing_is_kept(reason: str | None) -> None:
     assert kept_of([*THOUGHT, *CALL], ending=[claude.finish(reason), claude.STOP]) is None
 

@@ -319,6 +319,9 @@ class MessageStreamDecoder:
 
     def _conclude(self, gathered: Gathered) -> None:
         has_text = self._has_text or gathered.has_text()
+        if self.finish_reason is None and (self.done or self._is_whole_answer) and self._calls.has_calls:
+            # Another server that leaves the reason out: without one, nobody would run the calls.
+            self._stop("tool_use", None, gathered)
         counts = usage_of(self._usage) if self._usage and not self._has_final_counts else None
         if counts is not None:
             # The output count in the first message is not a final one.
