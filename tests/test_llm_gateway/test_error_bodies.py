@@ -311,6 +311,28 @@ async def test_a_choice_that_broke_says_why() -> None:
     assert SAID in str(outcome.failure)
 
 
+@pytest.mark.parametrize("reason", [None, "stop", "error"])
+@pytest.mark.parametrize(
+    ("said", "text"),
+    [
+        ({"content": "lo"}, "Hello"),
+        ({"reasoning": "Hm"}, "Hel"),
+        ({"tool_calls": [{"index": 0, "id": "a", "function": {"name": "f", "arguments": "{}"}}]}, "Hel"),
+    ],
+    ids=["text", "reasoning", "a call"],
+)
+async def test_a_choice_that_broke_says_why_also_beside_its_last_piece(
+    said: dict[str, object], text: str, reason: str | None
+) -> None:
+    # OpenRouter's `error` of a choice.
+    broken = {"choices": [{"index": 0, "delta": said, "finish_reason": reason, "error": {"message": SAID}}]}
+
+    outcome = await asked(OPENAI, reply_of(OPENAI, api.delta("Hel"), api.event(broken), api.DONE))
+
+    assert (outcome.text, outcome.kind) == (text, "provider_error")
+    assert SAID in str(outcome.failure)
+
+
 def test_a_field_that_is_named_is_known() -> None:
     assert error_details({"error": {"message": "x", "param": "temperature"}}).param == "temperature"
     assert error_details({"detail": [{"loc": ["body", "a", 0], "msg": "x"}]}).param == "a.0"

@@ -231,7 +231,7 @@ class ChatStreamDecoder:
             return choices == [] and not chunk.error and b'"error"' not in data and self._count(chunk.usage, gathered)
         choice = choices[0]
         delta = choice.delta
-        if choice.index or delta is None or delta.refusal:
+        if choice.index or delta is None or delta.refusal or choice.error:
             return False
         content, reasoning, calls = delta.content, delta.reasoning_content or delta.reasoning, delta.tool_calls
         if type(content) is str and content and not (reasoning or calls or delta.function_call):
@@ -329,7 +329,7 @@ class ChatStreamDecoder:
         # After its pieces, a whole message only repeats them; and lines of JSON are not whole completions.
         is_whole = document.get("object") == "chat.completion" or (event == BARE_JSON and not self._last)
         for choice in choices:
-            if choice.error:
+            if choice.error and (choice.is_message or not choice.says_something):
                 raise ErrorReported(choice.error)
             if choice.is_message and choice.says_something:
                 self._drop_repeated(choice, gathered)
@@ -344,6 +344,9 @@ class ChatStreamDecoder:
             has_reasoning=self._has_reasoning or gathered.has_text(reasoning=True),
         )
         self._gather(taken, gathered)
+        for choice in choices:
+            if choice.error:
+                raise ErrorReported(choice.error)
         self._is_plain = self._choices.is_plain
         self._stop(self._choices.reason)
 
