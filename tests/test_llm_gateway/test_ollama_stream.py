@@ -146,6 +146,22 @@ def test_done_reasons_are_told_in_our_words(reason: str | None, expected: str) -
     assert decoded([ollama_end(reason)])[-1].finish_reason == expected
 
 
+@pytest.mark.parametrize("role", [{}, {"role": "assistant"}], ids=["without a role", "with a role"])
+@pytest.mark.parametrize("is_first", [True, False], ids=["in the first line", "behind another"])
+def test_whatever_stands_beside_text_is_read_wherever_it_comes(role: dict[str, str], is_first: bool) -> None:
+    before = [] if is_first else [ollama_line("I look: ")]
+    call = {"function": {"name": "now", "arguments": {"x": 1}}}
+    for beside in ({"thinking": "hm"}, {"reasoning": "hm"}, {"tool_calls": [call]}):
+        line = json.dumps({"message": {**role, "content": "Noon.", **beside}, "done": False}).encode() + b"\n"
+        chunks = decoded([*before, line, ollama_end()])
+        assert text_of(chunks) == ("Noon." if is_first else "I look: Noon.")
+        if "tool_calls" in beside:
+            assert [chunk.arguments for chunk in chunks if chunk.arguments] == ['{"x":1}']
+            assert chunks[-1].finish_reason == "tool_calls"
+        else:
+            assert reasoning_of(chunks) == "hm"
+
+
 def test_halves_of_a_surrogate_pair_pass_as_they_are() -> None:
     chunks = decoded([ollama_line("\ud83d"), ollama_line("\ude00"), ollama_end()])
     assert [chunk.content for chunk in chunks] == ["\ud83d", "\ude00", ""]

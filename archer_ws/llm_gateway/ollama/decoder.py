@@ -297,9 +297,9 @@ def _add_text(line: bytes, runs: list[_Run]) -> bool:
     if value.get("done") is not False or type(message) is not dict or value.get("error"):
         return False
     text, kind = message.get("content"), False
-    # Nearly all lines have only role and content.
-    if len(message) > 2:
-        thinking = message.get("thinking")
+    # Nearly all lines have only role and content; some servers leave out the role.
+    if len(message) > 2 or "role" not in message:
+        thinking = message.get("thinking") or message.get("reasoning")
         if message.get("tool_calls") or (thinking and text not in (None, "")):
             return False
         if thinking:
