@@ -345,6 +345,26 @@ def test_the_calls_of_another_answer_are_not_mixed_in() -> None:
     assert decoded(*events, *ending("tool_calls")) == ([("one", '{"x":1} ')], "tool_calls", "")
 
 
+@pytest.mark.parametrize("nothing", [None, ""])
+@pytest.mark.parametrize("text", ["lo", "", None])
+def test_an_entry_of_a_call_without_anything_in_it_begins_none(text: str | None, nothing: str | None) -> None:
+    entry = {"index": 0, "id": nothing, "type": "function", "function": {"name": nothing, "arguments": nothing}}
+    said = [chunk({"content": "Hel"}), chunk({"content": text, "tool_calls": [entry]})]
+    assert decoded(*said, *ending("stop")) == ([], "stop", f"Hel{text or ''}")
+    # Behind a call it belongs to this one.
+    assert decoded(calls_chunk(ONE), *said, *ending("tool_calls")) == (BOTH[0][:1], "tool_calls", f"Hel{text or ''}")
+
+
+def test_the_older_function_call_is_one_also_beside_reasoning_or_text() -> None:
+    call = {"function_call": {"name": "one", "arguments": '{"x":1}'}}
+    for beside, text in (
+        ({"reasoning_content": "Hm."}, ""),
+        ({"reasoning": "Hm."}, ""),
+        ({"content": "I look."}, "I look."),
+    ):
+        assert decoded(chunk({**beside, **call}), *ending("function_call")) == (BOTH[0][:1], "tool_calls", text)
+
+
 def test_the_older_function_call_is_a_call() -> None:
     events = [
         chunk({"content": None, "function_call": {"name": "one", "arguments": ""}}),

@@ -239,7 +239,7 @@ class ChatStreamDecoder:
         elif calls and not (content or reasoning):
             if not self._take_piece(calls, gathered):
                 return False
-        elif type(reasoning) is str and reasoning and not (content or calls):
+        elif type(reasoning) is str and reasoning and not (content or calls or delta.function_call):
             gathered.go_on(REASONING, reasoning)
         elif not says_nothing(choice, delta) or b'"text"' in data:
             # Text may be in parts, under any name.
@@ -262,7 +262,7 @@ class ChatStreamDecoder:
         if len(calls) > 1 or index is None or function is None:
             return False
         text = function.arguments
-        if call.id is None and function.name is None:
+        if not (call.id or function.name):
             # Further text of a call, as in nearly all pieces.
             known = self._calls.going_on(index)
             if known is not None and type(text) is str:
