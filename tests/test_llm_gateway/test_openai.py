@@ -94,6 +94,19 @@ async def test_a_chat_request_says_what_was_asked_and_nothing_else() -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("given", "sent"),
+    [("Ada Lovelace", "Ada_Lovelace"), ("a\t<b|c\\d/e>", "a_b_c_d_e_"), ("Jürgen", "Jürgen"), (" ", "_"), ("", None)],
+)
+async def test_a_speakers_name_is_sent_as_openai_takes_it(given: str, sent: str | None) -> None:
+    # OpenAI refuses any other, and every later request of the conversation: "string does not match pattern".
+    said = [ChatMessage(role=MessageRole.USER, content="why?", name=given)]
+    async with scripted_server(completion("")) as server, adapter_for(server) as adapter:
+        await adapter.chat(said)
+        (message,) = (await server.exchange()).json()["messages"]
+    assert message == {"role": "user", "content": "why?"} | ({} if sent is None else {"name": sent})
+
+
 async def test_what_a_request_leaves_open_is_left_to_the_provider() -> None:
     async with scripted_server(completion("")) as server, adapter_for(server) as adapter:
         await adapter.chat(MESSAGES)

@@ -20,6 +20,9 @@ from archer_ws.llm_gateway.types import TOOL, USER, ChatMessage, ChatOptions
 #: The longest call id that OpenAI accepts, and therefore most other servers, in characters.
 _ID_CHARS = 40
 _NINE = re.compile(r"[A-Za-z0-9]{9}")
+#: What OpenAI accepts in no speaker's name ("expected a string that matches the pattern '^[^\\s<|\\\\/>]+$'"), nor an
+#: empty one.
+_NOT_IN_NAMES = re.compile(r"[\s<|\\/>]+")
 #: The API requires a name.
 UNNAMED = "document.pdf"
 #: The text of a tool result that is more than text.
@@ -179,8 +182,8 @@ def _message(message: ChatMessage, replayed: Replayed | None, media: Mapping[str
 
 def _said(message: ChatMessage, content: object) -> dict[str, Any]:
     said = {"role": str(message.role), "content": content}
-    if message.name is not None:
-        said["name"] = message.name
+    if message.name:
+        said["name"] = _NOT_IN_NAMES.sub("_", message.name)
     return said
 
 
