@@ -53,6 +53,7 @@ from archer_ws.api.socket_quota import SocketQuota
 from archer_ws.config import Settings, load_settings, service_variables
 from archer_ws.core.limits import BODY_ALLOWANCE_BYTES, MAX_FRAME_BYTES, MEMORY_FILES_BYTES, Limits
 from archer_ws.core.logging import configure_logging
+from archer_ws.core.slow_start import told_while_slow
 from archer_ws.files.disk_shelf import DiskShelf
 from archer_ws.files.files import Files
 from archer_ws.files.memory_shelf import MemoryShelf
@@ -344,7 +345,8 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     if services.store.trouble is None:
         # Otherwise the sweep meets the same error, and retries later.
         await asyncio.to_thread(services.files.open_now)
-    await services.manager.recover()
+    with told_while_slow("the streams that ran before", services.store.place["place"], services.store.place["hint"]):
+        await services.manager.recover()
     if (trouble := services.store.trouble) is None:
         log.info("conversations_kept", **services.store.place)
     else:

@@ -69,6 +69,13 @@ async def asking(running: Server) -> AsyncIterator[Answer]:
         yield Answer(response)
 
 
+async def until_noticed(folder: Path) -> None:
+    """Return when the server waits for the disk that stands still."""
+    async with asyncio.timeout(START_LIMIT_S):
+        while not is_noticed(folder):  # noqa: ASYNC110 - it is another process that does
+            await asyncio.sleep(0.01)
+
+
 async def until_draining(running: Server) -> dict[str, Any]:
     """What readiness says, once it says no."""
     async with asyncio.timeout(WAIT_LIMIT_S):
@@ -251,13 +258,29 @@ async def test_a_disk_that_stands_still_does_not_keep_the_server_from_ending(
     ) as running:
         stand_still(tmp_path)
         asking = asyncio.create_task(running.http.post(path, content=content, headers={"Content-Type": kind}))
-        async with asyncio.timeout(WAIT_LIMIT_S):
-            while not is_noticed(tmp_path):  # noqa: ASYNC110 - it is another process that does
-                await asyncio.sleep(0.01)
+        await until_noticed(tmp_path)
         running.program.send_signal(signal.SIGTERM)
         assert await running.program.ended(limit_s=60) == 1
         await asyncio.gather(asking, return_exceptions=True)
     assert "exit_forced" in await running.program.errors()
+
+
+@needs_signals
+async def test_a_second_signal_ends_a_start_that_waits_for_its_disk(tmp_path: Path) -> None:
+    stand_still(tmp_path)
+    async with program(
+        *("serve", "--host", "127.0.0.1", "--port", "0"),
+        cwd=tmp_path,
+        module="tests.fakes.still_disk",
+        environment={"STANDS_STILL": "streams", "STILL_FOLDER": str(tmp_path)},
+    ) as running:
+        await until_noticed(tmp_path)
+        running.send_signal(signal.SIGTERM)
+        running.send_signal(signal.SIGINT)
+        assert await running.ended() == 1
+        errors = await running.errors()
+    assert "stopping_at_once" in errors
+    assert "Traceback" not in errors
 
 
 @needs_signals

@@ -22,12 +22,15 @@ from typing import IO, BinaryIO
 import structlog
 
 from archer_ws.core.file_lock import try_to_lock
+from archer_ws.core.slow_start import told_while_slow
 from archer_ws.files.pictures import Content
 from archer_ws.files.shelf import DirectoryNotLocked, FoundFile, Label
 
 log = structlog.get_logger(__name__)
 
 _PART = ".part"
+#: What to do about a disk that lets the start wait.
+_SLOW_HINT = "Many files take a while. If their disk does not respond: ARCHER_FILES_DIR names another folder."
 #: Only this user may enter the directory.
 _PRIVATE = 0o700
 
@@ -53,6 +56,10 @@ class DiskShelf:
             DirectoryNotLocked: another process uses it, or its file system has no locks.
             OSError: it can't be created or written to.
         """
+        with told_while_slow("the folder of uploaded files", self._directory, _SLOW_HINT):
+            return self._begin()
+
+    def _begin(self) -> list[FoundFile]:
         for each in (self._directory, self._incoming, self._kept):
             each.mkdir(mode=_PRIVATE, parents=True, exist_ok=True)
         lock = _lock(self._directory / "lock")

@@ -40,6 +40,9 @@ from archer_ws.server.listening import descriptor_limit
 from archer_ws.server.ws_protocol import WatchedWebSocketProtocol
 
 log = structlog.get_logger(__name__)
+#: For uvicorn's traceback of a start that was given up.
+_given_up_log = logging.getLogger(f"{__name__}.given_up")
+_given_up_log.setLevel(logging.CRITICAL + 1)
 
 #: How long clients may take to read the ends of their streams when no time is left to drain; otherwise
 #: `Limits.flush_s`.
@@ -103,6 +106,8 @@ class ArcherServer(uvicorn.Server):
         self._on_stopped = on_stopped
         self._watch_stdin = watch_stdin
         self._loop: asyncio.AbstractEventLoop | None = None
+        #: The task that starts the application, while it does.
+        self._starting: asyncio.Task[Any] | None = None
         self._announcing: asyncio.Task[None] | None = None
         self._stopping: list[asyncio.Task[None]] = []
 
@@ -151,8 +156,19 @@ class ArcherServer(uvicorn.Server):
         self.request_stop(signal.Signals(sig).name)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Listen; then report when the provider is ready, without making clients wait for it."""
-        await super().startup(sockets)
+        """Listen; then report when the provider is ready, without making clients wait for it. If the server is asked
+        twice to stop before it listens, the start is given up."""
+        self._starting = asyncio.current_task()
+        try:
+            await super().startup(sockets)
+        except asyncio.CancelledError:
+            if not self.was_hurried:
+                raise
+            self.should_exit = True
+            self.lifespan.logger = _given_up_log
+            return
+        finally:
+            self._starting = None
         # uvicorn logs this only for sockets that it bound itself. Until the provider is ready, which may take minutes,
         # it is the only line.
         log.info("listening", addresses=[f"{at[0]} port {at[1]}" for at in (s.getsockname() for s in sockets or ())])
@@ -201,6 +217,9 @@ class ArcherServer(uvicorn.Server):
         return HURRIED_FLUSH_S if self.was_hurried else max(self._flush_until - now, HURRIED_FLUSH_S)
 
     async def _hurry(self) -> None:
+        if self._starting is not None:
+            self._starting.cancel()
+            return
         # Every stream ends, so `drain` returns as well.
         await self._services.manager.aclose()
         await asyncio.sleep(HURRIED_FLUSH_S)

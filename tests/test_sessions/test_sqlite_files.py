@@ -1,6 +1,7 @@
 """The file itself: whose it is, who touches it, how it grows from version to version, and what is left of deletions."""
 
 import asyncio
+import queue
 import sqlite3
 import stat
 import sys
@@ -118,6 +119,52 @@ async def test_the_event_loop_s_thread_never_touches_the_file(tmp_path: Path) ->
         await store.delete_all("ann")
     assert len(seen) == 1
     assert threading.get_ident() not in seen
+
+
+@pytest.fixture
+def waits_told(monkeypatch: pytest.MonkeyPatch) -> queue.SimpleQueue[dict[str, Any]]:
+    """What the log says of a start that waits; the first line comes at once."""
+    told: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
+
+    def tell(event: str, **facts: Any) -> None:
+        told.put({"event": event, **facts})
+
+    monkeypatch.setattr("archer_ws.core.slow_start.FIRST_S", 0.01)
+    monkeypatch.setattr("archer_ws.core.slow_start.log.warning", tell)
+    return told
+
+
+@pytest.mark.parametrize("hangs", ["the folder", "the file"])
+async def test_a_start_that_waits_for_its_disk_says_what_it_waits_for(
+    tmp_path: Path, hangs: str, waits_told: queue.SimpleQueue[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    may_go_on = threading.Event()
+
+    class Hanging(sqlite3.Connection):
+        def execute(self, sql: str, parameters: Any = (), /) -> sqlite3.Cursor:
+            if hangs == "the file" and "quick_check" in sql:
+                may_go_on.wait(LIMIT_S)
+            return super().execute(sql, parameters)
+
+    make = Path.mkdir
+
+    def make_slowly(path: Path, *arguments: Any, **options: Any) -> None:
+        if hangs == "the folder" and path == tmp_path / "kept":
+            may_go_on.wait(LIMIT_S)
+        make(path, *arguments, **options)
+
+    monkeypatch.setattr(Path, "mkdir", make_slowly)
+    store = sqlite_store(tmp_path / "kept", factory=Hanging)
+    opening = asyncio.create_task(store.open())
+    line = await asyncio.to_thread(waits_told.get, timeout=LIMIT_S)
+    assert line["event"] == "start_waits"
+    assert hangs in line["waits_for"]
+    assert str(tmp_path / "kept") in line["place"]
+    assert "ARCHER_DATA_DIR" in line["hint"]
+
+    may_go_on.set()
+    await opening
+    await store.aclose()
 
 
 async def test_nobody_else_may_read_the_folder_or_its_files(tmp_path: Path) -> None:

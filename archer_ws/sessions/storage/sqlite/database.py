@@ -13,8 +13,9 @@ from pathlib import Path
 import structlog
 
 from archer_ws.core.exceptions import ArcherError
+from archer_ws.core.slow_start import told_while_slow
 from archer_ws.sessions.storage.sqlite import failures
-from archer_ws.sessions.storage.sqlite.folder import Folder
+from archer_ws.sessions.storage.sqlite.folder import SLOW_HINT, Folder
 from archer_ws.sessions.storage.sqlite.forgetting import Forgetting
 from archer_ws.sessions.storage.sqlite.migrations import check_version, migrate, remove_old_copies
 from archer_ws.sessions.storage.sqlite.schema import INDEX, STEPS
@@ -95,7 +96,8 @@ class OpenDatabase:
         """
         try:
             self.folder.hold(self._settings.wait_s)
-            self._open_file()
+            with told_while_slow("the file with the conversations", self.folder.database, SLOW_HINT):
+                self._open_file()
         except (OSError, sqlite3.Error) as error:
             self.folder.release()
             self._in_trouble(error)

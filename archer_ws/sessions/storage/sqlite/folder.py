@@ -14,6 +14,7 @@ import structlog
 from archer_ws.core.clock import utc_now
 from archer_ws.core.exceptions import StorageUnavailable
 from archer_ws.core.file_lock import try_to_lock
+from archer_ws.core.slow_start import told_while_slow
 
 log = structlog.get_logger(__name__)
 
@@ -22,6 +23,11 @@ DATABASE, LOCK = "archer.db", "archer.lock"
 _DAMAGED = f"{DATABASE}.damaged-"
 #: The suffixes of SQLite's files.
 COMPANIONS = ("", "-wal", "-shm", "-journal")
+#: What to do about a disk that lets the start wait.
+SLOW_HINT = (
+    "A large file is read once as a whole, which takes a while. If its disk, or a network drive, does not respond: "
+    "ARCHER_DATA_DIR names another folder; ARCHER_STORE=memory stores no file."
+)
 #: How often to try to lock a folder that another process has locked, in seconds.
 _LOOK_AGAIN_S = 0.1
 
@@ -44,8 +50,9 @@ class Folder:
             StorageUnavailable: another process still has the lock, or the file system has no locks.
             OSError: the folder can't be created, or a file in it.
         """
-        self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        lock = os.fdopen(os.open(self.path / LOCK, os.O_RDWR | os.O_CREAT, 0o600), "r+b", buffering=0)
+        with told_while_slow("the folder of the conversations", self.path, SLOW_HINT):
+            self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            lock = os.fdopen(os.open(self.path / LOCK, os.O_RDWR | os.O_CREAT, 0o600), "r+b", buffering=0)
         until = time.monotonic() + wait_s
         is_told = False
         try:
