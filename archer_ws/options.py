@@ -8,6 +8,7 @@ import argparse
 import math
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from typing import Any
 
 from archer_ws import __version__
 from archer_ws.server.announcement import DEFAULT_URL
@@ -194,14 +195,13 @@ def _take_chat_options(chat: argparse.ArgumentParser) -> None:
 
 
 def _take_sessions_options(sessions: argparse.ArgumentParser) -> None:
+    _take_place(sessions)
     actions = sessions.add_subparsers(title="what to do", metavar="ACTION", dest="action", required=True)
 
     def action(name: str, summary: str) -> argparse.ArgumentParser:
         each = actions.add_parser(name, help=summary, description=f"{summary[0].upper()}{summary[1:]}.")
-        _take_url(each)
-        each.add_argument("--data-dir", metavar="DIR", help="open the file in this folder, of a server that is stopped")
-        each.add_argument("--principal", metavar="NAME", help="whose, in a file of several (AUTH_TOKENS has the names)")
-        each.add_argument("--json", action="store_true", help="print JSON instead of lines")
+        # Without defaults, which would overrule what stands before the action.
+        _take_place(each, default=argparse.SUPPRESS)
         return each
 
     listing = action("list", "show the conversations, the last changed first")
@@ -220,6 +220,18 @@ def _take_sessions_options(sessions: argparse.ArgumentParser) -> None:
     delete.add_argument("--all", action="store_true", help="all of them; needs --yes")
     delete.add_argument("--yes", action="store_true", help="that all of them is meant")
     action("backup", "copy the file of all conversations; needs --data-dir").add_argument("file", metavar="FILE")
+
+
+def _take_place(parser: argparse.ArgumentParser, **default: Any) -> None:
+    """The options of all actions, before the action or behind it."""
+    _take_url(parser, **default)
+    parser.add_argument(
+        "--data-dir", metavar="DIR", help="open the file in this folder, of a server that is stopped", **default
+    )
+    parser.add_argument(
+        "--principal", metavar="NAME", help="whose, in a file of several (AUTH_TOKENS has the names)", **default
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON instead of lines", **default)
 
 
 def _take_doctor_options(doctor: argparse.ArgumentParser) -> None:
@@ -248,8 +260,8 @@ def _take_schema_options(schema: argparse.ArgumentParser) -> None:
     schema.add_argument("--check", action="store_true", help="only say what differs, and fail if something does")
 
 
-def _take_url(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--url", help=f"where the server is (ARCHER_URL; {DEFAULT_URL})")
+def _take_url(parser: argparse.ArgumentParser, **default: Any) -> None:
+    parser.add_argument("--url", help=f"where the server is (ARCHER_URL; {DEFAULT_URL})", **default)
 
 
 def _command(parser: argparse.ArgumentParser, description: str, epilog: str) -> argparse.ArgumentParser:

@@ -131,7 +131,10 @@ async def test_a_file_takes_conversations_that_are_too_large_for_a_server(
 
 @pytest.mark.parametrize(
     "arguments",
-    [("delete",), ("delete", "--all"), ("delete", "--all", "--yes", "sky"), ("list", "--principal", "ada")],
+    [
+        *[("delete",), ("delete", "--all"), ("delete", "--all", "--yes", "sky"), ("list", "--principal", "ada")],
+        *[("search", ""), ("search", " ", "\t"), ("search", " ".join(["blue"] * 17))],
+    ],
 )
 async def test_a_wrong_call_is_told_and_does_nothing(
     arguments: tuple[str, ...], capsys: pytest.CaptureFixture[str]
@@ -147,6 +150,22 @@ async def test_a_conversation_nobody_knows_is_told_with_what_to_do(sessions: Com
         status, _, err = await sessions(action, "nobody")
         assert status == 1
         assert "there is no session 'nobody'" in err
+
+
+@pytest.mark.parametrize("what", ["", "a b", "../sessions", "ü"])
+async def test_what_can_t_be_an_id_is_one_that_nobody_knows(sessions: Command, what: str) -> None:
+    for action in ("show", "delete"):
+        status, _, err = await sessions(action, what)
+        assert status == 1
+        assert f"there is no session {what!r}\n" in err
+
+
+async def test_the_options_may_also_stand_before_the_action(
+    sessions: Command, capsys: pytest.CaptureFixture[str]
+) -> None:
+    capsys.readouterr()
+    assert await asyncio.to_thread(main, ["sessions", *sessions.place, "--json", "list", "--limit", "1"]) == 0
+    assert len(json.loads(capsys.readouterr().out)["items"]) == 1
 
 
 async def test_a_server_that_is_not_there_is_told(capsys: pytest.CaptureFixture[str]) -> None:

@@ -16,6 +16,7 @@ from typing import BinaryIO, TypeVar
 from pydantic import BaseModel
 from pydantic_core import to_json
 
+from archer_ws.sessions.storage.words import QUERY_WORDS_MAX
 from archer_ws.terminal.conversations.showing import (
     conversation_lines,
     deleted_told,
@@ -68,6 +69,11 @@ def _check(options: argparse.Namespace, place: ConversationPlace) -> None:
         raise _CalledWronglyError(
             "backup needs --data-dir, the folder of a stopped server; a running one returns its conversations by export"
         )
+    if options.action == "search":
+        count = len(" ".join(options.words).split())
+        if not 0 < count <= QUERY_WORDS_MAX:
+            told = f"these are {count}" if count else "a blank is none"
+            raise _CalledWronglyError(f"search needs 1 to {QUERY_WORDS_MAX} words: {told}")
     if options.action == "delete":
         if options.all and options.session_ids:
             raise _CalledWronglyError("delete takes the ids of conversations or --all, not both")

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ValidationError
 
 from archer_ws.client.dialling import SOCKET_PATH, Address
 from archer_ws.client.errors import ClientError
+from archer_ws.core.ids import is_valid_id
 from archer_ws.sessions.json_lines import BLOCK_BYTES, MEDIA_TYPE
 from archer_ws.sessions.models import (
     DeletedSessions,
@@ -24,6 +25,7 @@ from archer_ws.sessions.models import (
     SessionPage,
     StoredMessage,
 )
+from archer_ws.sessions.storage.refusals import no_session
 from archer_ws.terminal.conversations.source import HINTS, SourceError
 
 #: How long a server may be silent, in seconds: deleting the conversations of a large file takes a while.
@@ -72,7 +74,7 @@ class ServedConversations:
                 return
 
     def session(self, session_id: str) -> tuple[Session, list[StoredMessage]]:
-        path = f"/{quote(session_id, safe='')}"
+        path = _path_of(session_id)
         detail = self._get(self._query(path, {}, None), SessionDetail)
         pages, cursor = [detail.messages], detail.next_cursor
         while cursor is not None:
@@ -106,7 +108,7 @@ class ServedConversations:
         return self._read(connection, response, ImportResult)
 
     def delete(self, session_id: str) -> None:
-        connection, response = self._ask("DELETE", f"/{quote(session_id, safe='')}")
+        connection, response = self._ask("DELETE", _path_of(session_id))
         response.read()
         connection.close()
 
@@ -184,6 +186,17 @@ class ServedConversations:
             )
         finally:
             connection.close()
+
+
+def _path_of(session_id: str) -> str:
+    """A conversation's path below the others'.
+
+    Raises:
+        SourceError: it is no id. A server would say so in terms of its requests.
+    """
+    if not is_valid_id(session_id):
+        raise SourceError(no_session(session_id).message, HINTS["session_not_found"])
+    return f"/{quote(session_id, safe='')}"
 
 
 def _cut_off() -> SourceError:
