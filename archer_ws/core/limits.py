@@ -201,6 +201,9 @@ JOURNAL_EVERY_S = 0.8
 #: The time limit for one operation of the store of conversations; a local store takes milliseconds, a networked one
 #: that fails over takes seconds.
 STORE_LIMIT_S = 5.0
+#: The time limit for copying, deleting or importing one conversation, which takes longer the longer it is: some MB a
+#: second. Below the silence that `archer-ws sessions` accepts.
+STORE_WORK_LIMIT_S = 100.0
 #: How long storing a turn's messages may delay the acceptance of a request.
 ADMIT_LIMIT_S = 5.0
 #: How long storing a completion may delay the stream's end (protocol section 10); afterwards storing continues in the
@@ -254,6 +257,7 @@ class Limits:
     native_cache_s: float = NATIVE_CACHE_S
     journal_every_s: float = JOURNAL_EVERY_S
     store_limit_s: float = STORE_LIMIT_S
+    store_work_limit_s: float = STORE_WORK_LIMIT_S
     admit_limit_s: float = ADMIT_LIMIT_S
     settle_limit_s: float = SETTLE_LIMIT_S
     said_files_limit_s: float = SAID_FILES_LIMIT_S

@@ -47,7 +47,7 @@ class Conversations:
         *,
         attachments: Attachments | None = None,
     ) -> None:
-        self._store = bounded(store, bounds.store_limit_s)
+        self._store = bounded(store, bounds.store_limit_s, bounds.store_work_limit_s)
         self._manager = manager
         self._attachments = attachments
         self._changes = manager.changes

@@ -8,7 +8,7 @@ from archer_ws.sessions.storage.memory import MemoryStore
 
 OPERATIONS = (
     *("create", "get", "messages", "detail", "history", "page", "search", "update", "delete", "fork"),
-    *("begin_turn", "append_completion", "named_files", "delete_all"),
+    *("begin_turn", "append_completion", "named_files", "delete_all", "import_session"),
 )
 
 

@@ -2,7 +2,8 @@
 
 import asyncio
 import gc
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
 from itertools import product
 from typing import Any, cast
 
@@ -10,13 +11,14 @@ import pytest
 from structlog.testing import capture_logs
 
 from archer_ws.agents.orchestrator import Orchestrator
+from archer_ws.core.clock import utc_now
 from archer_ws.core.exceptions import SessionNotFound, StorageUnavailable
 from archer_ws.core.limits import Limits
 from archer_ws.sessions.changes import Watch
 from archer_ws.sessions.conversations import Conversations
 from archer_ws.sessions.format_judge import FormatJudge
 from archer_ws.sessions.manager import SessionManager
-from archer_ws.sessions.models import SessionChanged, SessionCreate, SessionFork, SessionUpdate
+from archer_ws.sessions.models import ExportedSession, SessionChanged, SessionCreate, SessionFork, SessionUpdate
 from archer_ws.sessions.storage.bounded import bounded
 from archer_ws.sessions.storage.store import SessionStore
 from archer_ws.sessions.streams.gates import ProviderGate, StreamQuota
@@ -28,7 +30,16 @@ from tests.test_sessions.test_manager import ask, ended, start
 
 SHORT_S = 0.05
 #: All budgets are over soon.
-SHORT = Limits(store_limit_s=SHORT_S, admit_limit_s=SHORT_S, settle_limit_s=SHORT_S, settle_pauses_s=(0.0, 0.0))
+SHORT = Limits(
+    store_limit_s=SHORT_S,
+    store_work_limit_s=SHORT_S,
+    admit_limit_s=SHORT_S,
+    settle_limit_s=SHORT_S,
+    settle_pauses_s=(0.0, 0.0),
+)
+IMPORTED = ExportedSession(
+    session_id="imported", created_at=utc_now(), updated_at=utc_now(), message_count=0, version=1, messages=[]
+)
 short_budgets = pytest.mark.parametrize("bounds", [SHORT], indirect=True, ids=["short"])
 at_once_again = pytest.mark.parametrize("bounds", [Limits(settle_pauses_s=(0.0, 0.0))], indirect=True, ids=["at once"])
 TROUBLED_ADMISSIONS = list(product(["begin_turn"], [False, True]))
@@ -305,6 +316,48 @@ async def test_a_send_that_comes_while_its_session_is_deleted_is_refused_and_lea
     assert is_new
     assert (await conversations.get("me", "s")).title == session.title == "new"
     assert gateway.calls == []
+
+
+#: Work that takes longer, the longer the conversation is.
+WORK: dict[str, Callable[[Conversations], Awaitable[Any]]] = {
+    "fork": lambda conversations: conversations.fork("me", "s", SessionFork()),
+    "delete": lambda conversations: conversations.delete("me", "s"),
+    "import_session": lambda conversations: conversations.import_session("me", IMPORTED),
+}
+CHANGES: dict[str, Callable[[Conversations], Awaitable[Any]]] = {
+    **WORK,
+    "create": lambda conversations: conversations.create("me", SessionCreate()),
+    "update": lambda conversations: conversations.update("me", "s", SessionUpdate(title="new")),
+}
+
+
+@pytest.mark.parametrize("work", WORK)
+async def test_a_long_conversation_is_copied_deleted_and_imported_in_its_own_time(
+    work: str, manager: SessionManager, store: TroubledStore
+) -> None:
+    conversations = Conversations(cast(SessionStore, store), manager, replace(SHORT, store_work_limit_s=60.0))
+    store.hangs = {work, "page"}
+    working = asyncio.ensure_future(WORK[work](conversations))
+    async with asyncio.timeout(10):
+        await store.is_hanging.wait()
+    # What began after it has had its time.
+    with pytest.raises(StorageUnavailable, match="did not respond") as refused:
+        await conversations.page("me", 10, None)
+    assert "may still happen" not in refused.value.message
+    assert not working.done()
+    store.may_go_on.set()
+    await working
+
+
+@pytest.mark.parametrize("change", CHANGES)
+async def test_a_change_that_takes_too_long_is_said_to_happen_perhaps_with_how_to_find_out(
+    change: str, manager: SessionManager, store: TroubledStore
+) -> None:
+    conversations = Conversations(cast(SessionStore, store), manager, SHORT)
+    store.hangs = {change}
+    with pytest.raises(StorageUnavailable, match=r"did not respond within .* may still happen") as refused:
+        await CHANGES[change](conversations)
+    assert "List the sessions" in (refused.value.hint or "")
 
 
 async def test_a_conversation_that_is_made_while_all_are_deleted_is_made_afterwards_and_lives(

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 import structlog
 
 from archer_ws.core.exceptions import ArcherError, StorageUnavailable
+from archer_ws.core.limits import STORE_WORK_LIMIT_S
 from archer_ws.llm_gateway.types import ChatMessage
 from archer_ws.sessions.history import History
 from archer_ws.sessions.models import ExportedSession, SearchPage, Session, SessionPage, StoredMessage
@@ -22,8 +23,12 @@ T = TypeVar("T")
 
 
 class BoundedStore:
-    """A store with a time limit of `limit_s` seconds for each call (see SessionStore for the calls). `delete_all`,
-    `export`, `backup`, `open` and `aclose` have no limit, since their work depends on how much is stored.
+    """A store with a time limit for each call (see SessionStore for the calls). `delete_all`, `export`, `backup`,
+    `open` and `aclose` have none, since their work depends on how much is stored.
+
+    Args:
+        limit_s: the limit, in seconds.
+        work_limit_s: the limit of `fork`, `delete` and `import_session`, whose work depends on the conversation.
 
     Each call runs in its own task, which is cancelled with its caller or at the limit. A cancelled task is not awaited,
     so that a store that does not react to the cancel blocks nobody.
@@ -32,9 +37,10 @@ class BoundedStore:
         StorageUnavailable: the store took too long, or raised an exception that is no ArcherError (which is logged).
     """
 
-    def __init__(self, store: SessionStore, limit_s: float) -> None:
+    def __init__(self, store: SessionStore, limit_s: float, work_limit_s: float) -> None:
         self._store = store
         self._limit_s = limit_s
+        self._work_limit_s = work_limit_s
         self._abandoned: set[asyncio.Task[Any]] = set()
 
     @property
@@ -68,7 +74,7 @@ class BoundedStore:
     async def create(
         self, principal: str, session_id: str | None, title: str | None, metadata: dict[str, Any] | None
     ) -> tuple[Session, bool]:
-        return await self._within("create", self._store.create(principal, session_id, title, metadata))
+        return await self._within("create", self._store.create(principal, session_id, title, metadata), is_change=True)
 
     async def get(self, principal: str, session_id: str) -> Session:
         return await self._within("get", self._store.get(principal, session_id))
@@ -120,10 +126,11 @@ class BoundedStore:
         return await self._within(
             "update",
             self._store.update(principal, session_id, title, metadata, archived=archived, version=version),
+            is_change=True,
         )
 
     async def delete(self, principal: str, session_id: str, *, version: int | None = None) -> None:
-        await self._within("delete", self._store.delete(principal, session_id, version=version))
+        await self._at_work("delete", self._store.delete(principal, session_id, version=version))
 
     async def named_files(self, principal: str | None = None, session_id: str | None = None) -> set[str]:
         return await self._within("named_files", self._store.named_files(principal, session_id))
@@ -134,7 +141,7 @@ class BoundedStore:
     async def fork(
         self, principal: str, session_id: str, *, before: str | None = None, new_session_id: str | None = None
     ) -> Session:
-        return await self._within(
+        return await self._at_work(
             "fork", self._store.fork(principal, session_id, before=before, new_session_id=new_session_id)
         )
 
@@ -188,22 +195,30 @@ class BoundedStore:
         return self._store.export(principal)
 
     async def import_session(self, principal: str, exported: ExportedSession) -> Session:
-        return await self._within("import_session", self._store.import_session(principal, exported))
+        return await self._at_work("import_session", self._store.import_session(principal, exported))
 
     async def backup(self, path: Path) -> None:
         await self._store.backup(path)
 
-    async def _within(self, name: str, operation: Coroutine[Any, Any, T]) -> T:
+    async def _at_work(self, name: str, operation: Coroutine[Any, Any, T]) -> T:
+        return await self._within(name, operation, self._work_limit_s, is_change=True)
+
+    async def _within(
+        self, name: str, operation: Coroutine[Any, Any, T], limit_s: float | None = None, *, is_change: bool = False
+    ) -> T:
+        """`is_change`: whether a client asked for this change, and must be told that it may happen nevertheless."""
+        if limit_s is None:
+            limit_s = self._limit_s
         task = asyncio.create_task(operation, name="store")
         try:
-            await asyncio.wait((task,), timeout=self._limit_s)
+            await asyncio.wait((task,), timeout=limit_s)
         except BaseException:
             self._abandon(task)  # Even if it has just ended: its exception must be retrieved.
             raise
         if not task.done():
             self._abandon(task)
-            log.error("store_too_slow", operation=name, limit_s=self._limit_s)
-            raise _unavailable(f"did not respond within {self._limit_s:g} s")
+            log.error("store_too_slow", operation=name, limit_s=limit_s)
+            raise _unavailable(f"did not respond within {limit_s:g} s", may_happen=is_change)
         try:
             return task.result()
         except ArcherError:
@@ -224,12 +239,18 @@ class BoundedStore:
             log.warning("store_failed_late", cause=type(late).__name__)
 
 
-def bounded(store: SessionStore, limit_s: float) -> SessionStore:
-    """The store with a time limit. A store in memory never waits, so it needs none."""
-    return store if isinstance(store, BoundedStore | MemoryStore) else BoundedStore(store, limit_s)
+def bounded(store: SessionStore, limit_s: float, work_limit_s: float = STORE_WORK_LIMIT_S) -> SessionStore:
+    """The store with time limits. A store in memory never waits, so it needs none."""
+    return store if isinstance(store, BoundedStore | MemoryStore) else BoundedStore(store, limit_s, work_limit_s)
 
 
-def _unavailable(what: str) -> StorageUnavailable:
+def _unavailable(what: str, *, may_happen: bool = False) -> StorageUnavailable:
+    if may_happen:
+        return StorageUnavailable(
+            f"the conversation store {what}: what was asked may still happen",
+            hint="List the sessions in a moment, and repeat the request only if it has not happened.",
+            retry_after_ms=1000,
+        )
     return StorageUnavailable(
         f"the conversation store {what}",
         hint="Try again in a moment. Requests without session_id need no store.",
