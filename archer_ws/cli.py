@@ -202,6 +202,7 @@ def _serve(options: argparse.Namespace) -> int:
 def _run_server(
     settings: "Settings", sockets: list[socket.socket], *, as_json: bool, starting: "StartWatch | None"
 ) -> int:
+    from archer_ws.config import SettingsError
     from archer_ws.core.exceptions import ArcherError
     from archer_ws.core.limits import Limits
     from archer_ws.core.line_writer import LineWriter
@@ -212,7 +213,12 @@ def _run_server(
 
     # Passed explicitly, so the host for tests is not added.
     limits = Limits()
-    app = create_app(settings.model_copy(update={"allowed_hosts": settings.allowed_hosts}), limits=limits)
+    try:
+        app = create_app(settings.model_copy(update={"allowed_hosts": settings.allowed_hosts}), limits=limits)
+    except SettingsError as error:
+        for each in sockets:
+            each.close()
+        return _fail(str(error), 2)
     default_model = app.state.services.router.get_adapter().default_model
 
     try:

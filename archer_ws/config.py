@@ -49,6 +49,7 @@ from archer_ws.config_fields import (
 )
 from archer_ws.config_sources import RawSetting, Variables, find, is_service_address, unread_lines
 from archer_ws.config_values import (
+    check_home,
     check_principal,
     check_text,
     check_token,
@@ -234,12 +235,23 @@ class Settings(BaseSettings):
 
     @property
     def data_folder(self) -> Path:
-        """The folder of stored conversations."""
+        """The folder of stored conversations.
+
+        Raises:
+            SettingsError: none is set, and this user has no folder for application data.
+        """
         if self.data_dir is not None:
             return Path(self.data_dir).expanduser().absolute()
         from platformdirs import user_data_path
 
-        return user_data_path("archer", appauthor=False)
+        try:
+            return user_data_path("archer", appauthor=False)
+        except RuntimeError:
+            raise SettingsError(
+                "ARCHER_DATA_DIR is not set, and this user has no home folder for conversations: set it to a folder, "
+                "or ARCHER_STORE=memory",
+                ["data_dir"],
+            ) from None
 
     @property
     def files_folder(self) -> Path | None:
@@ -353,6 +365,11 @@ class Settings(BaseSettings):
     @classmethod
     def _base_url(cls, value: str | None) -> str | None:
         return value and parse_http_url(value)
+
+    @field_validator("data_dir", "files_dir", "local_model_path", "local_mmproj_path")
+    @classmethod
+    def _path(cls, value: str | None) -> str | None:
+        return value and check_home(value)
 
     @field_validator("auth_token")
     @classmethod

@@ -9,6 +9,7 @@ import ipaddress
 import json
 import re
 from collections.abc import Iterable
+from pathlib import Path
 from urllib.parse import SplitResult, urlsplit
 
 #: The user and password in a URL: up to the last @ before the path. If the text after the colon is not a port, up to
@@ -63,6 +64,19 @@ def check_text(value: object) -> object:
     if re.search("[\ud800-\udfff]", text):
         raise ValueError("it is not valid UTF-8")
     return value
+
+
+def check_home(path: str) -> str:
+    """The path, unless it begins with `~` and nobody knows which folder that is.
+
+    Raises:
+        ValueError: the user has no home folder, or there is no user of the name behind the `~`.
+    """
+    try:
+        Path(path).expanduser()
+    except RuntimeError:
+        raise ValueError("there is no home folder that its ~ stands for") from None
+    return path
 
 
 def check_token(token: str) -> None:

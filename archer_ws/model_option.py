@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TextIO
 
 from archer_ws.core.exceptions import ProviderFailure
+from archer_ws.core.home import with_home
 from archer_ws.llm_gateway.local.hub import PREFIX, fetch, size_text
 from archer_ws.llm_gateway.local.model import check_gguf, model_name
 
@@ -50,7 +51,7 @@ def names_a_file(model: str, provider: str | None) -> bool:
     """Whether this is a path and not a model's name, which may have slashes, too (`hf.co/owner/repo`)."""
     if model.lower().endswith(".gguf") or re.match(r"(~|\.{1,2})?[/\\]|[A-Za-z]:[/\\]", model):
         return True
-    return (provider or "").lower() == "local" and Path(model).expanduser().exists()
+    return (provider or "").lower() == "local" and with_home(model).exists()
 
 
 def settings_of_file(model: str, provider: str | None) -> dict[str, str | None]:
@@ -60,7 +61,7 @@ def settings_of_file(model: str, provider: str | None) -> dict[str, str | None]:
         ModelOptionError: the file does not exist, is not GGUF, or another provider was named.
     """
     _require_local(model, provider)
-    path = Path(model).expanduser().absolute()
+    path = with_home(model).absolute()
     if path.is_dir():
         inside = ", ".join(sorted(file.name for file in path.glob("*.gguf"))[:20])
         raise ModelOptionError(f"--model: {path} is a folder\nName a GGUF file in it: {inside or 'it has none'}.")

@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 from pathlib import Path
 from typing import get_args
 
@@ -9,12 +10,14 @@ import pytest
 from pydantic import SecretStr, ValidationError
 
 import archer_ws
+from archer_ws.cli import main
 from archer_ws.config import Settings, SettingsError, load_settings, service_variables
 from archer_ws.config_fields import Provider, allowed_values
 from archer_ws.config_sources import variables_of
 from archer_ws.doctor.setup import read_setup
 from archer_ws.main import create_app
 
+needs_posix_homes = pytest.mark.skipif(sys.platform == "win32", reason="each user has a home there")
 ROOT = Path(__file__).parent.parent
 
 
@@ -284,6 +287,33 @@ def test_a_value_that_is_no_text_is_refused(monkeypatch: pytest.MonkeyPatch, var
     monkeypatch.setenv(variable, value)
     with pytest.raises(SettingsError, match=rf"^{variable}=.* can't be used: it is not valid UTF-8\. Allowed: [^\n]+$"):
         load_settings()
+
+
+@needs_posix_homes
+@pytest.mark.parametrize(
+    "variable", ["ARCHER_DATA_DIR", "ARCHER_FILES_DIR", "LOCAL_MODEL_PATH", "ARCHER_LOCAL_MMPROJ_PATH"]
+)
+def test_a_path_below_the_home_of_nobody_is_refused(variable: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    line = complaint(monkeypatch, variable, "~nobody-of-this-name/archer")
+    assert f"{variable}=~nobody-of-this-name/archer can't be used: there is no home folder" in line
+
+
+@needs_posix_homes
+def test_a_user_without_a_home_is_told_which_setting_takes_its_place(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for variable in ("HOME", "XDG_DATA_HOME"):
+        monkeypatch.delenv(variable, raising=False)
+    # As in a container whose user has no line in /etc/passwd.
+    monkeypatch.setattr("os.getuid", lambda: 4_000_000_000)
+
+    assert main(["serve", "--host", "127.0.0.1", "--port", "0"]) == 2
+    assert capsys.readouterr().err == (
+        "archer-ws: ARCHER_DATA_DIR is not set, and this user has no home folder for conversations: set it to a "
+        "folder, or ARCHER_STORE=memory\n"
+    )
+    monkeypatch.setenv("ARCHER_DATA_DIR", "/somewhere")
+    assert load_settings(store="sqlite").files_folder == Path("/somewhere/files")
 
 
 def test_a_folder_may_have_a_name_that_is_no_text(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ import shutil
 import stat
 import sys
 
+from archer_ws.config import SettingsError
 from archer_ws.core.exceptions import StorageUnavailable
 from archer_ws.doctor.finding import Finding
 from archer_ws.doctor.machine import DISK_LOW_BYTES
@@ -24,7 +25,10 @@ def check_conversations(setup: Setup) -> list[Finding]:
     settings = setup.settings
     if settings.store == "memory" and "store" in settings.model_fields_set:
         return [Finding(_CHECK, "ok", "are kept in memory only (ARCHER_STORE), and are lost when the server stops")]
-    folder = Folder(settings.data_folder)
+    try:
+        folder = Folder(settings.data_folder)
+    except SettingsError as error:
+        return [Finding(_CHECK, "problem", "there is no folder for them", f"{error}.")]
     try:
         return [_of_place(folder) or _of_holder(folder) or _of_file(folder) or _told(folder)]
     except OSError as error:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from archer_ws.core.exceptions import ProviderFailure, ProviderNotConfigured, ProviderUnavailable
+from archer_ws.core.home import with_home
 from archer_ws.core.shell_words import shell_word
 
 INSTALL_HINT = (
@@ -61,7 +62,7 @@ class HubClient:
 
         self._pause = pause
         self._endpoint = endpoint or constants.ENDPOINT
-        self.folder = folder or Path(constants.HF_HOME).expanduser() / "archer-ws"
+        self.folder = folder or with_home(constants.HF_HOME) / "archer-ws"
         self.folder_hint = f"Files go below {self.folder}; set HF_HOME to another folder with more room."
 
     def files(self, repository: str) -> tuple[str, list[RemoteFile]]:

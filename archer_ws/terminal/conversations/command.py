@@ -16,6 +16,7 @@ from typing import BinaryIO, TypeVar
 from pydantic import BaseModel
 from pydantic_core import to_json
 
+from archer_ws.core.home import with_home
 from archer_ws.sessions.storage.words import QUERY_WORDS_MAX
 from archer_ws.terminal.conversations.showing import (
     conversation_lines,
@@ -197,7 +198,7 @@ def _delete(source: Source, options: argparse.Namespace) -> int:
 def _backup(source: Source, options: argparse.Namespace) -> int:
     path = Path(options.file)
     source.backup(path)
-    told = {"file": str(path), "bytes": path.expanduser().stat().st_size}
+    told = {"file": str(path), "bytes": with_home(path).stat().st_size}
     if options.json:
         _print_json(told)
     else:

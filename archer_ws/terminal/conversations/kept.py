@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
 from archer_ws.core.exceptions import ArcherError
+from archer_ws.core.home import with_home
 from archer_ws.core.limits import PAGE_ITEMS_MAX
 from archer_ws.core.logging import configure_logging
 from archer_ws.sessions.importing import import_lines
@@ -38,7 +39,7 @@ class KeptConversations:
     """
 
     def __init__(self, folder: Path, principal: str | None) -> None:
-        kept = Folder(folder.expanduser().absolute())
+        kept = Folder(with_home(folder).absolute())
         if not kept.database.exists():
             raise SourceError(f"{kept.path} has no conversations", "Name the folder that ARCHER_DATA_DIR names.")
         try:
@@ -111,7 +112,7 @@ class KeptConversations:
         return self._run(self._store.delete_all(self._principal))
 
     def backup(self, path: Path) -> None:
-        self._run(self._store.backup(path.expanduser().absolute()))
+        self._run(self._store.backup(with_home(path).absolute()))
 
     def close(self) -> None:
         self._runner.run(self._store.aclose())
