@@ -250,6 +250,31 @@ async def test_a_file_that_can_not_be_locked_is_left_alone(
     assert "can't be locked" in err
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [("list",), ("show", "sky"), ("export", "chats.jsonl"), ("import", "chats.jsonl"), ("backup", "copy.db")],
+)
+async def test_a_damaged_file_is_told_and_stays_and_is_not_taken_for_an_empty_one(
+    arguments: tuple[str, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    await fill_file(tmp_path / "kept")
+    file, exported = tmp_path / "kept" / "archer.db", tmp_path / "chats.jsonl"
+    command = Command(["--data-dir", str(file.parent)], capsys)
+    assert (await command("export", str(exported)))[0] == 0
+    before = exported.read_bytes()
+    damaged = file.read_bytes()[:8192] + os.urandom(40_960)
+    file.write_bytes(damaged)
+
+    status, out, err = await command(*arguments)
+    assert (status, out) == (1, "")
+    assert err.startswith(f"archer-ws: {file} is damaged (")
+    assert file.read_bytes() == damaged
+    assert exported.read_bytes() == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["chats.jsonl", "kept"]
+    assert not list(file.parent.glob("*.damaged-*"))
+
+
 async def test_of_a_file_of_several_one_must_be_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for principal in ("ada", "bob"):
         await fill_file(tmp_path, principal)

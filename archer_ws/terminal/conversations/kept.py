@@ -55,9 +55,9 @@ class KeptConversations:
             )
         configure_logging("WARNING")
         self._runner = asyncio.Runner()
-        self._store = SqliteStore(
-            kept.path, FileSettings(bytes_max=_NO_LIMIT, wait_s=0), Accounts(_NO_LIMIT, _NO_LIMIT, ())
-        )
+        # An export of a new file in a damaged one's place would look like one of no conversations.
+        settings = FileSettings(bytes_max=_NO_LIMIT, wait_s=0, replaces_damaged=False)
+        self._store = SqliteStore(kept.path, settings, Accounts(_NO_LIMIT, _NO_LIMIT, ()))
         try:
             self._run(self._store.open())
             self._principal = self._whose(principal)

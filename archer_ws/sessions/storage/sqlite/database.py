@@ -48,6 +48,7 @@ class FileSettings:
         bytes_max: the limit of the file's size, in bytes.
         wait_s: how long to wait for another process to release the folder, in seconds.
         reserve_bytes: how far completions may exceed the limit, in bytes.
+        replaces_damaged: whether a damaged file is set aside and a new one begun; if not, it can't be opened.
         steps: the migrations.
         factory: the class of the connection.
         clock: a monotonic clock, in seconds.
@@ -56,6 +57,7 @@ class FileSettings:
     bytes_max: int
     wait_s: float = 0.0
     reserve_bytes: int = RESERVE_BYTES
+    replaces_damaged: bool = True
     steps: Sequence[str] = STEPS
     factory: type[sqlite3.Connection] = sqlite3.Connection
     clock: Callable[[], float] = time.monotonic
@@ -92,7 +94,7 @@ class OpenDatabase:
 
         Raises:
             StorageUnavailable: another process has locked the folder, or the file is of a newer version or another
-                program.
+                program, or damaged and not to be replaced.
         """
         try:
             self.folder.hold(self._settings.wait_s)
@@ -252,6 +254,8 @@ class OpenDatabase:
         try:
             self._connection = self._opened()
         except failures.Damaged as damage:
+            if not self._settings.replaces_damaged:
+                raise failures.unreadable(self.folder.database, damage) from damage
             aside = self.folder.put_aside()
             log.critical(
                 "conversations_damaged",

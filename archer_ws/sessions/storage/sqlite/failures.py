@@ -57,6 +57,16 @@ def translated(error: Exception, file: Path) -> ArcherError:
     )
 
 
+def unreadable(file: Path, damage: Damaged) -> StorageUnavailable:
+    """The file is damaged, and stays where it is."""
+    return StorageUnavailable(
+        f"{file} is damaged ({damage})",
+        hint="Copy it; then put a backup in its place, if there is one, or try sqlite3's .recover. archer-ws serve "
+        "would set it aside, and begin without conversations.",
+        retryable=False,
+    )
+
+
 def gone() -> StorageUnavailable:
     """The file was removed or replaced while it is open; the system keeps the open one until it is closed."""
     return StorageUnavailable(
