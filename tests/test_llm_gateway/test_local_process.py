@@ -229,6 +229,11 @@ async def test_a_program_that_says_nothing_is_killed_when_the_load_takes_too_lon
     assert "MODEL_LOAD_TIMEOUT_S" in (caught.value.hint or "")
 
 
+async def test_a_load_may_have_more_time_than_a_thread_can_wait(supervise: Supervise) -> None:
+    _, endpoint = await start(supervise(READ, ANNOUNCE, STAY, load_timeout_s=1e300))
+    assert endpoint.context_window == CONFIGURATION["size"]
+
+
 async def test_a_program_that_announces_nonsense_is_killed(supervise: Supervise) -> None:
     supervisor = supervise("print('[1', flush=True)", "import time; time.sleep(3600)")
     assert (await refusal_of(supervisor)).retryable

@@ -196,7 +196,7 @@ class LocalProcess:
                     os.write(process.stdin.fileno(), self._first_line)
                 if self.stopping:
                     self._close_stdin()
-            watchdog = threading.Timer(self._load_timeout_s, self._give_up)
+            watchdog = threading.Timer(min(self._load_timeout_s, threading.TIMEOUT_MAX), self._give_up)
             watchdog.daemon = True
             watchdog.start()
             try:
