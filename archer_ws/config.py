@@ -8,6 +8,7 @@ Precedence: arguments, `ARCHER_X` in the environment, `X` in the environment, `A
 default.
 """
 
+import json
 import math
 import re
 from collections.abc import Iterable, Mapping
@@ -452,11 +453,14 @@ class Settings(BaseSettings):
         return init_settings, Variables(settings_cls, (env_settings, dotenv_settings))
 
 
-def load_settings(*, env_file: Path | str | None = ".env", **overrides: object) -> Settings:
+def load_settings(
+    *, env_file: Path | str | None = ".env", without: Iterable[str] = (), **overrides: object
+) -> Settings:
     """The settings of this process.
 
     Args:
         env_file: the file that is read besides the environment; None for none.
+        without: fields that have their defaults, whatever is set.
         overrides: settings by field name, as from a command line; those that are None are ignored.
 
     Raises:
@@ -464,6 +468,7 @@ def load_settings(*, env_file: Path | str | None = ".env", **overrides: object) 
             Or the file can't be read, or not a line of it: what that line sets may be the token that keeps others out.
     """
     given = {name: value for name, value in overrides.items() if value is not None}
+    given |= {name: _default(name) for name in without}
     try:
         if env_file is not None and Path(env_file).is_file() and (unread := unread_lines(Path(env_file))):
             numbers = ", ".join(map(str, unread[:_LINES_SHOWN_MAX]))
@@ -479,6 +484,12 @@ def load_settings(*, env_file: Path | str | None = ".env", **overrides: object) 
         raise SettingsError("\n".join(lines), problems) from None  # the cause contains secrets
     except (OSError, UnicodeDecodeError) as error:
         raise SettingsError(f"{env_file} can't be read: {error}") from error
+
+
+def _default(name: str) -> object:
+    value = Settings.model_fields[name].get_default(call_default_factory=True)
+    # A mapping would be merged with the wrong one in the environment; its text replaces that one.
+    return json.dumps(value) if isinstance(value, dict) else value
 
 
 _SHOWN_MAX = 200  # characters of a wrong value, or of the reason, that an error repeats

@@ -293,6 +293,20 @@ async def test_wrong_settings_are_told_and_everything_else_is_looked_at(set_vari
     assert {finding.message.partition("=")[0] for finding in problems[:2]} == {"ARCHER_LOG_LEVEL", "ARCHER_DRAIN_S"}
 
 
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [("AUTH_TOKEN", "a b"), ("OPENAI_BASE_URL", "ftp://x"), ("STREAM_GRACE_S", "-1"), ("PROVIDER_QUEUE", "x")],
+)
+async def test_a_wrong_setting_that_has_no_default_is_told_once_and_everything_else_is_looked_at(
+    variable: str, value: str, set_variable: SetVariable
+) -> None:
+    set_variable(f"ARCHER_{variable}", value)
+    set_variable("ARCHER_LLM_PROVIDER", "openai")
+    problems = [finding for finding in await found() if finding.state == "problem"]
+    assert [finding.check for finding in problems] == ["settings", "openai"]
+    assert problems[0].message.startswith(f"ARCHER_{variable}=")
+
+
 async def test_an_env_file_that_is_not_text_is_told_and_everything_else_is_looked_at() -> None:
     Path(".env").write_bytes(b"PORT=\xff\xfe")
     told = await the_problem("settings")

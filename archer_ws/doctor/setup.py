@@ -4,7 +4,6 @@ A wrong setting is replaced by its default, so that the other settings are still
 """
 
 import difflib
-import json
 import os
 import re
 from collections.abc import Mapping
@@ -78,7 +77,7 @@ def _load(overrides: dict[str, object]) -> tuple[Settings, list[Finding]]:
     env_file: str | None = ENV_FILE
     while True:
         try:
-            return load_settings(env_file=env_file, **overrides), wrong
+            return load_settings(env_file=env_file, without=replaced, **overrides), wrong
         except SettingsError as error:
             advice = "Correct it where it is set; archer_ws/CONFIGURATION.md lists all settings and their values."
             wrong += [Finding("settings", "problem", line, advice) for line in str(error).splitlines()]
@@ -86,7 +85,6 @@ def _load(overrides: dict[str, object]) -> tuple[Settings, list[Finding]]:
                 if set(error.fields) <= replaced:
                     return Settings.model_construct(), wrong  # even a default is refused: nothing more can be checked
                 replaced |= set(error.fields)
-                overrides |= {name: _default(name) for name in error.fields}
             else:
                 env_file = None
                 wrong[-1] = Finding(
@@ -95,12 +93,6 @@ def _load(overrides: dict[str, object]) -> tuple[Settings, list[Finding]]:
                     str(error),
                     "Correct it (as text in UTF-8, readable for this user), or remove it.",
                 )
-
-
-def _default(name: str) -> object:
-    value = Settings.model_fields[name].get_default(call_default_factory=True)
-    # A mapping would be merged with the wrong one in the environment; its text replaces that one.
-    return json.dumps(value) if isinstance(value, dict) else value
 
 
 def _told(settings: Settings) -> Finding:
