@@ -17,6 +17,7 @@ from pydantic import BaseModel
 from pydantic_core import to_json
 
 from archer_ws.core.home import with_home
+from archer_ws.sessions.storage.sqlite.failures import RESTORING
 from archer_ws.sessions.storage.words import QUERY_WORDS_MAX
 from archer_ws.terminal.conversations.showing import (
     conversation_lines,
@@ -202,7 +203,7 @@ def _backup(source: Source, options: argparse.Namespace) -> int:
     if options.json:
         _print_json(told)
     else:
-        _print([f"{told['bytes']} bytes are in {told['file']}; put it in the place of archer.db to have them back"])
+        _print([f"{told['bytes']} bytes are in {told['file']}. To restore them, stop the server, {RESTORING}."])
     return 0
 
 

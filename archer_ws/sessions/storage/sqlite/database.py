@@ -261,9 +261,9 @@ class OpenDatabase:
                 "conversations_damaged",
                 cause=str(damage),
                 kept_as=str(aside),
-                hint="This server starts without conversations. To restore a backup, stop it and copy the backup to "
-                f"{self.folder.database.name}; sqlite3's .recover may be able to read the damaged file. While the "
-                "damaged file exists, expired uploads are not deleted, since its messages may name them.",
+                hint=f"This server starts without conversations. To restore a backup, stop it, {failures.RESTORING}; "
+                "sqlite3's .recover may be able to read the damaged file. While the damaged file exists, expired "
+                "uploads are not deleted, since its messages may name them.",
             )
             self.folder.make_file()
             self._connection = self._opened()

@@ -5,6 +5,8 @@ from pathlib import Path
 
 from archer_ws.core.exceptions import ArcherError, StorageFull, StorageUnavailable
 
+#: How to restore a backup. SQLite would write a WAL file that a killed server has left into the backup.
+RESTORING = "put the backup in the place of archer.db, and remove archer.db-wal if it is there"
 #: When a client should retry, in milliseconds.
 _RETRY_MS = 2000
 
@@ -61,8 +63,8 @@ def unreadable(file: Path, damage: Damaged) -> StorageUnavailable:
     """The file is damaged, and stays where it is."""
     return StorageUnavailable(
         f"{file} is damaged ({damage})",
-        hint="Copy it; then put a backup in its place, if there is one, or try sqlite3's .recover. archer-ws serve "
-        "would set it aside, and begin without conversations.",
+        hint=f"Copy the folder. To restore a backup, {RESTORING}; sqlite3's .recover may be able to read the damaged "
+        "file. archer-ws serve would set it aside, and begin without conversations.",
         retryable=False,
     )
 
