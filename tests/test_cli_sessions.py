@@ -275,6 +275,18 @@ async def test_a_damaged_file_is_told_and_stays_and_is_not_taken_for_an_empty_on
     assert not list(file.parent.glob("*.damaged-*"))
 
 
+@pytest.mark.parametrize("what", ["kept", "kept/archer.db"])
+async def test_a_folder_that_can_t_be_written_to_is_told_with_what_to_do(
+    what: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await fill_file(tmp_path / "kept")
+    # Whoever runs the tests may be root, who may write to everything.
+    monkeypatch.setattr("os.access", lambda path, mode: path != tmp_path / what or mode != os.W_OK)
+    status, out, err = await Command(["--data-dir", str(tmp_path / "kept")], capsys)("list")
+    assert (status, out) == (1, "")
+    assert err.startswith(f"archer-ws: {tmp_path / what} can't be written to by this user\narcher-ws: Copy the folder")
+
+
 async def test_of_a_file_of_several_one_must_be_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for principal in ("ada", "bob"):
         await fill_file(tmp_path, principal)

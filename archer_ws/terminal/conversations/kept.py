@@ -1,6 +1,7 @@
 """The conversations in the file of a stopped server."""
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Coroutine, Iterator
 from functools import partial
 from pathlib import Path
@@ -42,6 +43,12 @@ class KeptConversations:
         kept = Folder(with_home(folder).absolute())
         if not kept.database.exists():
             raise SourceError(f"{kept.path} has no conversations", "Name the folder that ARCHER_DATA_DIR names.")
+        unwritable = [path for path in (kept.path, kept.database) if not os.access(path, os.W_OK)]
+        if unwritable:
+            raise SourceError(
+                f"{unwritable[0]} can't be written to by this user",
+                "Copy the folder to where you may write, and name the copy: also reading needs a lock in it.",
+            )
         try:
             is_held = kept.is_held()
         except ArcherError as failure:
