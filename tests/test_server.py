@@ -8,6 +8,7 @@ import shlex
 import signal
 import socket
 import sys
+from asyncio.subprocess import PIPE
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -263,6 +264,24 @@ async def test_a_disk_that_stands_still_does_not_keep_the_server_from_ending(
         assert await running.program.ended(limit_s=60) == 1
         await asyncio.gather(asking, return_exceptions=True)
     assert "exit_forced" in await running.program.errors()
+
+
+async def test_a_start_that_waits_for_its_disk_ends_with_its_parent(tmp_path: Path) -> None:
+    stand_still(tmp_path)
+    async with program(
+        *("serve", "--host", "127.0.0.1", "--port", "0", "--exit-with-parent"),
+        cwd=tmp_path,
+        stdin=PIPE,
+        module="tests.fakes.still_disk",
+        environment={"STANDS_STILL": "streams", "STILL_FOLDER": str(tmp_path)},
+    ) as running:
+        await until_noticed(tmp_path)
+        assert running.process.stdin is not None
+        running.process.stdin.close()
+        await running.ended()
+        errors = await running.errors()
+    assert "start_given_up" in errors
+    assert "Traceback" not in errors
 
 
 @needs_signals

@@ -156,14 +156,15 @@ class ArcherServer(uvicorn.Server):
         self.request_stop(signal.Signals(sig).name)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Listen; then report when the provider is ready, without making clients wait for it. If the server is asked
-        twice to stop before it listens, the start is given up."""
+        """Listen; then report when the provider is ready, without making clients wait for it. A start that goes on for
+        SHUTDOWN_LIMIT_S after a request to stop, or when a second one comes, is given up."""
         self._starting = asyncio.current_task()
         try:
             await super().startup(sockets)
         except asyncio.CancelledError:
-            if not self.was_hurried:
+            if not self._stopping:
                 raise
+            log.warning("start_given_up")
             self.should_exit = True
             self.lifespan.logger = _given_up_log
             return
@@ -208,6 +209,8 @@ class ArcherServer(uvicorn.Server):
         finally:
             self._cut_sockets()
             self.should_exit = True
+            # Otherwise a disk that hangs would keep the process when the parent has gone, which asks only once.
+            asyncio.get_running_loop().call_later(SHUTDOWN_LIMIT_S, self._give_up_start)
 
     def _flush_left_s(self) -> float:
         """How long clients may still read. Sockets and requests share this time, which begins with the first call."""
@@ -216,10 +219,12 @@ class ArcherServer(uvicorn.Server):
             self._flush_until = now + self._flush_s
         return HURRIED_FLUSH_S if self.was_hurried else max(self._flush_until - now, HURRIED_FLUSH_S)
 
-    async def _hurry(self) -> None:
+    def _give_up_start(self) -> None:
         if self._starting is not None:
             self._starting.cancel()
-            return
+
+    async def _hurry(self) -> None:
+        self._give_up_start()
         # Every stream ends, so `drain` returns as well.
         await self._services.manager.aclose()
         await asyncio.sleep(HURRIED_FLUSH_S)
