@@ -174,6 +174,13 @@ async def test_a_server_that_is_not_there_is_told(capsys: pytest.CaptureFixture[
     assert "archer-ws serve" in err
 
 
+async def test_an_address_that_can_be_none_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    for url in ("http://exa mple:1", "http://exa\x01mple:1", "http://[::1", "ftp://example"):
+        status, out, err = await Command(["--url", url], capsys)("list")
+        assert (status, out) == (1, "")
+        assert "is not the URL of a server\n" in err
+
+
 async def test_a_token_is_taken_from_the_environment(
     start_archer: StartArcher, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -57,6 +57,8 @@ async def test_nobody_there_is_told_at_once_with_the_command_that_helps() -> Non
         "ftp://localhost",
         "http://",
         "http://localhost:99999",
+        "http://exa mple:1",
+        "http://exa\x01mple:1",
         "http://me:pw@localhost",
         "",
         "http://a..b",

@@ -75,7 +75,8 @@ class Address:
             parts = urlsplit(self.url)
             host = parts.hostname or ""
             host.encode("idna")  # as asyncio will do, to find its address
-            usable = bool(host) and parts.port != 0 and "@" not in parts.netloc and not parts.query
+            is_host = bool(host) and host.isprintable() and " " not in host
+            usable = is_host and parts.port != 0 and "@" not in parts.netloc and not parts.query
             scheme = {"http": "ws", "https": "wss", "ws": "ws", "wss": "wss"}[parts.scheme]
         except (ValueError, KeyError):
             usable = False
