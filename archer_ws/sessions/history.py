@@ -36,6 +36,10 @@ class HistoryMessage(Protocol):
         """The stream that sent or generated it; empty if it was imported without one."""
 
     @property
+    def created_at(self) -> object:
+        """When it was stored: the same for all messages of a turn, and for all that its stream leaves."""
+
+    @property
     def is_refused(self) -> bool:
         """Whether it is a refusal of the model."""
 
@@ -117,13 +121,25 @@ def without_refused(history: Sequence[R]) -> Sequence[R]:
 def _begin_of_turn(history: Sequence[HistoryMessage], place: int) -> int:
     """The position of the first message of the turn that `place` belongs to: of the first message of its request.
 
-    Without the id of a stream, the request ends at the message of the assistant before it.
+    Without the id of a stream, the request ends at the message of the assistant before it. With one, an earlier turn
+    may have the same: an id may come again once its stream was forgotten.
     """
+    behind = place
     while place > 0 and history[place].chat.role is not USER:
+        if not _is_system(history[place]):
+            behind = place
         place -= 1
-    asked = history[place].stream_id
+    asked, stored_at = history[place].stream_id, history[place].created_at
     others = (TOOL,) if asked else (TOOL, ASSISTANT)
-    while place > 0 and history[place - 1].stream_id == asked and history[place - 1].chat.role not in others:
+    # Steered messages are stored with what the stream leaves, and its turn was stored before that.
+    is_left = history[behind].created_at == stored_at
+    while place > 0 and (before := history[place - 1]).stream_id == asked and before.chat.role not in others:
+        if asked and before.created_at != stored_at:
+            if not is_left:
+                break
+            stored_at, is_left = before.created_at, False
+        elif before.chat.role is ASSISTANT:
+            is_left = True
         place -= 1
     return place
 

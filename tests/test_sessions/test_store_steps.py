@@ -293,6 +293,28 @@ async def test_a_refused_last_step_leaves_the_whole_turn_out_of_what_is_asked_ne
     assert (begun.history.messages, begun.history.dropped) == ([], 0)
 
 
+async def test_a_refused_turn_leaves_out_no_earlier_turn_whose_stream_had_the_same_id(store: SessionStore) -> None:
+    """An id may come again once its stream was forgotten."""
+    await leave(store, answer("Blue."), await ask(store, "Is the sky blue?"))
+    await leave(store, answer(""), await ask(store, "And the sea?"))
+    question = await ask(store, "How do I pick a lock?")
+    await leave(store, answer("", steered("Please."), refusal=Refusal(text="No.")), question)
+    turn = [ChatMessage.model_validate({"role": "user", "content": "And now?"})]
+    begun = await store.begin_turn("ann", "s1", turn, stream_id="str_1")
+    told = [message.content for message in begun.history.messages]
+    assert (told, begun.history.dropped) == (["Is the sky blue?", "Blue.", "And the sea?"], 0)
+
+
+async def test_a_steered_message_that_is_asked_again_and_refused_leaves_out_its_whole_turn(store: SessionStore) -> None:
+    question = await ask(store, "How do I pick a lock?")
+    *_, last = await leave(store, answer("With this.", called(content="With patience."), steered("Faster.")), question)
+    asked = await ask(store, replace_from=last, stream_id="str_2")
+    await leave(store, answer("", refusal=Refusal(text="No.")), asked, "str_2")
+    turn = [ChatMessage.model_validate({"role": "user", "content": "And now?"})]
+    begun = await store.begin_turn("ann", "s1", turn, stream_id="str_3")
+    assert (begun.history.messages, begun.history.dropped) == ([], 0)
+
+
 async def test_what_a_stream_left_is_found_forked_exported_and_imported_like_other_messages(
     store: SessionStore,
 ) -> None:

@@ -193,8 +193,8 @@ def _count(connection: sqlite3.Connection, session: SessionRow, position: int) -
         ).fetchone()
         return int(count)
     rows = connection.execute(
-        f"SELECT role, stream_id, refused, tokens, '', NULL, NULL FROM message WHERE {_VISIBLE} AND position < ? "
-        "ORDER BY position",
+        f"SELECT role, stream_id, created_at, refused, tokens, '', NULL, NULL FROM message WHERE {_VISIBLE} "
+        "AND position < ? ORDER BY position",
         (session.pk, position),
     )
     return len(without_refused([HistoryRow.of(row) for row in rows]))

@@ -31,7 +31,7 @@ SESSION_COLUMNS = (
 MESSAGE_COLUMNS = (
     "pk, position, message_id, parent_id, role, stream_id, status, created_at, content, said, told, reasoning"
 )
-HISTORY_COLUMNS = "role, stream_id, refused, tokens, content, said, native"
+HISTORY_COLUMNS = "role, stream_id, created_at, refused, tokens, content, said, native"
 
 #: The fields that the column `said` may have, with their defaults.
 _NOTHING_SAID: dict[str, Any] = {
@@ -111,16 +111,18 @@ class HistoryRow:
 
     chat: ChatMessage
     stream_id: str
+    #: In microseconds.
+    created_at: int
     is_refused: bool
     tokens: int
     native: NativeTurn | None
 
     @classmethod
-    def of(cls, row: tuple[str, str | None, int, int, str, str | None, bytes | None]) -> "HistoryRow":
+    def of(cls, row: tuple[str, str | None, int, int, int, str, str | None, bytes | None]) -> "HistoryRow":
         """Convert a row with HISTORY_COLUMNS."""
-        role, stream_id, refused, tokens, content, said, native = row
+        role, stream_id, created_at, refused, tokens, content, said, native = row
         kept = None if native is None else NativeTurn.unpacked(native)
-        return cls(_chat(role, content, said), stream_id or "", bool(refused), tokens, kept)
+        return cls(_chat(role, content, said), stream_id or "", created_at, bool(refused), tokens, kept)
 
 
 @dataclass(frozen=True, slots=True)
