@@ -159,15 +159,20 @@ class Conversations:
         Raises:
             Conflict: it has another version; nothing is deleted, and its streams go on.
         """
-        check_version(version, await self.version_of(principal, session_id))
-        if self._manager.active_in(principal, session_id):
-            version = None  # Its streams change it as they are cancelled.
-        async with self._manager.session_at_rest(principal, session_id):
+
+        async def check() -> None:
+            check_version(version, await self.version_of(principal, session_id))
+
+        await check()
+        was_busy = bool(self._manager.active_in(principal, session_id))
+        # Checked again when no turn can begin any more, since one may have begun meanwhile.
+        async with self._manager.session_at_rest(principal, session_id, None if version is None else check):
             session = await self._store.get(principal, session_id)
             named = await self._store.named_files(principal, session_id)
             is_done = False
             try:
-                await self._store.delete(principal, session_id, version=version)
+                # Its streams have changed it as they were cancelled.
+                await self._store.delete(principal, session_id, version=None if was_busy else version)
                 is_done = True
                 self._manager.session_gone(principal, session_id)
             finally:

@@ -5,7 +5,7 @@ a plain call): they all get a `Stream` to read from and a `Hold` to keep it aliv
 """
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, suppress
 from typing import Literal
 
@@ -386,9 +386,11 @@ class SessionManager:
         streams = self._occupancy.streams(principal, session_id)
         return [ActiveStream.model_construct(stream_id=each.stream_id, status=each.status) for each in streams]
 
-    def session_at_rest(self, principal: str, session_id: str) -> AbstractAsyncContextManager[None]:
+    def session_at_rest(
+        self, principal: str, session_id: str, check: Callable[[], Awaitable[None]] | None = None
+    ) -> AbstractAsyncContextManager[None]:
         """Cancel the session's streams, and let none begin until the context is left (see Occupancy)."""
-        return self._occupancy.at_rest(principal, session_id)
+        return self._occupancy.at_rest(principal, session_id, check)
 
     def sessions_at_rest(self, principal: str) -> AbstractAsyncContextManager[None]:
         """`session_at_rest` for all the principal's sessions."""

@@ -1,9 +1,9 @@
 """Which sessions are busy: the streams that run in each, and the sessions that are being deleted."""
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
 
-from archer_ws.core.exceptions import SessionBusy, SessionNotFound
+from archer_ws.core.exceptions import ArcherError, SessionBusy, SessionNotFound
 from archer_ws.core.lean_event import LeanEvent
 from archer_ws.llm_gateway.types import ChatRequest
 from archer_ws.sessions.streams.stream import Stream
@@ -65,14 +65,22 @@ class Occupancy:
         return running
 
     @asynccontextmanager
-    async def at_rest(self, principal: str, session_id: str) -> AsyncIterator[None]:
+    async def at_rest(
+        self, principal: str, session_id: str, check: Callable[[], Awaitable[None]] | None = None
+    ) -> AsyncIterator[None]:
         """Cancel the session's streams, and refuse new ones with `session_not_found` until the context is left.
 
-        So nothing of the session is stored after its deletion.
+        So nothing of the session is stored after its deletion. `check` is called before, when the turns of all its
+        streams are stored or refused; if it raises an exception, they go on.
         """
         await self.deletion_over(principal, session_id)
         is_over = self._deleting[principal, session_id] = LeanEvent()
         try:
+            if check is not None:
+                for stream in self.streams(principal, session_id):
+                    with suppress(ArcherError):
+                        await stream.wait_admitted()
+                await check()
             for stream in self.streams(principal, session_id):
                 stream.cancel("client")
                 await stream.wait_ended()

@@ -11,7 +11,7 @@ from archer_ws.core.clock import utc_now
 from archer_ws.core.exceptions import Conflict, ErrorInfo, InvalidParams, SessionNotFound
 from archer_ws.core.limits import STORE_LIMIT_S
 from archer_ws.llm_gateway.tools import ToolCall
-from archer_ws.llm_gateway.types import ChatMessage, MessageRole, Refusal, TokenUsage
+from archer_ws.llm_gateway.types import ChatMessage, ChatRequest, MessageRole, Refusal, TokenUsage
 from archer_ws.sessions.conversations import Conversations
 from archer_ws.sessions.history import fit_history, without_refused
 from archer_ws.sessions.models import ExportedSession, Session, SessionUpdate
@@ -21,6 +21,7 @@ from archer_ws.sessions.storage.memory import MemoryStore
 from archer_ws.sessions.storage.sqlite.store import SqliteStore
 from archer_ws.sessions.storage.store import SessionStore
 from archer_ws.sessions.storage.values import StoredCompletion
+from tests.fakes.scripted_gateway import ScriptedGateway
 from tests.test_sessions.conftest import MakeManager
 
 
@@ -114,6 +115,35 @@ async def test_a_session_that_changes_while_its_version_is_compared_is_not_delet
     assert isinstance(changed, Session)
     assert isinstance(deleted, Conflict)
     assert (await store.get("ann", "s1")).title == "of another tab"
+
+
+@pytest.mark.parametrize("is_turn_first", [True, False])
+async def test_of_a_turn_and_a_deletion_by_version_that_come_together_one_is_refused(
+    store: SessionStore, make_manager: MakeManager, gateway: ScriptedGateway, *, is_turn_first: bool
+) -> None:
+    await make(store, "s1")
+    manager = make_manager()
+    request = ChatRequest(messages=[ChatMessage(role=MessageRole.USER, content="hello")], session_id="s1")
+
+    async def send() -> None:
+        held = manager.register("ann", request, request_id="req_1", on_disconnect="continue")
+        await held.stream.wait_admitted()
+
+    requests = [send(), Conversations(store, manager).delete("ann", "s1", version=1)]
+    both = await asyncio.gather(*(requests if is_turn_first else requests[::-1]), return_exceptions=True)
+    sent, deleted = both if is_turn_first else both[::-1]
+
+    if deleted is None:
+        assert isinstance(sent, SessionNotFound)
+    else:
+        assert isinstance(deleted, Conflict)
+        assert sent is None
+        call = await gateway.call()
+        call.say("hi")
+        call.finish()
+        async with asyncio.timeout(10):
+            await manager.find("ann", manager.list_streams("ann").items[0].stream_id).wait_ended()
+        assert [message.content for message in await store.messages("ann", "s1")] == ["hello", "hi"]
 
 
 async def test_a_turn_comes_with_the_history_before_it(store: SessionStore) -> None:
