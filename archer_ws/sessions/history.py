@@ -131,15 +131,18 @@ def _begin_of_turn(history: Sequence[HistoryMessage], place: int) -> int:
         place -= 1
     asked, stored_at = history[place].stream_id, history[place].created_at
     others = (TOOL,) if asked else (TOOL, ASSISTANT)
-    # Steered messages are stored with what the stream leaves, and its turn was stored before that.
-    is_left = history[behind].created_at == stored_at
-    while place > 0 and (before := history[place - 1]).stream_id == asked and before.chat.role not in others:
+    # What a stream leaves is stored together: its steps, their results, and the messages that were steered in. Its
+    # turn was stored before that.
+    is_left = bool(asked) and history[behind].stream_id == asked and history[behind].created_at == stored_at
+    while place > 0 and (before := history[place - 1]).stream_id == asked:
         if asked and before.created_at != stored_at:
             if not is_left:
                 break
             stored_at, is_left = before.created_at, False
-        elif before.chat.role is ASSISTANT:
+        elif asked and before.chat.role is ASSISTANT:
             is_left = True
+        if before.chat.role in others and not is_left:
+            break
         place -= 1
     return place
 

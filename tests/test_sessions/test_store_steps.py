@@ -285,9 +285,14 @@ async def test_what_providers_must_see_again_is_kept_for_the_loop_of_one_stream(
     assert await native_turns(store, behind) == {}
 
 
-async def test_a_refused_last_step_leaves_the_whole_turn_out_of_what_is_asked_next(store: SessionStore) -> None:
+@pytest.mark.parametrize("is_steered", [False, True])
+async def test_a_refused_last_step_leaves_the_whole_turn_out_of_what_is_asked_next(
+    store: SessionStore, *, is_steered: bool
+) -> None:
+    """Also if the user said something meanwhile, behind results."""
     question = await ask(store, "How do I pick a lock?")
-    await leave(store, answer("", called("c1"), came("c1"), refusal=Refusal(text="No.")), question)
+    said = [steered("Faster.")] if is_steered else []
+    await leave(store, answer("", called("c1"), came("c1"), *said, refusal=Refusal(text="No.")), question)
     turn = [ChatMessage.model_validate({"role": "user", "content": "And now?"})]
     begun = await store.begin_turn("ann", "s1", turn, stream_id="str_2")
     assert (begun.history.messages, begun.history.dropped) == ([], 0)
@@ -303,6 +308,19 @@ async def test_a_refused_turn_leaves_out_no_earlier_turn_whose_stream_had_the_sa
     begun = await store.begin_turn("ann", "s1", turn, stream_id="str_1")
     told = [message.content for message in begun.history.messages]
     assert (told, begun.history.dropped) == (["Is the sky blue?", "Blue.", "And the sea?"], 0)
+
+
+async def test_a_refusal_leaves_out_no_results_of_an_earlier_stream_that_its_turn_began_with(
+    store: SessionStore,
+) -> None:
+    await leave(store, answer("", called("c1")), await ask(store, "What time is it?"))
+    question = await ask(
+        store, came("c1").chat, ChatMessage.model_validate({"role": "user", "content": "A lock?"}), stream_id="str_2"
+    )
+    await leave(store, answer("", refusal=Refusal(text="No.")), question, "str_2")
+    turn = [ChatMessage.model_validate({"role": "user", "content": "And now?"})]
+    begun = await store.begin_turn("ann", "s1", turn, stream_id="str_3")
+    assert [message.role for message in begun.history.messages] == ["user", "assistant", "tool"]
 
 
 async def test_a_steered_message_that_is_asked_again_and_refused_leaves_out_its_whole_turn(store: SessionStore) -> None:
