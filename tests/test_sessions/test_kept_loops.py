@@ -11,7 +11,14 @@ import pytest
 
 from archer_ws.agents.orchestrator import Orchestrator
 from archer_ws.agents.tool_loop import ToolLoopAgent
-from archer_ws.core.exceptions import Draining, InvalidParams, Overloaded, StorageUnavailable, StreamNotFound
+from archer_ws.core.exceptions import (
+    ContentTooLarge,
+    Draining,
+    InvalidParams,
+    Overloaded,
+    StorageUnavailable,
+    StreamNotFound,
+)
 from archer_ws.core.limits import Limits
 from archer_ws.llm_gateway.types import ChatRequest, Route, StreamChunk, TokenUsage
 from archer_ws.sessions.format_judge import FormatJudge
@@ -254,6 +261,21 @@ async def test_room_that_a_refused_result_took_is_given_back(
             with pytest.raises(StorageUnavailable):
                 await at.result("call1", "x" * 600)
         assert (await at.result("call1", "x" * 600)).outcome == "accepted"
+
+
+async def test_what_is_repeated_is_harmless_though_there_is_no_room_for_more(
+    tmp_path: Path, gateway: ScriptedGateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("archer_ws.sessions.streams.acts.EXCHANGED_BYTES_MAX", 1000)
+    async with process(tmp_path, gateway) as at:
+        await at.waiting(WEATHER, SECOND)
+        for _ in range(2):
+            assert (await at.steer("m1", "x" * 500)).outcome == "accepted"
+        assert (await at.result("call1", "x" * 500)).outcome == "accepted"
+        assert (await at.steer("m1", "x" * 500)).outcome == "accepted"
+        assert (await at.result("call1", "x" * 500)).outcome == "already_answered"
+        with pytest.raises(ContentTooLarge):
+            await at.steer("m2", "x")
 
 
 async def test_calls_that_were_being_kept_as_a_cancel_came_are_nowhere_afterwards(

@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable, Collection, Sequence
 from archer_ws.core.exceptions import Overloaded
 from archer_ws.core.limits import STEERED_MAX
 from archer_ws.llm_gateway.types import ChatMessage
-from archer_ws.sessions.streams.acts import Act, Acts
+from archer_ws.sessions.streams.acts import Act, Acts, at_once
 from archer_ws.sessions.streams.events import SteeredMessage
 from archer_ws.sessions.streams.memory_of import message_memory
 from archer_ws.sessions.tool_models import ToolOutcome
@@ -52,6 +52,8 @@ class Steering:
         """
         message_id = message.message_id
         assert message_id is not None
+        if message_id in self._accepted:
+            return at_once(_ACCEPTED)  # A repeated message does not count as content.
         kept = message
 
         async def keep_files() -> None:
