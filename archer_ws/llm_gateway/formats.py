@@ -57,7 +57,7 @@ class ResponseFormat(WireModel):
     @model_validator(mode="before")
     @classmethod
     def _refuse_other_shapes(cls, given: Any) -> Any:
-        if isinstance(given, dict) and "schema" in given and "json_schema" not in given:
+        if isinstance(given, dict) and given.get("schema") is not None and given.get("json_schema") is None:
             raise wrong("belongs inside json_schema", "schema", _SCHEMA_ADVICE)
         return given
 

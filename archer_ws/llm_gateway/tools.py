@@ -87,7 +87,7 @@ class Tool(WireModel):
                 {"name": "get_weather", "description": "…", "parameters": {"type": "object"}}, ensure_ascii=False
             )
             raise wrong("is chat completions' nested form", "function", f"Send the tool flat: {shown}")
-        if isinstance(given, dict) and given.get("type", "function") != "function":
+        if isinstance(given, dict) and given.get("type") not in (None, "function"):
             raise unsupported(
                 "is not a supported type of tool", "Send functions: name, description, parameters.", "type"
             )

@@ -142,7 +142,17 @@ def test_a_field_that_would_change_the_answer_is_refused_and_not_ignored(field: 
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("response_format", {"type": "text"}), ("n", 1), ("logprobs", False), ("user", "ada"), ("on_tool_call", "end")],
+    [
+        ("response_format", {"type": "text"}),
+        ("n", 1),
+        ("logprobs", False),
+        ("user", "ada"),
+        ("on_tool_call", "end"),
+        # Null means missing.
+        ("tools", [{"type": None, "function": None, **TOOL}]),
+        ("response_format", {"type": "json_object", "schema": None}),
+        ("mcp", None),
+    ],
 )
 def test_a_field_that_changes_nothing_is_taken(field: str, value: Any) -> None:
     request(**{field: value})
