@@ -276,6 +276,9 @@ async def test_what_is_repeated_is_harmless_though_there_is_no_room_for_more(
         assert (await at.result("call1", "x" * 500)).outcome == "already_answered"
         with pytest.raises(ContentTooLarge):
             await at.steer("m2", "x")
+        assert (await at.result("call2", "")).outcome == "accepted"
+        await gateway.call(1)  # The next step, in which neither call is open any more.
+        assert (await at.result("call1", "x" * 500)).outcome == "already_answered"
 
 
 async def test_calls_that_were_being_kept_as_a_cancel_came_are_nowhere_afterwards(

@@ -386,9 +386,12 @@ class Exchange:
         def decide(call: OpenCall) -> Act | ToolOutcome:
             return call.refusal(claim=claim) or self._settling(call, kept)
 
+        # A repeated result gets its outcome at once, and does not count as content.
         call = self._calls.get(call_id)
         if call is not None and (outcome := call.settled_outcome()) is not None:
-            return at_once(outcome)  # A repeated result gets its outcome at once, and does not count as content.
+            return at_once(outcome)
+        if call is None and call_id in self._settled:
+            return at_once(self._not_open(call_id))
         size = len(result.content.encode())
         return self._act(call_id, decide, size=size, keep_files=with_files and keep_files)
 
