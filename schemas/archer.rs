@@ -23,7 +23,7 @@ pub const PROTOCOL_VERSION: i64 = 1;
 /// The WebSocket subprotocol to offer.
 pub const SUBPROTOCOL: &str = "archer.v1";
 /// The `schema_hash` of the server that these types were made for.
-pub const SCHEMA_HASH: &str = "a17b39f9e9807710";
+pub const SCHEMA_HASH: &str = "49659951c270a3b9";
 
 /// The params of a method, which know its name and what it gives.
 pub trait Method: Serialize {
@@ -3530,8 +3530,8 @@ impl ToolClaimParams {
 pub struct ToolOutcome {
     /// accepted or claimed: it is stored. taken: another client has claimed the call.
     /// needs_approval: a person must approve it first. already_answered: the call has its result.
-    /// already_ended: the stream has ended. too_late: no further step follows. not_found: there is
-    /// no such stream or call.
+    /// already_ended: the stream has ended. too_late: no further step follows, or the call that is
+    /// denied was approved before. not_found: there is no such stream or call.
     pub outcome: ToolOutcomeKind,
     /// How the call ended, if it has its result.
     #[serde(default, skip_serializing_if = "Option::is_none")]

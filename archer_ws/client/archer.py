@@ -277,7 +277,8 @@ class Archer:
             reason: the reason of a denial, for the model.
 
         Returns:
-            The outcome: accepted, already_answered, already_ended or not_found; a newer server may have others.
+            The outcome: accepted, too_late (a denial: somebody approved the call before), already_answered,
+            already_ended or not_found; a newer server may have others.
         """
         params = {"stream_id": stream_id, "call_id": call_id, "approved": approved, "reason": reason}
         return outcome_of(await self._link.request("tool/approve", without_none(params)))

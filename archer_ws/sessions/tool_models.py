@@ -63,7 +63,8 @@ class ToolOutcome(BaseModel):
     outcome: ToolOutcomeKind = Field(
         description="accepted or claimed: it is stored. taken: another client has claimed the call. needs_approval: a "
         "person must approve it first. already_answered: the call has its result. already_ended: the stream has ended. "
-        "too_late: no further step follows. not_found: there is no such stream or call."
+        "too_late: no further step follows, or the call that is denied was approved before. not_found: there is no "
+        "such stream or call."
     )
     status: ResultStatus | None = optional("How the call ended, if it has its result.")
 
