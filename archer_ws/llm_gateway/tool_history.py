@@ -12,7 +12,7 @@ from hashlib import blake2b
 from archer_ws.core.exceptions import FieldError, InvalidParams
 from archer_ws.llm_gateway.content import TextPart
 from archer_ws.llm_gateway.tools import ResultStatus, ToolCall, is_json_object
-from archer_ws.llm_gateway.types import TOOL, ChatMessage
+from archer_ws.llm_gateway.types import ASSISTANT, TOOL, USER, ChatMessage
 
 NO_RESULT = "There is no result: the call was not answered, and may or may not have taken effect."
 #: The text for the model about a call without a runner's result, by the status that the server gave it.
@@ -21,6 +21,8 @@ TOLD_BY_SERVER: Mapping[ResultStatus, str] = {
     "cancelled": "There is no result: the call was cancelled. It may or may not have taken effect.",
     "lost": "There is no result: whoever ran the call was lost. It may or may not have taken effect.",
 }
+#: What the user says to the model if nothing else follows a result that came after a later completion.
+CAME_LATER = "The result of your tool call came only now. It stands directly after the call, further up."
 _BROKEN = "The call's arguments were not a JSON object, so they are left out here. They began: {}"
 #: The part of broken arguments that the model sees again, in characters.
 _SHOWN_CHARS = 200
@@ -71,7 +73,9 @@ def repaired(messages: Sequence[ChatMessage]) -> Sequence[ChatMessage]:
     A call without a result gets one that says so. A result without its call is left out. Arguments that are not a JSON
     object become `{}`, and the result's text begins with what was wrong. Calls and results are matched by id and not by
     position, since some models speak again before the result is there. If an id is repeated, a result belongs to the
-    last call before it. Of several results of a call, the last one from its runner counts, else the last one.
+    last call before it. Of several results of a call, the last one from its runner counts, else the last one. If the
+    last message is a result that moves before a later completion, the user says so in its place: some providers refuse
+    a conversation that ends with the model's own words, and others have it continue them.
     """
     if not has_calls(messages):
         return messages
@@ -88,6 +92,9 @@ def repaired(messages: Sequence[ChatMessage]) -> Sequence[ChatMessage]:
         for call in message.tool_calls:
             found = results.get((place, call.call_id))
             whole.append(_result(call, found, is_broken=call.call_id in broken))
+    last = messages[-1]
+    if last.role is TOOL and whole and whole[-1].role is ASSISTANT and any(last is each for each in results.values()):
+        whole.append(ChatMessage(role=USER, content=CAME_LATER))
     return whole
 
 

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from archer_ws.core.exceptions import InvalidParams
 from archer_ws.llm_gateway.alternation import alternating
 from archer_ws.llm_gateway.tool_history import (
+    CAME_LATER,
     NO_RESULT,
     TOLD_BY_SERVER,
     check_arguments,
@@ -89,6 +90,20 @@ def test_text_between_a_call_and_its_result_does_not_part_them() -> None:
         ("assistant", "one moment"),
         ("assistant", "there"),
     ]
+
+
+def test_a_conversation_does_not_end_with_the_model_s_words_because_its_last_result_came_late() -> None:
+    """The real result of a call that was lost: Claude refuses such a conversation, others continue these words."""
+    messages = [user("q"), calls("1"), result("1", "", "lost"), says("sorry"), result("1", "noon")]
+    assert told(messages) == [
+        ("user", "q"),
+        ("assistant", "1"),
+        ("tool", "1"),
+        ("assistant", "sorry"),
+        ("user", CAME_LATER),
+    ]
+    assert told([*messages, user("so?")])[-2:] == [("assistant", "sorry"), ("user", "so?")]
+    assert told([user("q"), says("a"), result("gone")]) == [("user", "q"), ("assistant", "a")]
 
 
 def test_an_id_that_comes_again_in_a_later_turn_is_answered_by_the_result_behind_it() -> None:
