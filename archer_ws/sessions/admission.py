@@ -18,8 +18,8 @@ async def admit(
 ) -> None:
     """Store the turn within `limit_s` seconds, unless `cancelled` is done first.
 
-    A cancel does not wait for the store. If the store succeeds later, the session has a question without a completion.
-    The task that still runs then is passed to `on_orphan`.
+    A cancel does not wait for the store: the turn is withdrawn, since the store may succeed later. The task that still
+    runs then is passed to `on_orphan`.
 
     Raises:
         ArcherError: the request is refused.
@@ -35,6 +35,8 @@ async def admit(
                 f"the conversation store did not store the message within {limit_s:g} s",
                 hint="Send the request again in a moment, or send it without session_id: then nothing is stored.",
             )
+        else:
+            work.withdraw()
     finally:
         if not admitting.done():
             admitting.cancel()

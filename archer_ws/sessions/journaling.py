@@ -198,17 +198,25 @@ class Journaling:
         A stream may be refused because the store was too slow, and the turn may be stored afterwards. The client was
         told to repeat the request, so without the withdrawal the question could be stored twice.
         """
-        if stream.log.ended is None and self._let_go(stream):
+        if stream.log.ended is None:
+            self.withdraw(stream)
+
+    def withdraw(self, stream: Stream, on_done: Callable[[], object] = lambda: None) -> None:
+        """Remove a stream's row and its turn from the store, also if they are stored only afterwards: it was refused,
+        or cancelled before it was accepted. `on_done` is called when that is done."""
+        if self._let_go(stream):
             # Enqueued at once, so that the store runs it after the write that it undoes, and before later requests.
-            withdrawing = asyncio.create_task(self._withdraw(stream), name="withdrawal")
+            withdrawing = asyncio.create_task(self._withdraw(stream, on_done), name="withdrawal")
             self._withdrawing.add(withdrawing)
             withdrawing.add_done_callback(self._withdrawing.discard)
 
-    async def _withdraw(self, stream: Stream) -> None:
+    async def _withdraw(self, stream: Stream, on_done: Callable[[], object]) -> None:
         try:
             await self._journal.withdraw(_key(stream), stream.identity.request_id)
         except ArcherError as failure:
             log.warning("refused_request_not_withdrawn", stream_id=stream.stream_id, cause=str(failure))
+        else:
+            on_done()
 
     def _let_go(self, stream: Stream) -> bool:
         """Stop writing the stream; whether it was being written."""

@@ -320,6 +320,17 @@ class Turn:
         for predecessor in self._predecessors:
             predecessor.cancel("interrupted")
 
+    @property
+    def is_storing(self) -> bool:
+        """Whether the turn is being stored, or is stored."""
+        return self._files.may_be_named
+
+    def withdraw(self) -> None:
+        """Undo what `admit` stores, since a cancel came first."""
+        if self._services.journaling is not None:
+            told = partial(self._services.changes.changed, self._principal, self._session_id)
+            self._services.journaling.withdraw(self._stream, told)
+
     async def _keep_inline(self) -> None:
         """Store inline data as files, which the messages name from now on: sessions store no base64."""
         named, hold = await self._services.attachments.with_files(self._principal, self._request.messages)

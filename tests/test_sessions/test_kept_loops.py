@@ -25,6 +25,7 @@ from archer_ws.sessions.format_judge import FormatJudge
 from archer_ws.sessions.manager import SessionManager
 from archer_ws.sessions.storage.journal import LogPart
 from archer_ws.sessions.storage.sqlite.store import SqliteStore
+from archer_ws.sessions.storage.values import StoredTurn
 from archer_ws.sessions.streams.gates import ManagerLimits, ProviderGate, StreamQuota
 from archer_ws.sessions.streams.memory_log import MemoryLog
 from archer_ws.sessions.streams.stream import Stream
@@ -301,6 +302,68 @@ async def test_calls_that_were_being_kept_as_a_cancel_came_are_nowhere_afterward
         await again.wait_admitted()
         assert events(again) == before
         assert list(again.log.events()) == list(stream.log.events())
+
+
+def slow_to_answer(store: SqliteStore, monkeypatch: pytest.MonkeyPatch) -> tuple[asyncio.Event, asyncio.Event]:
+    """The first turn is stored, which is told when the second event is set; the first one is set when it is there."""
+    is_there, may_go_on = asyncio.Event(), asyncio.Event()
+    begin_turn = store.begin_turn
+
+    async def slow(*args: Any, **fields: Any) -> StoredTurn:
+        is_first = not is_there.is_set()
+        turn = await begin_turn(*args, **fields)
+        is_there.set()
+        if is_first:
+            await may_go_on.wait()
+        return turn
+
+    monkeypatch.setattr(store, "begin_turn", slow)
+    return is_there, may_go_on
+
+
+def asking(text: str, **fields: Any) -> ChatRequest:
+    messages = [{"role": "user", "content": text}]
+    return ChatRequest.model_validate({"session_id": "talk", "messages": messages, **fields})
+
+
+async def test_nothing_is_stored_of_a_turn_that_is_cancelled_before_it_is_accepted(
+    tmp_path: Path, gateway: ScriptedGateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with process(tmp_path, gateway) as at:
+        is_there, _ = slow_to_answer(at.store, monkeypatch)
+        stream = at.manager.register("me", asking("No!"), request_id="r", on_disconnect="continue").stream
+        async with asyncio.timeout(LIMIT_S):
+            await is_there.wait()
+        stream.cancel("client")
+        end = await ended(stream)
+        assert (end.status, end.message_ids) == ("cancelled", None)
+        await at.store.update("me", "talk", "a write behind the withdrawal", None)
+        assert await at.store.messages("me", "talk") == []
+        held = await at.manager.start("me", asking("Yes."), request_id="r", on_disconnect="continue")
+        (await gateway.call()).finish()
+        await ended(held.stream)
+        assert [message.content for message in await at.store.messages("me", "talk")] == ["Yes."]
+
+
+async def test_a_turn_behind_which_another_is_stored_that_interrupts_it_is_told_as_stored(
+    tmp_path: Path, gateway: ScriptedGateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with process(tmp_path, gateway) as at:
+        is_there, may_go_on = slow_to_answer(at.store, monkeypatch)
+        first = at.manager.register("me", asking("One."), request_id="r", on_disconnect="continue").stream
+        async with asyncio.timeout(LIMIT_S):
+            await is_there.wait()
+        second = await at.manager.start(
+            "me", asking("Two.", on_busy="interrupt"), request_id="r", on_disconnect="continue"
+        )
+        assert first.status == "cancelling"
+        may_go_on.set()
+        end = await ended(first)
+        (await gateway.call()).finish()
+        await ended(second.stream)
+        stored = await at.store.messages("me", "talk")
+        assert [message.content for message in stored] == ["One.", "Two."]
+        assert (end.reason, end.message_ids) == ("interrupted", [stored[0].message_id])
 
 
 async def test_a_server_that_stops_parks_what_waits_and_the_next_one_goes_on(

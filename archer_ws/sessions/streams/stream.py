@@ -214,9 +214,13 @@ class Stream:
             self._cancel_reason = reason
             if self._is_reading and self.task is not None:
                 self._begin_stop(self.task)
-            elif self._cancelled_early is not None and not self._cancelled_early.done():
-                self._cancelled_early.set_result(None)
+            elif (early := self._cancelled_early) is not None and not early.done() and not self._stays(reason):
+                early.set_result(None)
         return "cancelling"
+
+    def _stays(self, reason: CancelReason) -> bool:
+        """Whether it is about to be accepted all the same: the turn that interrupts it is stored behind its own."""
+        return reason == "interrupted" and self._work is not None and self._work.is_storing
 
     @property
     def exchange(self) -> Exchange:

@@ -26,6 +26,13 @@ class Work(Protocol):
             ArcherError: the stream is refused.
         """
 
+    @property
+    def is_storing(self) -> bool:
+        """Whether the turn is being stored, or is stored."""
+
+    def withdraw(self) -> None:
+        """Undo what `admit` stores, since a cancel came first."""
+
     async def open(self) -> AsyncGenerator[StreamChunk, None]:
         """Wait until the stream may run, and return its chunks."""
 
