@@ -221,6 +221,26 @@ async def test_what_a_provider_told_of_finished_steps_counts_where_the_stream_is
         assert (usage["prompt_tokens"], usage["completion_tokens"], usage.get("estimated")) == (1000, 70, None)
 
 
+@pytest.mark.parametrize("told_in", [(True, False), (False, True), (False, False), (True, True)])
+async def test_the_tokens_of_a_step_of_which_the_provider_told_none_are_estimated_and_count(
+    archer: Archer, told_in: tuple[bool, bool]
+) -> None:
+    told = TokenUsage(prompt_tokens=1000, completion_tokens=70, total_tokens=1070)
+    first, second = (told if is_told else None for is_told in told_in)
+    made = StreamChunk(content="", finish_reason="tool_calls", usage=first)
+    play(archer, [WEATHER, made], ["It rains", StreamChunk(content="", finish_reason="stop", usage=second)])
+    async with asyncio.timeout(10), following(archer) as events:
+        await events.until("tool_call")
+        await said(archer, f"{CALL}/result", content="rain")
+        usage = (await events.until("ended"))["usage"]
+    # 16 bytes of arguments, and 8 of text.
+    asked, made_in_all = sum(1000 for is_told in told_in if is_told), sum(70 for is_told in told_in if is_told)
+    assert usage["completion_tokens"] == made_in_all + (0 if told_in[0] else 4) + (0 if told_in[1] else 2)
+    untold = usage["prompt_tokens"] - asked
+    assert (untold > 0, usage.get("estimated")) == ((False, None) if all(told_in) else (True, True))
+    assert untold < 200
+
+
 @pytest.mark.parametrize("is_stored", [False, True], ids=["without a session", "in a session"])
 async def test_a_refused_picture_in_a_result_has_the_path_that_it_was_sent_at(
     start_archer: StartArcher, is_stored: bool

@@ -509,6 +509,17 @@ async def test_its_session_may_be_deleted_while_it_waits_again(life: Life) -> No
         assert {status for status, _ in results(stream).values()} == {"cancelled"}
 
 
+async def test_a_cancel_after_the_restart_counts_the_tokens_of_its_steps_and_no_more(life: Life) -> None:
+    async with life.process() as manager:
+        usage = (await life.begin(manager)).usage
+        assert usage is not None
+    async with life.process() as manager:
+        stream = manager.find("me", ID)
+        assert stream.usage == usage
+        manager.cancel("me", ID)
+        assert (await ended(stream)).usage == usage
+
+
 async def test_a_repeated_send_attaches_to_it_and_another_turn_finds_its_session_busy(life: Life) -> None:
     async with life.process() as manager:
         await life.begin(manager)
