@@ -198,7 +198,11 @@ def failure_from_status(  # noqa: PLR0911 - one return for each row of a table
         case _:
             return ProviderError(
                 f"{name} refused the request ({status})" + (f": {said}" if said else ""),
-                hint="Correct the request as the message says.",
+                # A server before the provider, such as one that expects TLS, gives its reason on a page.
+                hint="Correct the request as the message says."
+                if said
+                else "It gave no reason: check that the configured address is the API itself, and its scheme (http or "
+                "https).",
                 # 409 is a temporary lock; every other 4xx would be refused again.
                 retryable=status == 409,
                 retry_after_ms=wait_ms,

@@ -288,6 +288,16 @@ def test_each_status_has_its_failure(status: int, expected: type[ArcherError], r
         assert failure.retry_after_ms == 2000
 
 
+def test_a_refusal_without_a_reason_is_not_said_to_have_one() -> None:
+    # A page of nginx or a line of Go's server, for a plain request to a port with TLS.
+    told = failure_from_status(IDENTITY, 400, "temperature: too high", {})
+    assert told.hint == "Correct the request as the message says."
+    for nothing in (None, "", " "):
+        silent = failure_from_status(IDENTITY, 400, nothing, {})
+        assert "scheme" in str(silent.hint)
+        assert "message says" not in str(silent.hint)
+
+
 def test_hints_come_from_the_providers_identity() -> None:
     assert failure_from_status(IDENTITY, 401, None, {}).hint == "set ACME_KEY"
     assert failure_from_status(IDENTITY, 404, None, {}, "a{b}").hint == "pull a{b}"
