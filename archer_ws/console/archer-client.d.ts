@@ -53,7 +53,10 @@ export interface ConnectOptions {
   client?: { name: string; version: string };
   /** How long the server may gather a stream's text, in milliseconds; 0 (the default) sends all at once. */
   coalesceMs?: number;
-  /** How long what the server has not accepted may wait without a connection, in milliseconds; 60,000 by default. */
+  /**
+   * How long what the server has not accepted may wait without a connection, and how long the connection may be lost
+   * each time before the response to the same request, in milliseconds; 60,000 by default.
+   */
   giveUpAfterMs?: number;
   /** How long a socket that nobody uses any more is kept, in milliseconds; 1,000 by default. */
   lingerMs?: number;
@@ -217,7 +220,8 @@ export class ArcherClient {
 
   /**
    * Call any other method. Without a connection it waits for one. If the connection is lost before the response, methods
-   * that are harmless to repeat are sent again; the others reject with the kind `connection_lost`.
+   * that are harmless to repeat are sent again; the others reject with the kind `connection_lost`, and so do those for
+   * which it is lost again and again.
    */
   call<M extends CallableMethod>(method: M, ...params: Params<M>): Promise<Methods[M]["result"]>;
 
@@ -228,7 +232,8 @@ export class ArcherClient {
    * Watch all conversations, or one (`sessionId`), for changes; returns a function that stops it. Each change is the
    * conversation's current state, its deletion included (`deleted`). Changes made while the connection was lost are
    * reported after the reconnect. A list that is requested afterwards is not newer than what the listener gets.
-   * `onError`: there is no such conversation, or the server is too old to watch it; the watch has ended.
+   * `onError`: there is no such conversation, the server is too old to watch it, or the connection is lost each time
+   * that it is asked; the watch has ended.
    */
   watch(
     listener: (change: SessionChanged) => void,
@@ -315,7 +320,8 @@ export interface Delta {
 
 /**
  * How a stream ended. Where the server could not tell, the client does: `failed`, the request was not accepted;
- * `lost`, it can't be followed any more (the server has forgotten it, or the client was closed), and may have gone on.
+ * `lost`, it can't be followed any more (the server has forgotten it, the client was closed, or the connection is lost
+ * each time that it is requested), and may have gone on.
  *
  * After a crash and restart of the server: `incomplete`, with an `error` of kind `worker_lost` that is `retryable`. The
  * stream's `text` is what was stored, and `message_ids` begins with the question's id: send the question again with that

@@ -1,12 +1,13 @@
 // The connection to the server: opens it, and reopens it after a loss.
 //
 // One socket carries everything. After a loss, every stream that the server has accepted is attached again after its
-// last event; then the requests without a response are sent again, in their order. Requests are queued in archer-requests.js, a stream's events are handled in
-// archer-stream.js, and archer-client.js decides which clients share a connection.
+// last event; then the requests without a response are sent again, in their order. One for which the connection is lost
+// again and again fails. Requests are queued in archer-requests.js, a stream's events are handled in archer-stream.js,
+// and archer-client.js decides which clients share a connection.
 
 import { ArcherError, closeError, closed, notArcher, notify, unreachable } from "./archer-errors.js";
 import { fetchTicket, findRefusal } from "./archer-http.js";
-import { Requests, newCall } from "./archer-requests.js";
+import { Requests, newCall, noLosses } from "./archer-requests.js";
 import { localEnd } from "./archer-stream.js";
 import { SessionWatches } from "./archer-watch.js";
 
@@ -123,13 +124,14 @@ export class Link {
 
   /**
    * Send a request that is not repeated on the next connection: the caller asks again there. Without a connection
-   * nothing is sent.
+   * nothing is sent. `losses`: the connections that were lost for it so far.
    * @param {string} method @param {object} params
    * @param {(result: any) => void} [resolve] @param {(error: ArcherError) => void} [reject]
+   * @param {import("./archer-requests.js").Losses} [losses]
    */
-  ask(method, params, resolve = () => {}, reject = () => {}) {
+  ask(method, params, resolve = () => {}, reject = () => {}, losses = noLosses()) {
     if (!this.#isReady) return;
-    this.#requests.put(newCall(method, JSON.stringify(params), { ofConnection: true, resolve, reject }));
+    this.#requests.put(newCall(method, JSON.stringify(params), { ofConnection: true, resolve, reject, losses }));
   }
 
   /** Close for good. @param {ArcherError} [error] why */
@@ -297,14 +299,17 @@ export class Link {
     const attempt = this.#attempt;
     return newCall(method, body, {
       log,
-      ofConnection: log.isAccepted,
+      ofConnection: log.mayExist,
+      ...(log.mayExist && { losses: log.losses }),
       resolve: (result) => log.attached(result),
       reject: (error) => {
         if (this.#logs.get(log.streamId) !== log) return;
-        if (error.kind === "draining") log.isSent = log.isAccepted; // The server closes the socket soon: send again on the next one.
-        else if (!log.isAccepted || !error.retryable) {
+        // Only the server knows whether there is such a stream: on the next connection it is asked.
+        if (error.kind === "connection_lost" && log.unanswered(error)) return;
+        if (error.kind === "draining") log.isSent = log.mayExist; // The server closes the socket soon: send again on the next one.
+        else if (!log.mayExist || !error.retryable) {
           this.#forget(log);
-          log.fail(error, log.isAccepted ? "lost" : "failed");
+          log.fail(error, log.mayExist ? "lost" : "failed");
         } else {
           const isCurrent = () => attempt === this.#attempt && this.#logs.get(log.streamId) === log;
           const again = () => isCurrent() && this.#requests.put(this.#attaching(log));
@@ -363,7 +368,7 @@ export class Link {
       this.#socket = undefined;
     }
     for (const log of this.#logs.values()) log.detached();
-    this.#requests.takeBack(error);
+    this.#requests.takeBack(error, this.#options.giveUpAfterMs);
   }
 
   /** There was no connection for too long: fail what the server has not accepted. Accepted streams go on waiting. */

@@ -1,11 +1,16 @@
-// Requests that wait to be sent or for their response: which one is next, and which to repeat after a loss.
+// Requests that wait to be sent or for their response: which one is next, and which to repeat after a loss. One for
+// which the connection is lost again and again fails.
 
 import { ArcherError, refusal } from "./archer-errors.js";
 
 /**
+ * Connections in a row that were lost while the same request waited for its response, and when the first of them was,
+ * as performance.now() counts.
+ * @typedef {{ count: number, since: number }} Losses
  * `ofConnection`: whether it is dropped with the connection instead of repeated. `log`: the stream that it attaches.
+ * `losses`: shared by requests that are made anew for each connection.
  * @typedef {import("./archer-stream.js").Log} Log
- * @typedef {{ method: string, body: string, ofConnection: boolean, log?: Log, sends: number,
+ * @typedef {{ method: string, body: string, ofConnection: boolean, log?: Log, sends: number, losses: Losses,
  *   resolve(result: any): void, reject(error: ArcherError): void }} Call
  */
 
@@ -18,6 +23,16 @@ const REPEATABLE = new Set(
   model/list provider/status ping rpc.discover`.split(/\s+/),
 );
 
+// After so many losses in a row with the same request in flight, it is sent only while no other such request is in
+// flight: one of them may be what the connection is closed for, and the others must not fail with it.
+const LOSSES_OF_A_SUSPECT = 2;
+// After so many it is sent after all others, and fails if they have taken long enough: in a bad network, it may not be
+// the reason for any of them.
+const LOSSES_MAX = 5;
+
+/** @returns {Losses} */
+export const noLosses = () => ({ count: 0, since: 0 });
+
 /**
  * @param {string} method @param {string} body its params as JSON
  * @param {Partial<Call>} [more]
@@ -27,6 +42,7 @@ export const newCall = (method, body, more = {}) => ({
   ofConnection: false,
   resolve() {},
   reject() {},
+  losses: noLosses(),
   ...more,
   method,
   body,
@@ -65,7 +81,8 @@ export class Requests {
   /** From now on requests may be sent, these before those that wait. @param {Call[]} first */
   open(first) {
     this.#isOpen = true;
-    this.#waiting.unshift(...first);
+    // Stable: all but the worst stay in their order.
+    this.#waiting = [...first, ...this.#waiting].sort((one, other) => +areMany(one.losses) - +areMany(other.losses));
     this.#flush();
   }
 
@@ -88,6 +105,7 @@ export class Requests {
     const call = this.#inFlight.get(id);
     if (!call) return undefined;
     this.#inFlight.delete(id);
+    call.losses.count = 0;
     // A deletion that is repeated after a loss finds that the session was already deleted.
     const isDone = call.method === "session/delete" && call.sends > 1 && error?.data?.kind === "session_not_found";
     if (error && !isDone) call.reject(refusal(error));
@@ -96,19 +114,32 @@ export class Requests {
     return error ? undefined : call.method;
   }
 
-  /** The connection is lost: queue the requests without a response again, in their order. @param {ArcherError} cause */
-  takeBack(cause) {
+  /**
+   * The connection is lost: queue the requests without a response again, in their order. Those fail for which it was
+   * lost again and again for so long.
+   * @param {ArcherError} cause @param {number} giveUpAfterMs
+   */
+  takeBack(cause, giveUpAfterMs) {
     this.#isOpen = false;
+    const now = performance.now();
+    for (const { losses } of this.#inFlight.values()) if (losses.count++ === 0) losses.since = now;
+    const isUnanswered = (/** @type {Call} */ { losses }) => areMany(losses) && now - losses.since >= giveUpAfterMs;
+    const unanswered = [...this.#inFlight.values()].filter(isUnanswered);
     const isRepeatable = (/** @type {Call} */ { method, body, log }) =>
       // An update of a given version can't be repeated: if it was done, the version has changed.
       log || (REPEATABLE.has(method) && !(method === "session/update" && JSON.parse(body).version !== undefined));
-    const open = [...this.#inFlight.values()].filter((call) => !call.ofConnection);
+    const open = [...this.#inFlight.values()].filter((call) => !call.ofConnection && !isUnanswered(call));
     this.#inFlight.clear();
     this.drop((call) => call.ofConnection);
     this.#waiting.unshift(...open.filter(isRepeatable));
     for (const call of open.filter((call) => !isRepeatable(call))) {
       const message = `the connection was lost before the response to ${call.method}`;
       const hint = "It may or may not have been done: look before you repeat it.";
+      call.reject(new ArcherError({ kind: "connection_lost", message, hint }, { cause }));
+    }
+    for (const call of unanswered) {
+      const message = `the connection was lost ${call.losses.count} times before the response to ${call.method}`;
+      const hint = "The server, or a proxy before it, may close it because of this request: see their logs.";
       call.reject(new ArcherError({ kind: "connection_lost", message, hint }, { cause }));
     }
   }
@@ -141,9 +172,18 @@ export class Requests {
   #flush() {
     while (this.#isOpen) {
       const isFull = this.#inFlight.size >= this.limits.max_requests;
-      const index = this.#waiting.findIndex(({ method }) => !isFull || CONTROL.has(method));
+      const hasSuspect = [...this.#inFlight.values()].some(isSuspect);
+      const isNext = (/** @type {Call} */ call) =>
+        (!isFull || CONTROL.has(call.method)) && !(hasSuspect && isSuspect(call));
+      const index = this.#waiting.findIndex(isNext);
       if (index < 0) return;
       this.send(/** @type {Call} */ (this.#waiting.splice(index, 1)[0]));
     }
   }
 }
+
+/** Whether the connection may be closed for this request. @param {Call} call */
+const isSuspect = ({ losses }) => losses.count >= LOSSES_OF_A_SUSPECT;
+
+/** Whether the request very likely is the reason. @param {Losses} losses */
+const areMany = ({ count }) => count >= LOSSES_MAX;

@@ -6,7 +6,7 @@
 
 import { Deltas } from "./archer-deltas.js";
 import { ArcherError, notify } from "./archer-errors.js";
-import { newId } from "./archer-requests.js";
+import { newId, noLosses } from "./archer-requests.js";
 import { ToolRunner } from "./archer-tools.js";
 import { Transcript, named } from "./archer-transcript.js";
 import { contentOf } from "./archer-upload.js";
@@ -41,6 +41,10 @@ export class Log {
   /** Whether a request for it has been sent: if not, a cancel needs no request to the server. */
   isSent = false;
   isAccepted = false;
+  /** Why only the server knows whether there is such a stream: its request got no response. @type {ArcherError | undefined} */
+  doubt;
+  /** Those of its subscriptions. */
+  losses = noLosses();
   status = "queued";
   #isAttached = false;
   /** The number of the last event that the server had when the stream was attached. */
@@ -69,7 +73,7 @@ export class Log {
    * stream_id makes repeating it harmless), then stream/subscribe.
    */
   attaching() {
-    return this.request !== undefined && !this.isAccepted
+    return this.request !== undefined && !this.mayExist
       ? { method: "chat/send", body: this.request }
       : { method: "stream/subscribe", body: JSON.stringify({ stream_id: this.streamId, after: this.seq }) };
   }
@@ -77,11 +81,28 @@ export class Log {
   /** @param {{ status?: string, head_seq?: number }} result */
   attached(result) {
     this.isAccepted = this.#isAttached = true;
+    this.doubt = undefined;
     this.status = result?.status ?? this.status;
     this.#headSeq = result?.head_seq ?? 0;
     this.#accept();
     for (const { tools } of this.views) tools?.repeat();
     this.#look();
+  }
+
+  /** Whether the server has accepted it, or may have. */
+  get mayExist() {
+    return this.isAccepted || this.doubt !== undefined;
+  }
+
+  /**
+   * A request for this stream got no response. Returns whether to ask for the stream, which may have begun all the same:
+   * not if that was the request.
+   * @param {ArcherError} error
+   */
+  unanswered(error) {
+    if (this.request === undefined || this.mayExist) return false;
+    this.doubt = error;
+    return true;
   }
 
   /** Whether the replay is over: until then, a later event of the replay may change the state that is known here. */
@@ -125,7 +146,8 @@ export class Log {
 
   /** @param {ArcherError} error why no more events will arrive @param {"failed" | "lost"} status */
   fail(error, status) {
-    this.finish(localEnd(this, status, error), error);
+    const why = error.kind === "stream_not_found" ? (this.doubt ?? error) : error;
+    this.finish(localEnd(this, status, why), why);
   }
 
   /** @param {StreamEnd} end @param {ArcherError} [error] */

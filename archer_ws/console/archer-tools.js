@@ -5,7 +5,7 @@
 // states.
 
 import { notify } from "./archer-errors.js";
-import { newId } from "./archer-requests.js";
+import { newId, noLosses } from "./archer-requests.js";
 import { contentOf } from "./archer-upload.js";
 
 /**
@@ -17,11 +17,14 @@ import { contentOf } from "./archer-upload.js";
  * @typedef {import("./archer-errors.js").ArcherError} ArcherError
  * @typedef {import("./archer-stream.js").Log} Log
  * @typedef {(blob: Blob, signal?: AbortSignal) => Promise<UploadedFile>} Upload
- * The phase `taken`: another client has claimed the call, but the event that says so has not arrived yet.
+ * The phase `taken`: another client has claimed the call, but the event that says so has not arrived yet. `losses`: the
+ * connections lost with the request of the current step, whose claim is `renewed` on each new connection.
+ * @typedef {import("./archer-requests.js").Losses} Losses
  * @typedef {{ call: ToolCallState, claim: string, phase: "claiming" | "running" | "sending" | "taken" | "over",
- *   unwanted: AbortController, result: { content: unknown, status: "ok" | "error" } | undefined }} Run
+ *   unwanted: AbortController, result: { content: unknown, status: "ok" | "error" } | undefined,
+ *   losses: Losses, isRenewed: boolean }} Run
  * @typedef {{ unwanted: AbortController, approval: { approved: boolean, reason?: string } | undefined,
- *   isTold: boolean }} Question
+ *   isTold: boolean, losses: Losses }} Question
  */
 
 const RETRY_MS = 1000;
@@ -125,7 +128,10 @@ export class ToolRunner {
     // The event of the other client's claim has arrived. If the claim lapses, the call is pending again: claim it then.
     if (run?.phase === "taken" && call.state === "running") this.#runs.delete(call.call_id);
     if (run || !tool?.run || call.state !== "pending") return;
-    run = { call, claim: newId("clm"), phase: "claiming", unwanted: new AbortController(), result: undefined };
+    run = {
+      ...{ call, claim: newId("clm"), phase: "claiming", unwanted: new AbortController(), result: undefined },
+      ...{ losses: noLosses(), isRenewed: true },
+    };
     this.#runs.set(call.call_id, run);
     this.#send(run);
   }
@@ -138,7 +144,7 @@ export class ToolRunner {
   /** @param {ToolCallState} call @param {Approve} approve */
   async #ask(call, approve) {
     /** @type {Question} */
-    const question = { unwanted: new AbortController(), approval: undefined, isTold: false };
+    const question = { unwanted: new AbortController(), approval: undefined, isTold: false, losses: noLosses() };
     this.#questions.set(call.call_id, question);
     const { signal } = question.unwanted;
     try {
@@ -158,7 +164,11 @@ export class ToolRunner {
     const { approval, unwanted } = question;
     if (!approval || question.isTold || unwanted.signal.aborted) return;
     const told = () => (question.isTold = true);
-    this.#say("tool/approve", callId, approval, told, () => this.#tell(callId, question));
+    const refused = (/** @type {ArcherError} */ error) => {
+      if (error.kind === "connection_lost") told(); // It would break the next connection, too.
+      report(error);
+    };
+    this.#say("tool/approve", callId, approval, question.losses, told, () => this.#tell(callId, question), refused);
   }
 
   /** Send the claim or the result, by the run's phase; also to repeat it. @param {Run} run */
@@ -166,12 +176,22 @@ export class ToolRunner {
     const { call_id } = run.call;
     const { claim, phase, result } = run;
     const again = () => this.#send(run);
-    if (phase === "claiming" || phase === "running") {
-      this.#say("tool/claim", call_id, { claim }, ({ outcome }) => this.#claimed(run, outcome), again);
+    if (phase === "claiming" || (phase === "running" && run.isRenewed)) {
+      const claimed = (/** @type {import("./archer.js").ToolOutcome} */ { outcome }) => this.#claimed(run, outcome);
+      this.#say("tool/claim", call_id, { claim }, run.losses, claimed, again, (error) => this.#unclaimable(run, error));
     } else if (phase === "sending" && result) {
       const over = () => (run.phase = "over");
-      this.#say("tool/result", call_id, { ...result, claim }, over, again, (error) => this.#unsendable(run, error));
+      const refused = (/** @type {ArcherError} */ error) => this.#unsendable(run, error);
+      this.#say("tool/result", call_id, { ...result, claim }, run.losses, over, again, refused);
     }
+  }
+
+  /** @param {Run} run @param {ArcherError} error */
+  #unclaimable(run, error) {
+    // The connection carries other streams, too. Maybe the result of a running handler arrives before its claim lapses.
+    if (error.kind === "connection_lost") run.isRenewed = false;
+    if (error.kind === "connection_lost" && run.phase === "claiming") run.phase = "over";
+    report(error);
   }
 
   /** @param {Run} run @param {string} outcome */
@@ -206,27 +226,32 @@ export class ToolRunner {
     if (run.phase !== "running") return;
     run.result = result;
     run.phase = "sending";
+    run.losses = noLosses();
     this.#send(run);
   }
 
   /** The server rejected the result: send an error result instead. @param {Run} run @param {ArcherError} error */
   #unsendable(run, error) {
+    const isGivenUp = run.result?.status === "error" && error.kind === "connection_lost";
+    if (isGivenUp) run.phase = "over";
     if (run.result?.status === "error" || run.phase !== "sending") return report(error);
     run.result = { content: `its result could not be sent: ${error.message}`, status: "error" };
+    run.losses = noLosses();
     this.#send(run);
   }
 
   /**
-   * @param {string} method @param {string} call_id @param {object} more
+   * @param {string} method @param {string} call_id @param {object} more @param {Losses} losses
    * @param {(result: import("./archer.js").ToolOutcome) => void} onOutcome
    * @param {() => void} again @param {(error: ArcherError) => void} refused
    */
-  #say(method, call_id, more, onOutcome, again, refused = report) {
+  #say(method, call_id, more, losses, onOutcome, again, refused) {
     const params = { stream_id: this.#log.streamId, call_id, ...more };
-    this.#log.link.ask(method, params, onOutcome, (error) => {
+    const rejected = (/** @type {ArcherError} */ error) => {
       if (error.retryable) setTimeout(again, error.retryAfterMs ?? RETRY_MS);
       else refused(error);
-    });
+    };
+    this.#log.link.ask(method, params, onOutcome, rejected, losses);
   }
 }
 

@@ -4,15 +4,17 @@
 // called, so that no change during the loss is missed. archer-link.js has the connection.
 
 import { notify } from "./archer-errors.js";
+import { noLosses } from "./archer-requests.js";
 
 /**
  * @typedef {import("./archer.js").SessionChanged} SessionChanged
  * @typedef {import("./archer-errors.js").ArcherError} ArcherError
  * @typedef {(change: SessionChanged) => void} Listener
  * `known`: the last known state of each conversation. `heard`: the conversations that were notified since the current
- * list began; their notified state is newer than the list's.
+ * list began; their notified state is newer than the list's. `losses`: those of each request, by method and page.
  * @typedef {{ sessionId?: string, listener: Listener, onError: (error: ArcherError) => void, isAttached: boolean,
- *   known: Map<string, SessionChanged>, heard: Set<string> }} Watcher
+ *   known: Map<string, SessionChanged>, heard: Set<string>, losses: Map<string, Losses> }} Watcher
+ * @typedef {import("./archer-requests.js").Losses} Losses
  * @typedef {import("./archer-link.js").Link} Link
  */
 
@@ -32,7 +34,10 @@ export class SessionWatches {
   /** Returns a function that ends the watch. @param {Listener} listener @param {string} [sessionId] @param {Watcher["onError"]} [onError] */
   add(listener, sessionId, onError = () => {}) {
     /** @type {Watcher} */
-    const watcher = { sessionId, listener, onError, isAttached: false, known: new Map(), heard: new Set() };
+    const watcher = {
+      ...{ sessionId, listener, onError, isAttached: false },
+      ...{ known: new Map(), heard: new Set(), losses: new Map() },
+    };
     this.#watchers.add(watcher);
     this.#begin(watcher);
     return () => this.#remove(watcher);
@@ -82,15 +87,21 @@ export class SessionWatches {
 
   /** @param {Watcher} watcher @param {Map<string, SessionChanged>} listed @param {boolean} isFirst @param {string} [cursor] */
   #list(watcher, listed, isFirst, cursor) {
-    this.#ask(watcher, "session/list", { order: "created", limit: PAGE, cursor }, (page) => {
+    const take = (/** @type {any} */ page) => {
       for (const session of page.items) listed.set(session.session_id, stateOf(session));
       if (page.next_cursor !== undefined) this.#list(watcher, listed, isFirst, page.next_cursor);
       else compare(watcher, listed, isFirst);
-    });
+    };
+    this.#ask(watcher, "session/list", { order: "created", limit: PAGE, cursor }, take, listed.size);
   }
 
-  /** @param {Watcher} watcher @param {string} method @param {object} params @param {(result: any) => void} onResult */
-  #ask(watcher, method, params, onResult) {
+  /**
+   * @param {Watcher} watcher @param {string} method @param {object} params
+   * @param {(result: any) => void} onResult @param {number} [page] how many were listed before
+   */
+  #ask(watcher, method, params, onResult, page = 0) {
+    const losses = watcher.losses.get(`${method} ${page}`) ?? noLosses();
+    watcher.losses.set(`${method} ${page}`, losses);
     const isWanted = () => this.#watchers.has(watcher);
     this.#link.ask(
       method,
@@ -105,6 +116,7 @@ export class SessionWatches {
           notify(watcher.onError, error);
         }
       },
+      losses,
     );
   }
 }

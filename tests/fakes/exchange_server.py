@@ -6,7 +6,7 @@ answers are lost with their connections, and sees all that was asked.
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -63,6 +63,8 @@ class ExchangeServer:
         self.truncates_parts = True
         #: Until it is released, no event behind this one is told.
         self.held_at: int | None = None
+        #: Whether a request, by its method and params, breaks the connection and has no effect.
+        self.is_deadly: Callable[[str, dict[str, Any]], bool] = lambda method, params: False
         self._lost = list(lost)
         self._stream_id = ""
         self._connections: set[websockets.ServerConnection] = set()
@@ -137,10 +139,14 @@ class ExchangeServer:
         if method == "initialize":
             await answer(connection, request, WELCOME)
             return
-        result = self._done(method, params)
+        is_deadly = self.is_deadly(method, params)
+        result = {} if is_deadly else self._done(method, params)
         async with self._changed:
             self.asked.append((method, params))
             self._changed.notify_all()
+        if is_deadly:
+            await connection.close(_RESTARTING)
+            return
         if method in self._lost:
             self._lost.remove(method)
             await connection.close(_RESTARTING)

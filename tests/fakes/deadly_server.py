@@ -1,0 +1,60 @@
+"""An archer.v1 server that breaks the connection at some requests, as one does that a proxy or a defect kills."""
+
+from typing import Any
+
+import websockets
+
+from tests.fakes.scripted_archer import ACCEPTED, Scripted, answer, refuse, tell
+
+
+def session(session_id: str) -> dict[str, Any]:
+    """A conversation without messages."""
+    at = "2026-01-01T00:00:00Z"
+    return {"session_id": session_id, "created_at": at, "updated_at": at, "message_count": 0}
+
+
+async def deliver(connection: websockets.ServerConnection, request: dict[str, Any]) -> None:
+    """Accept a stream, and deliver all of it."""
+    stream_id = request["params"]["stream_id"]
+    await answer(connection, request, {"stream_id": stream_id, **ACCEPTED})
+    await tell(connection, "stream/delta", stream_id=stream_id, from_=1, seq=1, content="Blue")
+    await tell(connection, "stream/ended", stream_id=stream_id, seq=2, status="completed", text_bytes=4)
+
+
+async def refuse_as(connection: websockets.ServerConnection, request: dict[str, Any], kind: str) -> None:
+    """Refuse a request with an error of this kind."""
+    retryable = kind != "stream_not_found"
+    info = {"kind": kind, "message": kind, "retryable": retryable, "retry_after_ms": 1, "request_id": "r"}
+    await refuse(connection, request, {"code": -32000, "message": kind, "data": info})
+
+
+class Deadly:
+    """Breaks the connection at some requests, and answers all others."""
+
+    def __init__(self, *methods: str, forgets: bool = False) -> None:
+        self._methods = set(methods)
+        self._forgets = forgets
+        #: So many subscriptions are refused for the moment.
+        self.postponements = 0
+
+    async def __call__(self, connection: websockets.ServerConnection, request: dict[str, Any]) -> None:
+        """Serve a request."""
+        method = request["method"]
+        if method in self._methods:
+            connection.transport.abort()
+        elif method == "stream/subscribe" and self.postponements:
+            self.postponements -= 1
+            await refuse_as(connection, request, "storage_unavailable")
+        elif method == "stream/subscribe" and self._forgets:
+            await refuse_as(connection, request, "stream_not_found")
+        elif method in {"chat/send", "stream/subscribe"}:
+            await deliver(connection, request)
+        elif method == "session/create":
+            await answer(connection, request, session(request["params"]["session_id"]))
+        else:
+            await answer(connection, request, {})
+
+
+def sent(scripted: Scripted, method: str) -> int:
+    """How many requests of a method it was sent."""
+    return [each["method"] for each in scripted.asked].count(method)
