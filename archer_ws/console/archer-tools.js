@@ -20,8 +20,9 @@ import { contentOf } from "./archer-upload.js";
  * The phase `taken`: another client has claimed the call, but the event that says so has not arrived yet. `losses`: the
  * connections lost with the request of the current step, whose claim is `renewed` on each new connection.
  * @typedef {import("./archer-requests.js").Losses} Losses
- * @typedef {{ call: ToolCallState, claim: string, phase: "claiming" | "running" | "sending" | "taken" | "over",
- *   unwanted: AbortController, result: { content: unknown, status: "ok" | "error" } | undefined,
+ * `claim`: undefined where the result is a denial.
+ * @typedef {{ call: ToolCallState, claim: string | undefined, phase: "claiming" | "running" | "sending" | "taken" | "over",
+ *   unwanted: AbortController, result: { content: unknown, status: "ok" | "error" | "denied" } | undefined,
  *   losses: Losses, isRenewed: boolean }} Run
  * @typedef {{ unwanted: AbortController, approval: { approved: boolean, reason?: string } | undefined,
  *   isTold: boolean, losses: Losses }} Question
@@ -123,6 +124,8 @@ export class ToolRunner {
       if (this.#approve && !question && (tool || call.by !== "client")) this.#ask(call, this.#approve);
       return;
     }
+    // Another window's approval came first; but who was asked here said no.
+    if (question?.approval?.approved === false) return;
     if (question) abort(question.unwanted, "it was decided elsewhere");
     let run = this.#runs.get(call.call_id);
     // The event of the other client's claim has arrived. If the claim lapses, the call is pending again: claim it then.
@@ -131,6 +134,17 @@ export class ToolRunner {
     run = {
       ...{ call, claim: newId("clm"), phase: "claiming", unwanted: new AbortController(), result: undefined },
       ...{ losses: noLosses(), isRenewed: true },
+    };
+    this.#runs.set(call.call_id, run);
+    this.#send(run);
+  }
+
+  /** The denial of a call that the stream waits for: its result. @param {ToolCallState} call @param {string} [reason] */
+  #deny(call, reason = "The call was denied.") {
+    /** @type {Run} */
+    const run = {
+      ...{ call, claim: undefined, phase: "sending", unwanted: new AbortController(), losses: noLosses() },
+      ...{ result: { content: reason, status: "denied" }, isRenewed: false },
     };
     this.#runs.set(call.call_id, run);
     this.#send(run);
@@ -163,7 +177,11 @@ export class ToolRunner {
   #tell(callId, question) {
     const { approval, unwanted } = question;
     if (!approval || question.isTold || unwanted.signal.aborted) return;
-    const told = () => (question.isTold = true);
+    const told = (/** @type {{ outcome?: string }} */ { outcome } = {}) => {
+      const call = this.#log.transcript.calls.get(callId);
+      if (!question.isTold && outcome === "too_late" && call?.by === "client") this.#deny(call, approval.reason);
+      question.isTold = true;
+    };
     const refused = (/** @type {ArcherError} */ error) => {
       if (error.kind === "connection_lost") told(); // It would break the next connection, too.
       report(error);

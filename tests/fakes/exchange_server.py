@@ -34,6 +34,7 @@ class Call:
     by: str = "client"
     #: Whether the stream waits for it; else it ends with it.
     is_awaited: bool = True
+    is_approved: bool = False
     claim: str | None = None
     #: How it ended.
     status: str | None = None
@@ -189,12 +190,7 @@ class ExchangeServer:
         if call.status is not None:
             return {"outcome": "already_answered", "status": call.status}
         if method == "tool/approve":
-            if not params["approved"]:
-                self._settle(call, "denied", f"The call was denied: {params.get('reason')}")
-            elif call.needs_approval:
-                call.needs_approval = False
-                self._write("tool_update", call_id=call.call_id, state="pending", approved=True)
-            return {"outcome": "accepted"}
+            return self._decided(call, params)
         if call.needs_approval:
             return {"outcome": "needs_approval"}
         if call.claim not in (None, params.get("claim")):
@@ -206,6 +202,16 @@ class ExchangeServer:
             call.claim = params["claim"]
             self._write("tool_update", call_id=call.call_id, state="running")
         return {"outcome": "claimed"}
+
+    def _decided(self, call: Call, params: dict[str, Any]) -> dict[str, Any]:
+        if not params["approved"]:
+            if call.is_approved:
+                return {"outcome": "too_late"}
+            self._settle(call, "denied", f"The call was denied: {params.get('reason')}")
+        elif call.needs_approval:
+            call.needs_approval, call.is_approved = False, True
+            self._write("tool_update", call_id=call.call_id, state="pending", approved=True)
+        return {"outcome": "accepted"}
 
     def _begin(self) -> None:
         self._write("started", provider="p", model="m")

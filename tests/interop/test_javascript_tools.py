@@ -460,3 +460,33 @@ async def test_the_client_s_own_tools_are_those_of_all_its_streams(js: Javascrip
         await js.run(TOOLS + "kept.archer = connect({ url, WebSocket, tools: kept.tools });", url=server.url)
         seen = await js.run("kept.stream = kept.archer.send(request);" + READ, request=QUESTION)
     assert (seen["ran"], seen["text"]) == (["c1"], "c1 ok")
+
+
+@pytest.mark.parametrize("lost", [[], ["tool/approve"], ["tool/result"], ["tool/approve", "tool/result"]], ids=str)
+async def test_a_call_that_was_denied_here_does_not_run_here_though_another_window_approved_it_first(
+    js: Javascript, lost: list[str]
+) -> None:
+    deny = """
+        kept.ran = [];
+        const run = () => kept.ran.push("c1");
+        const tools = { get_weather: { needsApproval: true, run } };
+        const asked = new Promise((resolve) => (kept.asked = resolve));
+        const approve = () => (kept.asked(), new Promise((resolve) => (kept.say = resolve)));
+        kept.stream = kept.archer.send(request, { tools, approve });
+        await asked;
+    """
+    async with exchange_server(Call("c1", needs_approval=True), lost=lost) as server:
+        await connected(js, server.url)
+        await js.run(deny, request=QUESTION)
+        server.held_at = len(server.log)  # The approval's event is on its way when the person says no.
+        await server.approve("c1")
+        await js.run("kept.say({ approved: false, reason: 'not there' })")
+        await server.until("tool/approve")
+        await server.release()
+        seen = await js.run(READ)
+    assert seen["ran"] == []
+    assert server.asked_of("tool/claim") == []
+    denied = {"stream_id": "mine", "call_id": "c1", "content": "not there", "status": "denied"}
+    results = server.asked_of("tool/result")
+    assert results == [denied] * (1 + lost.count("tool/result"))
+    assert seen["text"] == "c1 denied"
