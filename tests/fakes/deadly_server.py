@@ -52,7 +52,7 @@ class Deadly:
         elif method == "session/create":
             await answer(connection, request, session(request["params"]["session_id"]))
         else:
-            await answer(connection, request, {})
+            await answer(connection, request, {"deleted": 0} if method == "session/delete_all" else {})
 
 
 def sent(scripted: Scripted, method: str) -> int:

@@ -64,6 +64,8 @@ class ExchangeServer:
         self.truncates_parts = True
         #: Until it is released, no event behind this one is told.
         self.held_at: int | None = None
+        #: Calls that another client approves right before the first decision about them arrives.
+        self.approved_meanwhile: set[str] = set()
         #: Whether a request, by its method and params, breaks the connection and has no effect.
         self.is_deadly: Callable[[str, dict[str, Any]], bool] = lambda method, params: False
         self._lost = list(lost)
@@ -204,6 +206,9 @@ class ExchangeServer:
         return {"outcome": "claimed"}
 
     def _decided(self, call: Call, params: dict[str, Any]) -> dict[str, Any]:
+        if call.call_id in self.approved_meanwhile:
+            self.approved_meanwhile.remove(call.call_id)
+            self._decided(call, {"approved": True})
         if not params["approved"]:
             if call.is_approved:
                 return {"outcome": "too_late"}

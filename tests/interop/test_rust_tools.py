@@ -185,3 +185,19 @@ async def test_who_lets_a_stream_go_says_that_nothing_comes_of_a_call_that_runs(
         await rust.lines()
     (result,) = server.asked_of("tool/result")
     assert (result["status"], result["content"]) == ("error", "the stream was left")
+
+
+@pytest.mark.parametrize("lost", [[], ["tool/approve"], ["tool/result"], ["tool/approve", "tool/result"]], ids=str)
+async def test_a_call_that_was_denied_here_does_not_run_here_though_another_client_approved_it_first(
+    lost: list[str],
+) -> None:
+    async with exchange_server(Call("c1", needs_approval=True), lost=lost) as server:
+        server.approved_meanwhile = {"c1"}
+        async with rust_core("run", server.url, "Rain?", "no: not there") as rust:
+            lines = await rust.lines()
+    assert ran(lines) == []
+    assert server.asked_of("tool/claim") == []
+    results = server.asked_of("tool/result")
+    told = {(result["content"], result["status"], result.get("claim")) for result in results}
+    assert told == {("not there", "denied", None)}
+    assert lines[-1]["text"] == "c1 denied"

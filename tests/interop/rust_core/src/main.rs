@@ -9,6 +9,7 @@
 //! rust_core resume URL STREAM_ID [AFTER]
 //! rust_core refused URL QUESTION STREAM_ID  asked for before there is such a stream, begun, asked for wrongly, read
 //! rust_core beside URL QUESTION BYTES  with a request of so many bytes beside it
+//! rust_core beside-deletion URL QUESTION  with a request to delete all sessions beside it, and a ping after both
 //! rust_core events URL QUESTION [SESSION_ID]  event by event, those of a newer server too
 //! rust_core call URL QUESTION TOOL     asked with a tool: the calls, and the message to send back with their results
 //! rust_core run URL QUESTION [PERSON [SESSION_ID]]  its calls run here, as far as the person of weather.rs agrees
@@ -18,7 +19,8 @@
 //! rust_core rest URL QUESTION          over HTTP: whole, as events, cancelled
 //! ```
 //!
-//! `URL` is the sidecar's, such as `http://127.0.0.1:8000`; the token, where it needs one, is in `ARCHER_TOKEN`.
+//! `URL` is the sidecar's, such as `http://127.0.0.1:8000`; the token, where it needs one, is in `ARCHER_TOKEN`. How long
+//! a request is repeated for which each connection is lost is in `ARCHER_GIVE_UP_MS`.
 
 mod weather;
 
@@ -29,11 +31,11 @@ use std::time::Duration;
 
 use archer_ws::rest::{self, Rest};
 use archer_ws::types::{
-    ChatMessage, ChatRequest, ChatSendParams, MessageRole, StreamEnded, StreamGetParams,
-    StreamStatus, Tool, ToolChoice,
+    ChatMessage, ChatRequest, ChatSendParams, MessageRole, PingParams, SessionDeleteAllParams,
+    StreamEnded, StreamGetParams, StreamStatus, Tool, ToolChoice,
 };
 use archer_ws::{ChatStream, Client, Config, Event};
-use futures_util::future::try_join_all;
+use futures_util::future::{join, try_join_all};
 use futures_util::{FutureExt, StreamExt};
 use serde_json::{Value, json};
 
@@ -65,6 +67,7 @@ async fn run() -> Result<(), Failure> {
         ["resume", url, stream_id, after] => resume(url, stream_id, after.parse()?).await,
         ["refused", url, question, stream_id] => refused(url, question, stream_id).await,
         ["beside", url, question, bytes] => beside(url, question, bytes.parse()?).await,
+        ["beside-deletion", url, question] => beside_deletion(url, question).await,
         ["events", url, question] => events(url, asking(question)).await,
         ["events", url, question, session_id] => events(url, asking_in(question, session_id)).await,
         ["call", url, question, tool] => call(url, question, tool).await,
@@ -91,6 +94,10 @@ async fn connect(url: &str) -> Result<Client, Failure> {
     let mut config = Config::new(format!("{}/api/v1/ws", url.replacen("http", "ws", 1)));
     config.token = std::env::var("ARCHER_TOKEN").ok();
     config.backoff_min = Duration::from_millis(10); // the server is on this machine
+    if let Ok(ms) = std::env::var("ARCHER_GIVE_UP_MS") {
+        config.give_up_after = Duration::from_millis(ms.parse()?);
+        config.backoff_max = config.backoff_min;
+    }
     Ok(Client::connect(config).await?)
 }
 
@@ -195,6 +202,18 @@ async fn beside(url: &str, question: &str, bytes: usize) -> Result<(), Failure> 
     tell_refusal(client.send(asking(&"x".repeat(bytes))).await);
     let (rest, ended) = stream.finish().await?;
     tell_end(question, &format!("{first}{rest}"), &ended);
+    Ok(())
+}
+
+async fn beside_deletion(url: &str, question: &str) -> Result<(), Failure> {
+    let client = connect(url).await?;
+    let asking = async { client.send(asking(question)).await?.finish().await };
+    let deleting = client.call(SessionDeleteAllParams::new(true));
+    let (deleted, said) = join(deleting, asking).await;
+    tell(&json!({"deleted": deleted.map(|_| true).map_err(|error| error.to_string())}));
+    tell(&json!({"said": said.map(|(text, _)| text).map_err(|error| error.to_string())}));
+    client.call(PingParams::default()).await?;
+    tell(&json!({"ping": true}));
     Ok(())
 }
 

@@ -68,9 +68,9 @@ impl Connection {
     ) -> Self {
         Self {
             backoff: Backoff::new(config.backoff_min, config.backoff_max),
+            ledger: Ledger::new(ids.clone(), config.give_up_after),
             config,
             commands,
-            ledger: Ledger::new(ids.clone()),
             ids,
         }
     }

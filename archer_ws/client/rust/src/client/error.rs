@@ -24,6 +24,10 @@ pub enum Error {
     Unreachable(Arc<tungstenite::Error>),
     /// Dialling or `initialize` took longer than `Config::connect_timeout`.
     TimedOut,
+    /// For [`Config::give_up_after`](super::Config::give_up_after), each connection was lost after the request of this
+    /// method and before its response, so many in a row. Whether the request had an effect is not known. Everything else
+    /// goes on.
+    Unanswered { method: &'static str, losses: u32 },
     /// A message does not follow archer.v1.
     Protocol(String),
     /// Another reader of this client took the stream over.
@@ -47,6 +51,10 @@ impl fmt::Display for Error {
             }
             Self::Unreachable(error) => write!(f, "no connection to the server: {error}"),
             Self::TimedOut => f.write_str("the server sent no response in time"),
+            Self::Unanswered { method, losses } => write!(
+                f,
+                "the connection was lost {losses} times before the response to {method} came"
+            ),
             Self::Protocol(what) => write!(f, "a message does not follow archer.v1: {what}"),
             Self::Replaced => f.write_str("another reader took the stream over"),
             Self::Closed => f.write_str("the client is closed"),
@@ -105,7 +113,7 @@ impl Error {
             Self::Handshake(status) => *status >= 500 || *status == 429,
             Self::Refused(info) => info.retryable,
             Self::ClosedFor { code, .. } => may_reconnect(*code),
-            Self::Protocol(_) | Self::Replaced | Self::Closed => false,
+            Self::Unanswered { .. } | Self::Protocol(_) | Self::Replaced | Self::Closed => false,
         }
     }
 }

@@ -1,10 +1,11 @@
 //! The requests without a response and the attached streams, and how responses, events and lost connections change
-//! them.
+//! them. A request for which the connection is lost again and again fails.
 //!
 //! Owned by the connection's task; does no I/O itself. While there is a connection, frames are sent through `outgoing`.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde_json::Value;
 use tokio::sync::{mpsc, oneshot};
@@ -15,12 +16,18 @@ use super::runner::Feed;
 use super::stream::{Event, Inbox};
 use super::{Error, Ids, Numbered};
 use crate::types::{
-    Method, Notification, RequestId, Response, ServerMessage, StreamCancelParams,
-    StreamSubscribeParams, StreamUnsubscribeParams,
+    ChatSendParams, ErrorKind, Method, Notification, RequestId, Response, ServerMessage,
+    StreamCancelParams, StreamSubscribeParams, StreamUnsubscribeParams,
 };
 
 /// After a gap in the events the stream is subscribed to again. After more than this many gaps in a row it fails.
 const GAPS_MAX: u32 = 3;
+/// After so many losses in a row with the same request in flight, it is sent only while no other such request is in
+/// flight: one of them may be what the connection is closed for, and the others must not fail with it.
+const LOSSES_OF_A_SUSPECT: u32 = 2;
+/// After so many it is sent after all others, and fails if they have taken long enough: in a bad network, it may not be
+/// the reason for any of them.
+const LOSSES_MAX: u32 = 5;
 
 type Reply = oneshot::Sender<Result<Value, Error>>;
 
@@ -53,6 +60,8 @@ enum Awaited {
         reply: Reply,
         stream_id: String,
         attached: Attached,
+        /// Why only the server knows whether there is such a stream: its request got no response.
+        doubt: Option<Error>,
     },
     /// A subscription was repeated for an attached stream.
     Reattach {
@@ -74,8 +83,54 @@ impl Awaited {
 }
 
 struct OpenRequest {
+    method: &'static str,
     text: String,
     awaited: Awaited,
+    losses: Losses,
+    /// Whether it was sent on the current connection.
+    is_sent: bool,
+    /// When to send it again, if it was refused for the moment.
+    due: Option<Instant>,
+}
+
+impl OpenRequest {
+    /// How long to wait before asking again for a stream that may have begun.
+    fn postponed_by(&self, outcome: &Result<Value, Error>) -> Option<Duration> {
+        match (&self.awaited, outcome) {
+            (Awaited::Attach { doubt: Some(_), .. }, Err(error)) => error.retry_after(),
+            _ => None,
+        }
+    }
+}
+
+/// Connections in a row that were lost while the same request waited for its response.
+#[derive(Clone, Copy, Debug, Default)]
+struct Losses {
+    count: u32,
+    /// When the first of them was lost.
+    since: Option<Instant>,
+}
+
+impl Losses {
+    /// Whether the connection may be closed for this request.
+    fn are_suspicious(self) -> bool {
+        self.count >= LOSSES_OF_A_SUSPECT
+    }
+
+    /// Whether the request very likely is the reason.
+    fn are_many(self) -> bool {
+        self.count >= LOSSES_MAX
+    }
+
+    fn add(&mut self, now: Instant) {
+        self.count += 1;
+        self.since.get_or_insert(now);
+    }
+
+    /// Whether the request has to fail.
+    fn are_too_many(self, now: Instant, give_up_after: Duration) -> bool {
+        self.are_many() && self.since.is_some_and(|since| now - since >= give_up_after)
+    }
 }
 
 /// An attached stream: where its events go, and the number of the last one delivered.
@@ -84,6 +139,8 @@ pub(super) struct Attached {
     last_seq: u64,
     /// Gaps since the last event that was in order.
     gaps: u32,
+    /// Those of its subscriptions.
+    losses: Losses,
     inbox: Arc<Inbox>,
     /// To the task that runs its calls, if it has tools.
     feed: Option<Feed>,
@@ -95,6 +152,7 @@ impl Attached {
         Self {
             last_seq: after,
             gaps: 0,
+            losses: Losses::default(),
             inbox,
             feed,
         }
@@ -102,6 +160,7 @@ impl Attached {
 
     /// The server has attached the stream with this result, and sends its events from now on.
     fn begins(&mut self, result: &Value) {
+        self.losses = Losses::default();
         if let Some(feed) = &mut self.feed {
             feed.attached(result["head_seq"].as_u64().unwrap_or(0), self.last_seq);
         }
@@ -130,6 +189,7 @@ impl Attached {
 
 pub(super) struct Ledger {
     ids: Ids,
+    give_up_after: Duration,
     /// By request id, that is, in the order in which they were made.
     open_requests: BTreeMap<i64, OpenRequest>,
     streams: HashMap<String, Attached>,
@@ -139,9 +199,10 @@ pub(super) struct Ledger {
 }
 
 impl Ledger {
-    pub(super) fn new(ids: Ids) -> Self {
+    pub(super) fn new(ids: Ids, give_up_after: Duration) -> Self {
         Self {
             ids,
+            give_up_after,
             open_requests: BTreeMap::new(),
             streams: HashMap::new(),
             postponed: Vec::new(),
@@ -155,33 +216,94 @@ impl Ledger {
         self.postponed.clear();
         self.open_requests
             .retain(|_, request| request.awaited.outlives_connection());
-        let repeated: Vec<String> = self
-            .open_requests
-            .values()
-            .map(|request| request.text.clone())
-            .collect();
-        let stream_ids: Vec<String> = self.streams.keys().cloned().collect();
-        for stream_id in stream_ids {
+        for request in self.open_requests.values_mut() {
+            request.due = None;
+        }
+        let (suspects, others): (Vec<_>, Vec<_>) = self
+            .streams
+            .iter()
+            .map(|(stream_id, attached)| (stream_id.clone(), attached.losses))
+            .partition(|(_, losses)| losses.are_suspicious());
+        for (stream_id, _) in others.into_iter().chain(suspects) {
             self.subscribe(stream_id);
         }
-        for text in repeated {
-            self.transmit(text);
+        self.flush();
+    }
+
+    /// There is no socket: requests wait for the next one. Those fail for which the connection was lost again and again
+    /// for so long.
+    pub(super) fn disconnected(&mut self) {
+        self.outgoing = None;
+        let now = Instant::now();
+        let mut unanswered = Vec::new();
+        for (id, request) in &mut self.open_requests {
+            if !std::mem::take(&mut request.is_sent) {
+                continue;
+            }
+            request.losses.add(now);
+            if let Awaited::Reattach { stream_id } = &request.awaited
+                && let Some(attached) = self.streams.get_mut(stream_id)
+            {
+                attached.losses = request.losses;
+            }
+            if request.losses.are_too_many(now, self.give_up_after) {
+                unanswered.push(*id);
+            }
+        }
+        for id in unanswered {
+            if let Some(request) = self.open_requests.remove(&id) {
+                self.unanswered(request);
+            }
         }
     }
 
-    /// There is no socket: requests wait for the next one.
-    pub(super) fn disconnected(&mut self) {
-        self.outgoing = None;
+    fn unanswered(&mut self, request: OpenRequest) {
+        let error = Error::Unanswered {
+            method: request.method,
+            losses: request.losses.count,
+        };
+        match request.awaited {
+            // Only the server knows whether the stream has begun: ask for it.
+            Awaited::Attach {
+                reply,
+                stream_id,
+                attached,
+                doubt: None,
+            } if request.method == ChatSendParams::NAME => {
+                match self.ids.request(StreamSubscribeParams::new(&stream_id)) {
+                    Ok(request) => self.ask(
+                        request,
+                        Awaited::Attach {
+                            reply,
+                            stream_id,
+                            attached,
+                            doubt: Some(error),
+                        },
+                    ),
+                    Err(error) => drop(reply.send(Err(error))),
+                }
+            }
+            awaited => self.settle(awaited, Err(error)),
+        }
     }
 
     /// When to call `ask_again`, if a subscription was refused for the moment.
     pub(super) fn next_due(&self) -> Option<Instant> {
-        self.postponed.iter().map(|(due, _)| *due).min()
+        let requests = self.open_requests.values().filter_map(|it| it.due);
+        self.postponed
+            .iter()
+            .map(|(due, _)| *due)
+            .chain(requests)
+            .min()
     }
 
     /// Subscribe to the postponed streams that are due.
     pub(super) fn ask_again(&mut self) {
         let now = Instant::now();
+        for request in self.open_requests.values_mut() {
+            request.due = request.due.filter(|due| *due > now);
+        }
+        self.flush();
         let (due, later) = std::mem::take(&mut self.postponed)
             .into_iter()
             .partition(|(due, _)| *due <= now);
@@ -206,6 +328,7 @@ impl Ledger {
                     reply,
                     stream_id,
                     attached,
+                    doubt: None,
                 },
             ),
             Command::LetGo {
@@ -239,14 +362,46 @@ impl Ledger {
     }
 
     /// Send a request; without a socket it waits for the next one.
-    fn ask(&mut self, Numbered { id, text }: Numbered, awaited: Awaited) {
-        self.transmit(text.clone());
-        self.open_requests.insert(id, OpenRequest { text, awaited });
+    fn ask(&mut self, request: Numbered, awaited: Awaited) {
+        self.ask_after(request, awaited, Losses::default());
     }
 
-    fn transmit(&self, text: String) {
-        if let Some(outgoing) = &self.outgoing {
-            let _ = outgoing.send(Message::text(text)); // on an error the writer has ended: reading reports the loss
+    fn ask_after(&mut self, request: Numbered, awaited: Awaited, losses: Losses) {
+        let Numbered { id, method, text } = request;
+        let mut request = OpenRequest {
+            method,
+            text,
+            awaited,
+            losses,
+            is_sent: false,
+            due: None,
+        };
+        if !losses.are_suspicious() {
+            request.is_sent = transmit(self.outgoing.as_ref(), &request.text);
+        }
+        self.open_requests.insert(id, request);
+        if losses.are_suspicious() {
+            self.flush();
+        }
+    }
+
+    /// Send the requests that wait, the worst last. Of those for which the connection may be closed, only one is in
+    /// flight.
+    fn flush(&mut self) {
+        let mut has_suspect = self
+            .open_requests
+            .values()
+            .any(|request| request.is_sent && request.losses.are_suspicious());
+        for are_worst in [false, true] {
+            for request in self.open_requests.values_mut() {
+                let is_suspect = request.losses.are_suspicious();
+                let is_next = request.losses.are_many() == are_worst && request.due.is_none();
+                if request.is_sent || !is_next || (is_suspect && has_suspect) {
+                    continue;
+                }
+                request.is_sent = transmit(self.outgoing.as_ref(), &request.text);
+                has_suspect |= is_suspect;
+            }
         }
     }
 
@@ -258,8 +413,9 @@ impl Ledger {
             after: attached.last_seq,
             ..StreamSubscribeParams::new(&stream_id)
         };
+        let losses = attached.losses;
         if let Ok(request) = self.ids.request(params) {
-            self.ask(request, Awaited::Reattach { stream_id });
+            self.ask_after(request, Awaited::Reattach { stream_id }, losses);
         }
     }
 
@@ -272,7 +428,7 @@ impl Ledger {
             }) => {
                 let succeeded = outcome.is_ok();
                 if let Some(request) = self.open_requests.remove(&id) {
-                    self.settle(request.awaited, outcome.map_err(|error| error.data.into()));
+                    self.answered(id, request, outcome.map_err(|error| error.data.into()));
                 }
                 Ok(succeeded)
             }
@@ -289,6 +445,22 @@ impl Ledger {
         }
     }
 
+    fn answered(&mut self, id: i64, mut request: OpenRequest, outcome: Result<Value, Error>) {
+        let was_suspect = request.losses.are_suspicious();
+        if let Some(pause) = request.postponed_by(&outcome) {
+            // The server has not loaded its stored streams yet, for example.
+            request.losses = Losses::default();
+            request.is_sent = false;
+            request.due = Some(Instant::now() + pause);
+            self.open_requests.insert(id, request);
+        } else {
+            self.settle(request.awaited, outcome);
+        }
+        if was_suspect {
+            self.flush(); // the next one
+        }
+    }
+
     fn settle(&mut self, awaited: Awaited, outcome: Result<Value, Error>) {
         match (awaited, outcome) {
             (Awaited::Reply(reply), outcome) => drop(reply.send(outcome)),
@@ -297,6 +469,7 @@ impl Ledger {
                     reply,
                     stream_id,
                     mut attached,
+                    ..
                 },
                 Ok(result),
             ) if !reply.is_closed() => {
@@ -312,9 +485,20 @@ impl Ledger {
                     self.ask_for_nothing(StreamUnsubscribeParams::new(stream_id));
                 }
             }
+            (
+                Awaited::Attach {
+                    reply,
+                    doubt: Some(doubt),
+                    ..
+                },
+                Err(Error::Refused(info)),
+            ) if info.kind == ErrorKind::StreamNotFound => drop(reply.send(Err(doubt))),
             (Awaited::Attach { reply, .. }, outcome) => drop(reply.send(outcome)),
             (Awaited::Reattach { stream_id }, Err(error)) => {
                 if let Some(pause) = error.retry_after() {
+                    if let Some(attached) = self.streams.get_mut(&stream_id) {
+                        attached.losses = Losses::default();
+                    }
                     // The server has not loaded its stored streams yet, for example. The stream itself is as it was.
                     self.postponed.push((Instant::now() + pause, stream_id));
                 } else if let Some(attached) = self.streams.remove(&stream_id) {
@@ -407,6 +591,14 @@ impl Ledger {
     }
 }
 
+/// Whether there is a socket to send it on.
+fn transmit(outgoing: Option<&mpsc::UnboundedSender<Message>>, text: &str) -> bool {
+    if let Some(outgoing) = outgoing {
+        let _ = outgoing.send(Message::text(text)); // on an error the writer has ended: reading reports the loss
+    }
+    outgoing.is_some()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -437,7 +629,7 @@ mod tests {
 
     #[test]
     fn a_request_that_was_given_up_without_a_connection_is_not_sent_on_the_next() {
-        let mut ledger = Ledger::new(Ids::new());
+        let mut ledger = Ledger::new(Ids::new(), Duration::ZERO);
         let mut first = connect(&mut ledger);
         let sent = asked_to_delete(&mut ledger, "sent");
         assert!(next_of(&mut first).unwrap().contains("sent"));

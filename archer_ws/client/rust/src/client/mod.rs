@@ -13,11 +13,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::types::{
     ChatSendParams, ChatSendResult, ErrorInfo, ErrorKind, Method, Request, StreamSubscribeParams,
+    SubscribeResult,
 };
 use connection::Connection;
 use ledger::{Attached, Command};
@@ -40,6 +42,9 @@ pub struct Config {
     pub backoff_min: Duration,
     /// The limit up to which it doubles.
     pub backoff_max: Duration,
+    /// How long the connection may be lost each time before the response to the same request, at least five times in a
+    /// row. Then the request fails with [`Error::Unanswered`].
+    pub give_up_after: Duration,
 }
 
 impl Config {
@@ -51,6 +56,7 @@ impl Config {
             connect_timeout: Duration::from_secs(10),
             backoff_min: Duration::from_millis(500), // this and the next: protocol section 11
             backoff_max: Duration::from_secs(20),
+            give_up_after: Duration::from_secs(60),
         }
     }
 }
@@ -91,7 +97,11 @@ impl Ids {
         if text.len() as u64 > max {
             return Err(too_large(max));
         }
-        Ok(Numbered { id, text })
+        Ok(Numbered {
+            id,
+            method: M::NAME,
+            text,
+        })
     }
 }
 
@@ -112,6 +122,7 @@ fn too_large(max: u64) -> Error {
 #[derive(Debug)]
 struct Numbered {
     id: i64,
+    method: &'static str,
     text: String,
 }
 
@@ -129,7 +140,8 @@ impl Client {
     /// Call a method. The type of the params determines the method's name and the type of its result.
     ///
     /// After a loss of the connection the request is sent again, unless this future was dropped: every method may be
-    /// repeated without harm, except `session/create` without a `session_id` of your own.
+    /// repeated without harm, except `session/create` without a `session_id` of your own. If the connection is lost again
+    /// and again before the response, it fails with [`Error::Unanswered`].
     pub async fn call<M: Method>(&self, params: M) -> Result<M::Result, Error> {
         let (reply, response) = oneshot::channel();
         self.put(Command::Call {
@@ -140,7 +152,8 @@ impl Client {
     }
 
     /// Start a stream. A request without a `stream_id` gets a new one. With this id, repeating the request after a loss
-    /// joins the stream that may have begun, instead of starting another.
+    /// joins the stream that may have begun, instead of starting another. [`Error::Unanswered`]: the connection was lost
+    /// each time, and the server has no such stream, or it can't be asked for that either.
     pub async fn send(&self, params: ChatSendParams) -> Result<ChatStream, Error> {
         self.send_with(params, Tools::new()).await
     }
@@ -159,11 +172,12 @@ impl Client {
             .clone();
         tools.offer(&mut params);
         let (stream, response) = self.open(stream_id, params, 0, tools)?;
-        match result_of::<ChatSendResult>(response).await {
-            Ok(accepted) => Ok(stream.accepted(accepted.provider, accepted.model)),
+        match result_of::<Accepted>(response).await {
+            Ok(Accepted::Chat(it)) => Ok(stream.accepted(it.provider, it.model)),
+            Ok(Accepted::Subscription(SubscribeResult { .. })) => Ok(stream),
             Err(error) => {
                 // A cancel would be kept for the request that comes next with this id, or end another one's stream.
-                if matches!(error, Error::Refused(_)) {
+                if matches!(error, Error::Refused(_) | Error::Unanswered { .. }) {
                     stream.detach();
                 }
                 Err(error)
@@ -220,6 +234,14 @@ impl Client {
     fn put(&self, command: Command) -> Result<(), Error> {
         self.commands.send(command).map_err(|_| Error::Closed)
     }
+}
+
+/// What attached a new stream: its request, or a subscription after the request got no response.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Accepted {
+    Chat(ChatSendResult),
+    Subscription(SubscribeResult),
 }
 
 type PendingResponse = oneshot::Receiver<Result<serde_json::Value, Error>>;

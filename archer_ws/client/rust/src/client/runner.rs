@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures_util::FutureExt;
@@ -119,7 +120,7 @@ struct Call {
     told: StreamToolCall,
     standing: Standing,
     run: Option<Run>,
-    question: Option<AbortHandle>,
+    question: Option<Question>,
 }
 
 struct Run {
@@ -127,12 +128,25 @@ struct Run {
     task: AbortHandle,
     /// Another client has claimed the call, but the event that says so has not arrived yet.
     is_taken: bool,
+    /// Whether the server has accepted the claim.
+    is_claimed: Arc<AtomicBool>,
+    /// Whether the claim is being renewed, over as many connections as it takes; also if that has failed.
+    is_renewing: bool,
+}
+
+/// A person was asked for approval.
+struct Question {
+    task: AbortHandle,
+    /// Whether the person said no.
+    is_denied: Arc<AtomicBool>,
 }
 
 /// The result of a task.
 enum Finish {
     /// There is nothing more to do.
     Over,
+    /// The claim is renewed, or there is nothing to renew.
+    Renewed,
     /// Another client runs the call.
     Taken,
 }
@@ -157,8 +171,10 @@ impl Runner {
                 },
                 // The result of an aborted task is ignored.
                 Some(Ok((call_id, outcome))) = self.tasks.join_next(), if !self.tasks.is_empty() => {
-                    if let Finish::Taken = outcome {
-                        self.taken(&call_id);
+                    match outcome {
+                        Finish::Taken => self.taken(&call_id),
+                        Finish::Renewed => self.renewed(&call_id),
+                        Finish::Over => {}
                     }
                 }
             }
@@ -225,51 +241,67 @@ impl Runner {
                         && is_ours
                         && let Some(said) = self.tools.ask(&call.told)
                     {
-                        let asking = ask(self.client.clone(), call.told.clone(), said);
-                        call.question = Some(self.tasks.spawn(asking));
+                        let is_denied = Arc::new(AtomicBool::new(false));
+                        let denied = Arc::clone(&is_denied);
+                        let asking = ask(self.client.clone(), call.told.clone(), said, denied);
+                        let task = self.tasks.spawn(asking);
+                        call.question = Some(Question { task, is_denied });
                     }
                 }
+                // Another client's approval came first; but who was asked here said no.
+                Standing::Pending if is_denied(call.question.as_ref()) => {}
                 Standing::Pending => {
-                    abort(call.question.as_ref());
+                    abort(call.question.as_ref().map(|question| &question.task));
                     if let (None, Some(handler)) = (&call.run, handler) {
-                        let claim = new_claim();
+                        let (claim, is_claimed) = (new_claim(), Arc::default());
                         let running = run(
                             self.client.clone(),
                             call.told.clone(),
                             claim.clone(),
+                            Arc::clone(&is_claimed),
                             handler,
                         );
                         call.run = Some(Run {
                             claim,
                             task: self.tasks.spawn(running),
                             is_taken: false,
+                            is_claimed,
+                            is_renewing: false,
                         });
                     }
                 }
                 // If the other client's claim lapses, the call is pending again: claim it then.
                 Standing::Running => drop(call.run.take_if(|run| run.is_taken)),
                 Standing::Settled => {
-                    abort(call.question.as_ref());
+                    abort(call.question.as_ref().map(|question| &question.task));
                     abort(call.run.as_ref().map(|run| &run.task));
                 }
             }
         }
     }
 
-    /// Renew the claims on the new connection.
+    /// Renew the claims on the new connection; the ledger repeats there what has no response yet.
     fn hold(&mut self) {
-        for (call_id, call) in &self.calls {
-            let Some(run) = call.run.as_ref().filter(|run| !run.task.is_finished()) else {
+        for (call_id, call) in &mut self.calls {
+            let is_held = |run: &&mut Run| {
+                let is_running = run.is_claimed.load(Ordering::Acquire) && !run.task.is_finished();
+                is_running && !run.is_renewing
+            };
+            let Some(run) = call.run.as_mut().filter(is_held) else {
                 continue;
             };
             let params = ToolClaimParams::new(&self.stream_id, call_id, &run.claim);
             let (client, call_id) = (self.client.clone(), call_id.clone());
-            self.tasks.spawn(async move {
+            let renewing = async move {
                 match say(&client, params).await.map(|told| told.outcome) {
                     Ok(ToolOutcomeKind::Taken) => (call_id, Finish::Taken),
-                    _ => (call_id, Finish::Over), // events report all other outcomes
+                    // The connection carries other streams, too. Maybe the result arrives before the claim lapses.
+                    Err(Error::Unanswered { .. }) => (call_id, Finish::Over),
+                    _ => (call_id, Finish::Renewed), // events report all other outcomes
                 }
-            });
+            };
+            run.is_renewing = true;
+            self.tasks.spawn(renewing);
         }
     }
 
@@ -279,6 +311,13 @@ impl Runner {
         {
             run.task.abort();
             run.is_taken = true;
+        }
+    }
+
+    fn renewed(&mut self, call_id: &str) {
+        let call = self.calls.get_mut(call_id);
+        if let Some(run) = call.and_then(|call| call.run.as_mut()) {
+            run.is_renewing = false;
         }
     }
 
@@ -302,6 +341,10 @@ impl Runner {
     }
 }
 
+fn is_denied(question: Option<&Question>) -> bool {
+    question.is_some_and(|it| it.is_denied.load(Ordering::Acquire))
+}
+
 fn abort(task: Option<&AbortHandle>) {
     if let Some(task) = task {
         task.abort();
@@ -312,6 +355,7 @@ async fn ask(
     client: Client,
     call: StreamToolCall,
     said: impl Future<Output = Approval>,
+    is_denied: Arc<AtomicBool>,
 ) -> (String, Finish) {
     let approval = AssertUnwindSafe(said)
         .catch_unwind()
@@ -321,11 +365,21 @@ async fn ask(
         Approval::Approved => (true, None),
         Approval::Denied(reason) => (false, reason.map(shortened)),
     };
+    is_denied.store(!approved, Ordering::Release);
     let params = ToolApproveParams {
-        reason,
+        reason: reason.clone(),
         ..ToolApproveParams::new(approved, &call.stream_id, &call.call_id)
     };
-    let _ = say(&client, params).await; // an event reports the outcome
+    let told = say(&client, params).await.map(|told| told.outcome); // an event reports any other outcome
+    if matches!(told, Ok(ToolOutcomeKind::TooLate)) && call.by == CallRunner::Client {
+        // Another client approved it first, so that the stream waits for it.
+        let reason = reason.unwrap_or_else(|| "The call was denied.".into());
+        let params = ToolResultParams {
+            status: Some(GivenStatus::Denied),
+            ..ToolResultParams::new(reason, &call.stream_id, &call.call_id)
+        };
+        let _ = say(&client, params).await;
+    }
     (call.call_id, Finish::Over)
 }
 
@@ -340,11 +394,12 @@ async fn run(
     client: Client,
     call: StreamToolCall,
     claim: String,
+    is_claimed: Arc<AtomicBool>,
     handler: Arc<dyn Runnable>,
 ) -> (String, Finish) {
     let claiming = ToolClaimParams::new(&call.stream_id, &call.call_id, &claim);
     match say(&client, claiming).await.map(|told| told.outcome) {
-        Ok(ToolOutcomeKind::Claimed) => {}
+        Ok(ToolOutcomeKind::Claimed) => is_claimed.store(true, Ordering::Release),
         Ok(ToolOutcomeKind::Taken) => return (call.call_id, Finish::Taken),
         _ => return (call.call_id, Finish::Over),
     }
@@ -357,6 +412,7 @@ async fn run(
         Ok(text) if text.len() > RESULT_BYTES_MAX => Some("it is too large".into()),
         _ => match say(&client, params).await {
             Err(Error::Refused(info)) => Some(info.message),
+            Err(error @ Error::Unanswered { .. }) => Some(error.to_string()),
             _ => None,
         },
     };

@@ -198,7 +198,8 @@ impl ChatStream {
         &self.stream_id
     }
 
-    /// The provider and the model that generate. None for a resumed stream: its [`Event::Started`] has them.
+    /// The provider and the model that generate. None for a resumed stream, and for one whose request got no response:
+    /// its [`Event::Started`] has them.
     pub fn route(&self) -> Option<(&str, &str)> {
         Some((self.provider.as_deref()?, self.model.as_deref()?))
     }
