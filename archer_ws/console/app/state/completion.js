@@ -5,7 +5,7 @@
 
 import { whole } from "../../archer-transcript.js";
 import { signal } from "../vendor/signals.js";
-import { lossListeners, mended } from "./connection.js";
+import { interrupts, lossListeners, mended } from "./connection.js";
 import { Step, settle, storedStep } from "./steps.js";
 import { momentOf, note, textOf } from "./moments.js";
 import { replayListeners } from "./wire.js";
@@ -26,7 +26,10 @@ const ENDED = new Set(["completed", "cancelled", "incomplete", "failed", "lost"]
 /** The completions whose streams this page follows now. @type {Set<Completion>} */
 const running = new Set();
 
-lossListeners.add(() => running.forEach((completion) => completion.cut()));
+lossListeners.add(() => {
+  running.forEach((completion) => completion.cut());
+  interrupts(running.size);
+});
 replayListeners.add(({ streamId, after, headSeq }) => {
   for (const completion of running) if (completion.streamId === streamId) completion.mended(after, headSeq);
 });

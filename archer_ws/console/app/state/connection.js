@@ -8,10 +8,10 @@ import { TappedSocket, cut } from "./wire.js";
 /**
  * @typedef {import("../../archer-client.d.ts").ArcherClient} ArcherClient
  * @typedef {import("../../archer-client.d.ts").ArcherError} ArcherError
- * One loss of the connection and its recovery; times are performance.now(). `streams`: how many streams were resumed;
- * `replayed`: how many events were replayed for them.
- * @typedef {{ cutAt: number, wasOurs: boolean, wasDraining: boolean, backAt?: number, streams: number,
- *   replayed: number }} Outage
+ * One loss of the connection and its recovery; times are performance.now(). `interrupted`, `streams`: how many streams
+ * were followed then, and how many of them were resumed; `replayed`: how many events were replayed for them.
+ * @typedef {{ cutAt: number, wasOurs: boolean, wasDraining: boolean, backAt?: number, interrupted: number,
+ *   streams: number, replayed: number }} Outage
  */
 
 // How long the button keeps the connection down: long enough to see that generation continues without it.
@@ -42,6 +42,12 @@ export const lossListeners = new Set();
 let isCutByUs = false;
 /** @type {ReturnType<typeof setInterval> | undefined} */
 let ticker;
+
+/** The outage that has begun interrupts so many streams. @param {number} interrupted */
+export function interrupts(interrupted) {
+  const last = outage.peek();
+  if (last) outage.value = { ...last, interrupted };
+}
 
 /** A stream that the last outage interrupted was resumed. @param {number} replayed how many of its events came again */
 export function mended(replayed) {
@@ -114,7 +120,7 @@ function changed(made, now, error) {
     for (const listener of openListeners) listener(made);
   } else if (before === "open") {
     const seen = { cutAt: performance.now(), wasOurs: isCutByUs, wasDraining: isDraining.peek() };
-    outage.value = { ...seen, streams: 0, replayed: 0 };
+    outage.value = { ...seen, interrupted: 0, streams: 0, replayed: 0 };
     isCutByUs = false;
     for (const listener of lossListeners) listener();
   }

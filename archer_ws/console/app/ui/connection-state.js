@@ -10,6 +10,8 @@ import { ErrorCard } from "./error-card.js";
 
 // How long "Resumed" replaces "Connected".
 const RESUMED_MS = 6000;
+// How long an announcement waits for streams that are not resumed yet: one may be gone.
+const ALL_RESUMED_MS = 2000;
 
 const isStoryShown = signal(false);
 
@@ -28,7 +30,14 @@ export function ConnectionState() {
     // Announce once per change, not once per second.
     if (state.value === "closed") announce(strings.connection.closed);
     else if (state.value !== "open") announce(wasOpen.peek() ? strings.connection.reconnecting : strings.connection.connecting);
-    else if (outage.value?.backAt !== undefined) announce(strings.connection.resumed(outage.value.replayed));
+    else if (outage.value?.backAt !== undefined) {
+      const { interrupted, streams, replayed } = outage.value;
+      const tell = () => announce(strings.connection.resumed(replayed));
+      if (streams >= interrupted) return tell();
+      const timer = setTimeout(tell, ALL_RESUMED_MS);
+      return () => clearTimeout(timer);
+    }
+    return undefined;
   });
   return html`
     <div class="connection" data-state=${isDraining.value ? "draining" : state.value}>
