@@ -363,3 +363,33 @@ async def test_that_files_are_not_sent_in_mid_answer_is_told(console: Console) -
         return field().inputValue();
     """)
     assert seen == "look"
+
+
+async def test_a_branch_from_a_question_with_a_picture_and_a_file_has_them_in_its_draft(
+    console: Console, sidecar: Server, tmp_path: Path
+) -> None:
+    picture, notes = tmp_path / "cat.png", tmp_path / "notes.md"
+    picture.write_bytes(PIXEL)
+    notes.write_text("# Cat", "utf-8")
+    seen = await console.run(
+        """
+        await shown.locator('input[type="file"]').setInputFiles(files);
+        await shown.locator('.attachments .chip[data-state="sent"]').nth(1).waitFor();
+        await ask("say seen");
+        await ended();
+        await shown.locator(".said").hover();
+        await shown.locator(".said").getByLabel("Branch from here").click();
+        await page.waitForFunction(() => document.querySelectorAll(".row").length === 2);
+        await shown.locator(".attachments .chip img[src]").waitFor();
+        const drafted = [await field().inputValue(), await texts(shown.locator(".attachments .chip"))];
+        await field().press("Enter");
+        await shown.locator(".said img.picture").waitFor();
+        await ended();
+        return [drafted, await texts(shown.locator(".said .chip"))];
+        """,
+        files=[str(picture), str(notes)],
+    )
+    assert seen == [["say seen", ["Picture", "notes.md"]], ["notes.md"]]
+    first, second = [(await sidecar.next_chat()).json()["messages"] for _ in range(2)]
+    assert first == second
+    assert second[-1]["images"] == [base64.b64encode(PIXEL).decode()]

@@ -283,3 +283,76 @@ async def test_a_server_that_needs_a_token_since_its_restart_is_given_one(
                 + "await ask('say welcome'); await has('welcome'); await ended();"
             )
             assert await console.run("return answers();") == ["welcome"]
+
+
+async def test_that_streams_were_resumed_is_announced_once_for_all_of_them(
+    console: Console, model: ScriptedModel
+) -> None:
+    await console.run("""
+        for (const number of [1, 2, 3]) {
+            if (number > 1) await page.getByRole("button", { name: "New conversation beside this one" }).click();
+            await page.locator(".pane").nth(number - 1).and(shown).waitFor();
+            await ask(`hold ${number}`);
+            await shown.locator('.answer[aria-busy="true"] .text').filter({ hasText: "word19" }).waitFor();
+        }
+        await page.evaluate(() => {
+            const status = document.querySelector("p.unseen[role=status]");
+            globalThis.announced = [];
+            const note = () => globalThis.announced.push(status.textContent.trim());
+            new MutationObserver(note).observe(status, { characterData: true, childList: true, subtree: true });
+        });
+        await page.getByRole("button", { name: "Cut the connection" }).click();
+        await connected("connecting");
+    """)
+    model.go.set()
+    announced = await console.run("""
+        await page.waitForFunction(() => document.querySelectorAll('.answer[aria-busy="false"]').length === 3);
+        await page.locator(".story").getByText("3 answers were resumed").waitFor();
+        return page.evaluate(() => globalThis.announced);
+    """)
+    assert [text.partition(",")[0] for text in announced if text.startswith("Re")] == ["Reconnecting…", "Resumed"]
+
+
+@pytest.mark.parametrize("is_begun", [False, True])
+async def test_a_question_that_was_not_sent_yet_is_in_the_field_after_a_reload(
+    browser: Browser, sidecar: Server, proxy: CuttingProxy, *, is_begun: bool
+) -> None:
+    async with Console(browser, proxy.url) as console:
+        console.expected += LOST_SERVER
+        if is_begun:
+            await console.run("await ask('say one'); await ended();")
+            await sidecar.next_chat()
+        await console.run("""
+            // The page can be loaded; only its socket can't.
+            await context.routeWebSocket(/./, (socket) => socket.close());
+            await page.getByRole("button", { name: "Cut the connection" }).click();
+            await connected("connecting");
+            await ask("say two");
+            await has("say two");
+            await page.reload();
+        """)
+        seen = await console.run(
+            "await field().and(page.locator(':not(:placeholder-shown)')).waitFor(); return field().inputValue();"
+        )
+        assert seen == "say two"
+    assert sidecar.chats.empty()
+
+
+async def test_a_question_that_was_sent_is_not_in_the_field_after_a_reload(
+    console: Console, sidecar: Server, model: ScriptedModel
+) -> None:
+    seen = await console.run(
+        """
+        await ask("hold"); await has(half);
+        await page.reload(); await has(half);
+        const running = await field().inputValue();
+        return running;
+        """,
+        half=HALF,
+    )
+    model.go.set()
+    ended = await console.run(
+        "await ended(); await page.reload(); await ended(); return [await field().inputValue(), await said()];"
+    )
+    assert (seen, ended) == ("", ["", ["hold"]])
+    assert sidecar.chats.qsize() == 1

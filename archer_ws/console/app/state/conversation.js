@@ -7,6 +7,7 @@ import { ArcherError } from "../../archer-client.js";
 import { computed, signal } from "../vendor/signals.js";
 import { Completion } from "./completion.js";
 import { client } from "./connection.js";
+import { Attachment } from "./files.js";
 import { newId } from "./ids.js";
 import { grouped, isOfModel, isRunning, messageOf, saidItem, titleOf } from "./items.js";
 import { kept } from "./kept.js";
@@ -17,7 +18,6 @@ import { offered, tools } from "./tools.js";
 /**
  * @typedef {import("../../archer.js").StoredMessage} StoredMessage
  * @typedef {import("../../archer.js").SessionChanged} SessionChanged
- * @typedef {import("./files.js").Attachment} Attachment
  * @typedef {import("./items.js").Said} Said
  * @typedef {import("./items.js").SaidItem} SaidItem
  * @typedef {import("./items.js").CompletionItem} CompletionItem
@@ -58,6 +58,12 @@ export class Conversation {
   isWaiting = computed(() => this.running?.status.value === "waiting");
   /** @type {StoredMessage[]} */
   #stored = [];
+  /**
+   * The question that the server is not known to have. After a reload it is the draft again (`isDraft`), until it turns
+   * out that the server has it.
+   * @type {import("../vendor/signals.js").Signal<Said & { id: string, isDraft?: boolean } | "">}
+   */
+  #unsent;
   /** By stream id. @type {Map<string, Completion>} */
   #completions = new Map();
   /** @type {string | null | undefined} */
@@ -74,6 +80,11 @@ export class Conversation {
   constructor(id) {
     this.id = id;
     this.draft = kept("sessionStorage", `archer.draft.${id}`, "");
+    this.#unsent = kept("sessionStorage", `archer.unsent.${id}`, "");
+    const unsent = this.#unsent.peek();
+    if (!unsent || unsent.isDraft) return;
+    this.#unsent.value = { ...unsent, isDraft: true };
+    this.write(unsent);
   }
 
   /** The completion that is being generated. @returns {Completion | undefined} */
@@ -92,6 +103,12 @@ export class Conversation {
 
   get isBlank() {
     return this.isNew.peek() && !this.hasText && !this.draft.peek() && this.files.peek().length === 0;
+  }
+
+  /** Put this into the composer, before what is there. @param {Said} said */
+  write({ text, parts }) {
+    this.draft.value = [text, this.draft.peek()].filter(Boolean).join("\n\n");
+    this.files.value = [...parts.map((part) => Attachment.again(part)), ...this.files.peek()];
   }
 
   /**
@@ -263,6 +280,7 @@ export class Conversation {
       this.trouble.value = undefined;
       for (const streamId of page.active_streams) this.#showRunning(streamId);
       this.#arrange();
+      this.#lookForUnsent();
       return page.version ?? undefined;
     } catch (error) {
       if (!(error instanceof ArcherError) || error.retryable) return undefined;
@@ -273,6 +291,14 @@ export class Conversation {
     } finally {
       this.isReading.value = false;
     }
+  }
+
+  #lookForUnsent() {
+    const unsent = this.#unsent.peek();
+    if (!unsent || !this.#has(unsent.id)) return;
+    this.#unsent.value = "";
+    // It was on its way when the page was loaded anew.
+    if (unsent.isDraft && this.draft.peek() === unsent.text) [this.draft.value, this.files.value] = ["", []];
   }
 
   /** @param {string} streamId */
@@ -315,6 +341,12 @@ export class Conversation {
     const item = { kind: "completion", id: streamId, completion, afterId, isLocal: true };
     this.items.value = [...this.items.peek(), ...items, item];
     this.asks.value++;
+    const [asked] = items;
+    if (asked) this.#unsent.value = { id: asked.id, ...asked.said };
+    const accepted = () => {
+      const { id } = this.#unsent.peek() || {};
+      if (id === asked?.id) this.#unsent.value = "";
+    };
     const settings = settingsOf(this.id);
     const request = /** @type {import("../../archer.js").ChatSendParams} */ ({
       ...{ session_id: this.id, stream_id: streamId, ...requestFields(settings), ...fields },
@@ -327,7 +359,16 @@ export class Conversation {
       await whenKnown();
       if (!completion.isRunning) return;
       const given = fields.tool_choice === undefined ? offered(settings) : tools;
-      completion.follow((onEvent) => now.send(request, { onEvent, tools: given }), { isNew: true });
+      /** @param {(event: import("../../archer-client.d.ts").StreamEvent) => void} take */
+      const open = (take) => {
+        /** @param {import("../../archer-client.d.ts").StreamEvent} event */
+        const onEvent = (event) => {
+          if (completion.status.peek() === "queued") accepted();
+          take(event);
+        };
+        return now.send(request, { onEvent, tools: given });
+      };
+      completion.follow(open, { isNew: true });
       await completion.stream?.ended;
       await this.refresh();
     };

@@ -10,32 +10,67 @@ import { request } from "./server.js";
 
 /** Object URLs of downloaded files, by file id. @type {Map<string, Promise<string>>} */
 const urls = new Map();
+let attachmentCount = 0;
 
-/** A file attached to the next message. The upload starts immediately. */
+/** A picture or a file attached to the next message. */
 export class Attachment {
   sentBytes = signal(0);
   state = signal(/** @type {"sending" | "sent" | "failed"} */ ("sending"));
   error = signal("");
-  fileId = "";
+  /** Where a picture can be shown from, once it can. */
+  url = signal("");
+  /** @type {Part | undefined} */
+  #part;
+  /** @type {File | undefined} */
+  #file;
   #stop = new AbortController();
 
-  /** @param {File} file */
-  constructor(file) {
-    this.file = file;
-    this.isImage = file.type.startsWith("image/");
-    this.url = this.isImage ? URL.createObjectURL(file) : "";
-    this.sent = this.send();
+  /** @param {string} name @param {boolean} isImage */
+  constructor(name, isImage) {
+    this.id = ++attachmentCount;
+    this.name = name;
+    this.isImage = isImage;
+  }
+
+  /** The upload starts immediately. @param {File} file */
+  static of(file) {
+    const made = new Attachment(file.name, file.type.startsWith("image/"));
+    made.#file = file;
+    if (made.isImage) made.url.value = URL.createObjectURL(file);
+    made.send();
+    return made;
+  }
+
+  /** One of a message that was written before. @param {Part} part */
+  static again(part) {
+    const { type, file_id: fileId, url, filename } = /** @type {any} */ (part);
+    const made = new Attachment(filename ?? "", type === "image");
+    made.#part = part;
+    made.state.value = "sent";
+    if (made.isImage && fileId) fileUrl(fileId).then((shown) => (made.url.value = shown), () => {});
+    else if (made.isImage && /^data:image\//.test(url)) made.url.value = url;
+    return made;
+  }
+
+  /** How much of it is uploaded, in percent. */
+  get percent() {
+    const { size } = this.#file ?? { size: 0 };
+    return size === 0 ? 100 : Math.floor((100 * this.sentBytes.value) / size);
   }
 
   /** Upload it. Resolves when the upload succeeded or failed; see `state`. */
   async send() {
+    const file = /** @type {File} */ (this.#file);
     this.state.value = "sending";
     const { signal } = this.#stop;
     try {
       const now = client.peek();
       if (!now) throw new Error("not connected");
       const onProgress = (/** @type {{ sentBytes: number }} */ { sentBytes }) => (this.sentBytes.value = sentBytes);
-      this.fileId = (await now.upload(this.file, { signal, onProgress })).file_id;
+      const { file_id } = await now.upload(file, { signal, onProgress });
+      this.#part = this.isImage
+        ? { type: "image", file_id }
+        : { type: "file", file_id, ...(this.name && { filename: this.name }) };
       this.state.value = "sent";
     } catch (error) {
       const { message, hint } = /** @type {any} */ (error);
@@ -46,13 +81,12 @@ export class Attachment {
 
   remove() {
     this.#stop.abort();
-    if (this.url) URL.revokeObjectURL(this.url);
+    if (this.#file && this.url.peek()) URL.revokeObjectURL(this.url.peek());
   }
 
-  /** @returns {Part} */
+  /** Once it is sent. */
   get part() {
-    if (this.isImage) return { type: "image", file_id: this.fileId };
-    return { type: "file", file_id: this.fileId, ...(this.file.name && { filename: this.file.name }) };
+    return /** @type {Part} */ (this.#part);
   }
 }
 

@@ -26,7 +26,7 @@ export function Composer({ conversation }) {
   // Not after a paint: a person may have moved the focus by then.
   useLayoutEffect(() => void (conversation.isBlank && field.current?.focus({ preventScroll: true })), [conversation.id]);
   const add = (/** @type {Iterable<File>} */ given) => {
-    files.value = [...files.value, ...Array.from(given, (file) => new Attachment(file))];
+    files.value = [...files.value, ...Array.from(given, (file) => Attachment.of(file))];
     field.current?.focus();
   };
   const remove = (/** @type {Attachment} */ file) => {
@@ -88,7 +88,7 @@ export function Composer({ conversation }) {
       onDragLeave=${() => (isDropping.value = false)}>
       ${files.value.length > 0 &&
       html`<ul class="attachments">
-        ${files.value.map((file) => html`<${AttachmentView} key=${file.url || file.file.name} file=${file} onRemove=${() => remove(file)} />`)}
+        ${files.value.map((file) => html`<${AttachmentView} key=${file.id} file=${file} onRemove=${() => remove(file)} />`)}
       </ul>`}
       <textarea ref=${field} rows="1" aria-label=${strings.composer.label} title=${strings.composer.hint}
         placeholder=${placeholder} dir=${directionOf(text)} value=${text}
@@ -116,14 +116,14 @@ export function Composer({ conversation }) {
 
 /** @param {{ file: Attachment, onRemove: () => void }} props */
 function AttachmentView({ file, onRemove }) {
-  const { name, size } = file.file;
+  const name = file.name || (file.isImage ? strings.chat.picture : strings.chat.file);
   const state = file.state.value;
-  const percent = size === 0 ? 100 : Math.floor((100 * file.sentBytes.value) / size);
   return html`
     <li class="chip" data-state=${state} title=${file.error.value || name}>
-      ${file.isImage ? html`<img src=${file.url} alt="" />` : html`<${Icon} name="file" />`}
-      <span class="name" dir="auto">${name || strings.chat.picture}</span>
-      ${state === "sending" && html`<progress max="100" value=${percent} aria-label=${strings.composer.uploading(percent)} />`}
+      ${file.url.value ? html`<img src=${file.url.value} alt="" />` : html`<${Icon} name="file" />`}
+      <span class="name" dir="auto">${name}</span>
+      ${state === "sending" &&
+      html`<progress max="100" value=${file.percent} aria-label=${strings.composer.uploading(file.percent)} />`}
       ${state === "failed" &&
       html`<span class="wrong" role="alert">${strings.composer.failed}: ${file.error.value}</span>
         <button type="button" class="quiet" onClick=${() => file.send()}>${strings.composer.again}</button>`}

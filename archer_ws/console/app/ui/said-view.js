@@ -30,11 +30,11 @@ export function SaidView({ item, conversation }) {
   const { text, parts } = item.said;
   const who = item.role === "system" ? strings.chat.system : strings.chat.said;
   if (isEdited) return html`<${Editor} item=${item} conversation=${conversation} onDone=${() => setEdited(false)} />`;
-  // The branch ends before this message, whose text becomes the draft there.
+  // The branch ends before this message, which becomes the draft there.
   const branch = async () => {
     try {
       const made = await fork(conversation.id, item.isLocal ? undefined : item.id);
-      made.draft.value = text;
+      made.write(item.said);
     } catch (error) {
       complain(error);
     }
