@@ -150,3 +150,50 @@ async def test_what_is_said_meanwhile_and_refused_is_back_in_the_field_with_the_
         """
     )
     assert seen == [0, True]
+
+
+async def test_who_denies_what_was_approved_elsewhere_a_moment_before_is_told_that_it_runs(
+    console: Console, sidecar: Server
+) -> None:
+    # What the server says of the approval is on its way here when a person denies the call.
+    stream_id, call_id = await console.run(
+        """
+        kept.held = undefined;
+        await page.routeWebSocket(/api.v1.ws/, (socket) => {
+            const server = socket.connectToServer();
+            server.onMessage((frame) => (kept.held ? kept.held.push(frame) : socket.send(frame)));
+            kept.deliver = (frame) => {
+                const { method, params } = JSON.parse(frame);
+                if (method === "stream/tool_call") kept.call = [params.stream_id, params.call_id];
+                socket.send(frame);
+            };
+        });
+        await page.reload();
+        await connected();
+        kept.held = [];
+        await ask("roll 2");
+        while (!kept.call) {
+            await new Promise((next) => setImmediate(next));
+            kept.held.splice(0).forEach(kept.deliver);
+        }
+        await page.locator(".tool[data-state='approval']").waitFor();
+        return kept.call;
+        """
+    )
+    url = f"/api/v1/streams/{stream_id}/tool_calls/{call_id}/approval"
+    assert (await sidecar.http.post(url, json={"approved": True})).json()["outcome"] == "accepted"
+    state = await console.run(
+        """
+        await page.getByRole("button", { name: "Deny" }).click();
+        while (!kept.held.some((frame) => JSON.parse(frame).result?.outcome === "too_late")) {
+            await new Promise((next) => setTimeout(next));
+        }
+        const frames = kept.held;
+        kept.held = undefined;
+        frames.forEach(kept.deliver);
+        await page.locator(".notice").getByText("roll_dice was not denied").waitFor();
+        await ended();
+        return page.locator(".tool").getAttribute("data-state");
+        """
+    )
+    assert state == "ok"

@@ -337,6 +337,7 @@ export const strings = {
     approve: "Approve",
     deny: "Deny",
     reason: "Why not (the model is told)",
+    tooLate: (/** @type {string} */ name) => `${name} was not denied: it had been approved in another window.`,
     arguments: "Arguments",
     result: "Result",
     truncated: "Shortened: the whole result is in the stored conversation.",

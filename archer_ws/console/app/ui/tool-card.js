@@ -16,6 +16,8 @@ import { complain } from "./notice.js";
  */
 
 const LINE_CHARS = 70;
+/** The statuses of results that only a call that was approved can have. */
+const RAN = new Set(["ok", "error", "lost"]);
 
 /** @param {{ completion: Completion, call: Call }} props */
 export function ToolCard({ completion, call }) {
@@ -46,7 +48,9 @@ function Approval({ completion, call }) {
     setSent(true);
     focusNext(/** @type {HTMLElement} */ (box.current));
     try {
-      await client.peek()?.approve(completion.streamId, call.callId, approved, reason.trim() || undefined);
+      const told = await client.peek()?.approve(completion.streamId, call.callId, approved, reason.trim() || undefined);
+      const wasApproved = told?.outcome === "too_late" || RAN.has(told?.status ?? "");
+      if (!approved && wasApproved) complain(new Error(strings.tools.tooLate(call.name)));
     } catch (error) {
       complain(error);
       setSent(false);
