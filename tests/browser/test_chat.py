@@ -115,6 +115,28 @@ async def test_a_branch_has_what_came_before_and_the_first_conversation_stays(co
     assert seen["first"] == ["say one", "say two"]
 
 
+async def test_a_branch_from_a_question_that_is_being_answered_ends_before_it(
+    console: Console, model: ScriptedModel
+) -> None:
+    seen = await console.run(
+        """
+        await ask("say one");
+        await ended();
+        await ask("hold");
+        await has(half);
+        await shown.locator(".said").nth(1).hover();
+        await shown.locator(".said").nth(1).getByLabel("Branch from here").click();
+        await page.waitForFunction(() => document.querySelectorAll(".row").length === 2);
+        await has("say one");
+        await ended();
+        return [await said(), await answers(), await field().inputValue()];
+        """,
+        half=HALF,
+    )
+    model.go.set()
+    assert seen == [["say one"], ["one"], "hold"]
+
+
 async def test_what_of_the_history_did_not_fit_the_models_context_is_told(console: Console) -> None:
     seen = await console.run("""
         for (const word of ["one", "two"]) {

@@ -118,7 +118,8 @@ export class Conversation {
   ask(said, { mustCall } = {}) {
     /** @type {SaidItem} */
     const item = {
-      ...{ kind: "said", id: newId("msg"), role: "user", said, isLocal: true, createdAt: new Date().toISOString() },
+      ...{ kind: "said", id: newId("msg"), role: "user", said, isLocal: true, isStored: false },
+      createdAt: new Date().toISOString(),
     };
     const fields = { messages: [messageOf(item)], ...(mustCall !== undefined && { tool_choice: { name: mustCall } }) };
     return this.#begin([item], fields, said.text);
@@ -147,7 +148,10 @@ export class Conversation {
     const items = this.items.peek();
     this.items.value = items.slice(0, items.indexOf(item));
     /** @type {SaidItem} */
-    const changed = { ...item, id: newId("msg"), said, isLocal: true, createdAt: new Date().toISOString() };
+    const changed = {
+      ...{ ...item, id: newId("msg"), said, isLocal: true, isStored: false },
+      createdAt: new Date().toISOString(),
+    };
     const isStored = this.#stored.some(({ message_id }) => message_id === item.id);
     return this.#begin([changed], { messages: [messageOf(changed)], ...(isStored && { replace_from: item.id }) }, said.text);
   }
@@ -344,6 +348,7 @@ export class Conversation {
     const [asked] = items;
     if (asked) this.#unsent.value = { id: asked.id, ...asked.said };
     const accepted = () => {
+      if (asked) asked.isStored = true;
       const { id } = this.#unsent.peek() || {};
       if (id === asked?.id) this.#unsent.value = "";
     };

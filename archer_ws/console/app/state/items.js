@@ -6,7 +6,8 @@
  * @typedef {import("./completion.js").Completion} Completion
  * What a person sent: text, and the pictures and files attached to it.
  * @typedef {{ text: string, parts: Part[] }} Said
- * @typedef {{ kind: "said", id: string, role: string, said: Said, createdAt: string, isLocal: boolean }} SaidItem
+ * `isStored`: the server has it.
+ * @typedef {{ kind: "said", id: string, role: string, said: Said, createdAt: string, isLocal: boolean, isStored: boolean }} SaidItem
  * @typedef {{ kind: "completion", id: string, completion: Completion, afterId?: string, isLocal: boolean }} CompletionItem
  * @typedef {SaidItem | CompletionItem} Item
  */
@@ -51,7 +52,8 @@ export function isOfModel({ role }) {
 /** @param {StoredMessage} message @returns {SaidItem} */
 export function saidItem({ message_id, role, content, parts, created_at }) {
   const others = (parts ?? []).filter(({ type }) => type !== "text");
-  return { kind: "said", id: message_id, role, said: { text: content, parts: others }, createdAt: created_at, isLocal: false };
+  const said = { text: content, parts: others };
+  return { kind: "said", id: message_id, role, said, createdAt: created_at, isLocal: false, isStored: true };
 }
 
 /** @param {SaidItem} item @returns {import("../../archer.js").ChatMessage} */

@@ -33,7 +33,7 @@ export function SaidView({ item, conversation }) {
   // The branch ends before this message, which becomes the draft there.
   const branch = async () => {
     try {
-      const made = await fork(conversation.id, item.isLocal ? undefined : item.id);
+      const made = await fork(conversation.id, item.isStored ? item.id : undefined);
       made.write(item.said);
     } catch (error) {
       complain(error);
