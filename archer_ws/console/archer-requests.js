@@ -20,7 +20,7 @@ const CONTROL = new Set(["stream/cancel", "stream/steer", "tool/approve", "tool/
 const REPEATABLE = new Set(
   `stream/cancel stream/steer stream/get stream/list tool/approve tool/claim tool/result
   session/create session/get session/list session/search session/update session/delete session/delete_all
-  model/list provider/status ping rpc.discover`.split(/\s+/),
+  model/list provider/status ticket/create ping rpc.discover`.split(/\s+/),
 );
 
 // After so many losses in a row with the same request in flight, it is sent only while no other such request is in

@@ -68,6 +68,21 @@ async def test_what_may_not_be_repeated_is_rejected_and_a_deletion_finds_its_own
     assert [each["method"] for each in scripted.asked].count("future/payment") == 1
 
 
+async def test_a_ticket_for_an_upload_is_requested_again_if_the_connection_is_lost_before_it_came(
+    js: Javascript,
+) -> None:
+    async def serve(connection: websockets.ServerConnection, request: dict[str, Any]) -> None:
+        if [each["method"] for each in scripted.asked].count("ticket/create") == 1:
+            connection.transport.abort()
+        else:
+            await answer(connection, request, {"ticket": "once", "expires_in_s": 30})
+
+    scripted = Scripted(serve)
+    async with listening(scripted) as url:
+        await connected(js, url)
+        assert (await js.run('return kept.archer.call("ticket/create", {})'))["ticket"] == "once"
+
+
 async def test_an_aborted_request_is_not_sent_on_the_next_connection(js: Javascript) -> None:
     arrived, is_aborted = asyncio.Event(), asyncio.Event()
 
