@@ -254,3 +254,8 @@ async def test_it_chats_with_the_embedded_model(tmp_path: Path) -> None:
         async with rust_core("cancel", sidecar.url, "Tell me a very long tale about a ship.") as rust:
             _, end = await rust.lines()
         assert end["status"] == "cancelled"
+
+
+async def test_more_requests_than_the_server_takes_at_once_wait_for_their_turn(sidecar: Server) -> None:
+    async with rust_core("lists", sidecar.url, "500") as rust:
+        assert await rust.lines() == [{"lists": 500}]

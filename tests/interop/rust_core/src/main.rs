@@ -10,6 +10,7 @@
 //! rust_core refused URL QUESTION STREAM_ID  asked for before there is such a stream, begun, asked for wrongly, read
 //! rust_core beside URL QUESTION BYTES  with a request of so many bytes beside it
 //! rust_core beside-deletion URL QUESTION  with a request to delete all sessions beside it, and a ping after both
+//! rust_core lists URL COUNT            the list of sessions, so often at once
 //! rust_core events URL QUESTION [SESSION_ID]  event by event, those of a newer server too
 //! rust_core call URL QUESTION TOOL     asked with a tool: the calls, and the message to send back with their results
 //! rust_core run URL QUESTION [PERSON [SESSION_ID]]  its calls run here, as far as the person of weather.rs agrees
@@ -32,7 +33,7 @@ use std::time::Duration;
 use archer_ws::rest::{self, Rest};
 use archer_ws::types::{
     ChatMessage, ChatRequest, ChatSendParams, MessageRole, PingParams, SessionDeleteAllParams,
-    StreamEnded, StreamGetParams, StreamStatus, Tool, ToolChoice,
+    SessionListParams, StreamEnded, StreamGetParams, StreamStatus, Tool, ToolChoice,
 };
 use archer_ws::{ChatStream, Client, Config, Event};
 use futures_util::future::{join, try_join_all};
@@ -67,6 +68,7 @@ async fn run() -> Result<(), Failure> {
         ["resume", url, stream_id, after] => resume(url, stream_id, after.parse()?).await,
         ["refused", url, question, stream_id] => refused(url, question, stream_id).await,
         ["beside", url, question, bytes] => beside(url, question, bytes.parse()?).await,
+        ["lists", url, count] => lists(url, count.parse()?).await,
         ["beside-deletion", url, question] => beside_deletion(url, question).await,
         ["events", url, question] => events(url, asking(question)).await,
         ["events", url, question, session_id] => events(url, asking_in(question, session_id)).await,
@@ -202,6 +204,14 @@ async fn beside(url: &str, question: &str, bytes: usize) -> Result<(), Failure> 
     tell_refusal(client.send(asking(&"x".repeat(bytes))).await);
     let (rest, ended) = stream.finish().await?;
     tell_end(question, &format!("{first}{rest}"), &ended);
+    Ok(())
+}
+
+async fn lists(url: &str, count: usize) -> Result<(), Failure> {
+    let client = connect(url).await?;
+    let asking = (0..count).map(|_| client.call(SessionListParams::default()));
+    let listed = try_join_all(asking).await?;
+    tell(&json!({"lists": listed.len()}));
     Ok(())
 }
 

@@ -42,6 +42,15 @@ enum Ending {
     Over(Error),
 }
 
+/// A new connection.
+struct Dialled {
+    socket: Socket,
+    /// How long it may be silent.
+    silence: Duration,
+    /// How many requests the server takes at once.
+    requests_max: u64,
+}
+
 impl From<Error> for Ending {
     fn from(error: Error) -> Self {
         if error.is_passing() {
@@ -79,9 +88,9 @@ impl Connection {
     /// there is no second attempt.
     pub(super) async fn run(mut self, connected: oneshot::Sender<Result<(), Error>>) {
         let ending = match self.dial().await {
-            Ok((socket, silence)) => {
+            Ok(dialled) => {
                 let _ = connected.send(Ok(())); // a caller that gave up has dropped its handle too
-                self.serve(socket, silence).await
+                self.serve(dialled).await
             }
             Err(error) => {
                 let _ = connected.send(Err(error));
@@ -103,15 +112,15 @@ impl Connection {
                 return Ending::Unused;
             }
             ending = match self.dial().await {
-                Ok((socket, silence)) => self.serve(socket, silence).await,
+                Ok(dialled) => self.serve(dialled).await,
                 Err(error) => error.into(),
             };
         }
         ending
     }
 
-    /// Connect and send `initialize`; returns the socket, and how long it may be silent.
-    async fn dial(&self) -> Result<(Socket, Duration), Error> {
+    /// Connect and send `initialize`.
+    async fn dial(&self) -> Result<Dialled, Error> {
         timeout(self.config.connect_timeout, async {
             let mut request = self.config.url.as_str().into_client_request()?;
             request.headers_mut().insert(
@@ -134,19 +143,28 @@ impl Connection {
             let welcome = read_welcome(&mut socket, hello.id).await?;
             self.ids.limit_frames(welcome.limits.max_frame_bytes);
             let heartbeat = Duration::from_millis(welcome.heartbeat_ms);
-            Ok((socket, heartbeat * 2 + SILENCE_SLACK))
+            Ok(Dialled {
+                socket,
+                silence: heartbeat * 2 + SILENCE_SLACK,
+                requests_max: welcome.limits.max_requests,
+            })
         })
         .await
         .unwrap_or(Err(Error::TimedOut))
     }
 
-    async fn serve(&mut self, socket: Socket, silence: Duration) -> Ending {
+    async fn serve(&mut self, dialled: Dialled) -> Ending {
+        let Dialled {
+            socket,
+            silence,
+            requests_max,
+        } = dialled;
         let (sink, mut incoming) = socket.split();
         let (outgoing, frames) = mpsc::unbounded_channel();
         // Writing has its own task, so that reading goes on while the server's buffers are full. Otherwise client and
         // server could wait for each other for ever.
         let writer = tokio::spawn(write_all(sink, frames));
-        self.ledger.connected(outgoing);
+        self.ledger.connected(outgoing, requests_max);
         let ending = self.exchange(&mut incoming, silence).await;
         self.ledger.disconnected();
         if matches!(ending, Ending::Unused) {

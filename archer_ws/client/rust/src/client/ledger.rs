@@ -3,7 +3,7 @@
 //!
 //! Owned by the connection's task; does no I/O itself. While there is a connection, frames are sent through `outgoing`.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,22 +12,27 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 use tokio_tungstenite::tungstenite::Message;
 
+use super::losses::Losses;
 use super::runner::Feed;
 use super::stream::{Event, Inbox};
 use super::{Error, Ids, Numbered};
 use crate::types::{
-    ChatSendParams, ErrorKind, Method, Notification, RequestId, Response, ServerMessage,
-    StreamCancelParams, StreamSubscribeParams, StreamUnsubscribeParams,
+    ChatSendParams, ErrorKind, Method, Notification, PingParams, RequestId, Response,
+    ServerMessage, StreamCancelParams, StreamSteerParams, StreamSubscribeParams,
+    StreamUnsubscribeParams, ToolApproveParams, ToolClaimParams, ToolResultParams,
 };
 
 /// After a gap in the events the stream is subscribed to again. After more than this many gaps in a row it fails.
 const GAPS_MAX: u32 = 3;
-/// After so many losses in a row with the same request in flight, it is sent only while no other such request is in
-/// flight: one of them may be what the connection is closed for, and the others must not fail with it.
-const LOSSES_OF_A_SUSPECT: u32 = 2;
-/// After so many it is sent after all others, and fails if they have taken long enough: in a bad network, it may not be
-/// the reason for any of them.
-const LOSSES_MAX: u32 = 5;
+/// Methods that the server accepts however many requests it has (protocol section 8).
+const CONTROL: [&str; 6] = [
+    StreamCancelParams::NAME,
+    StreamSteerParams::NAME,
+    ToolApproveParams::NAME,
+    ToolClaimParams::NAME,
+    ToolResultParams::NAME,
+    PingParams::NAME,
+];
 
 type Reply = oneshot::Sender<Result<Value, Error>>;
 
@@ -103,36 +108,6 @@ impl OpenRequest {
     }
 }
 
-/// Connections in a row that were lost while the same request waited for its response.
-#[derive(Clone, Copy, Debug, Default)]
-struct Losses {
-    count: u32,
-    /// When the first of them was lost.
-    since: Option<Instant>,
-}
-
-impl Losses {
-    /// Whether the connection may be closed for this request.
-    fn are_suspicious(self) -> bool {
-        self.count >= LOSSES_OF_A_SUSPECT
-    }
-
-    /// Whether the request very likely is the reason.
-    fn are_many(self) -> bool {
-        self.count >= LOSSES_MAX
-    }
-
-    fn add(&mut self, now: Instant) {
-        self.count += 1;
-        self.since.get_or_insert(now);
-    }
-
-    /// Whether the request has to fail.
-    fn are_too_many(self, now: Instant, give_up_after: Duration) -> bool {
-        self.are_many() && self.since.is_some_and(|since| now - since >= give_up_after)
-    }
-}
-
 /// An attached stream: where its events go, and the number of the last one delivered.
 #[derive(Debug)]
 pub(super) struct Attached {
@@ -192,6 +167,11 @@ pub(super) struct Ledger {
     give_up_after: Duration,
     /// By request id, that is, in the order in which they were made.
     open_requests: BTreeMap<i64, OpenRequest>,
+    /// The ids of those that wait to be sent on this connection, in that order, the worst last.
+    waiting: VecDeque<i64>,
+    /// How many wait for their responses, and may at most.
+    in_flight: u64,
+    in_flight_max: u64,
     streams: HashMap<String, Attached>,
     /// Streams whose subscription was refused for the moment, and when to ask again.
     postponed: Vec<(Instant, String)>,
@@ -204,21 +184,33 @@ impl Ledger {
             ids,
             give_up_after,
             open_requests: BTreeMap::new(),
+            waiting: VecDeque::new(),
+            in_flight: 0,
+            in_flight_max: 0,
             streams: HashMap::new(),
             postponed: Vec::new(),
             outgoing: None,
         }
     }
 
-    /// There is a new socket: resume each stream after its last event, then repeat the requests without a response.
-    pub(super) fn connected(&mut self, outgoing: mpsc::UnboundedSender<Message>) {
+    /// There is a new socket, whose server takes so many requests at once: resume each stream after its last event, then
+    /// repeat the requests without a response.
+    pub(super) fn connected(
+        &mut self,
+        outgoing: mpsc::UnboundedSender<Message>,
+        in_flight_max: u64,
+    ) {
         self.outgoing = Some(outgoing);
+        self.in_flight_max = in_flight_max;
         self.postponed.clear();
         self.open_requests
             .retain(|_, request| request.awaited.outlives_connection());
+        let mut waiting: Vec<i64> = self.open_requests.keys().copied().collect();
+        waiting.sort_by_key(|id| self.open_requests[id].losses.are_many()); // stable
         for request in self.open_requests.values_mut() {
             request.due = None;
         }
+        self.waiting.clear();
         let (suspects, others): (Vec<_>, Vec<_>) = self
             .streams
             .iter()
@@ -227,13 +219,19 @@ impl Ledger {
         for (stream_id, _) in others.into_iter().chain(suspects) {
             self.subscribe(stream_id);
         }
-        self.flush();
+        // All of them are looked at: some don't count towards the server's limit.
+        for id in waiting {
+            if !self.transmit(id) {
+                self.waiting.push_back(id);
+            }
+        }
     }
 
     /// There is no socket: requests wait for the next one. Those fail for which the connection was lost again and again
     /// for so long.
     pub(super) fn disconnected(&mut self) {
         self.outgoing = None;
+        self.in_flight = 0;
         let now = Instant::now();
         let mut unanswered = Vec::new();
         for (id, request) in &mut self.open_requests {
@@ -300,8 +298,10 @@ impl Ledger {
     /// Subscribe to the postponed streams that are due.
     pub(super) fn ask_again(&mut self) {
         let now = Instant::now();
-        for request in self.open_requests.values_mut() {
-            request.due = request.due.filter(|due| *due > now);
+        for (id, request) in &mut self.open_requests {
+            if request.due.take_if(|due| *due <= now).is_some() {
+                self.waiting.push_back(*id);
+            }
         }
         self.flush();
         let (due, later) = std::mem::take(&mut self.postponed)
@@ -368,7 +368,7 @@ impl Ledger {
 
     fn ask_after(&mut self, request: Numbered, awaited: Awaited, losses: Losses) {
         let Numbered { id, method, text } = request;
-        let mut request = OpenRequest {
+        let request = OpenRequest {
             method,
             text,
             awaited,
@@ -376,33 +376,52 @@ impl Ledger {
             is_sent: false,
             due: None,
         };
-        if !losses.are_suspicious() {
-            request.is_sent = transmit(self.outgoing.as_ref(), &request.text);
-        }
         self.open_requests.insert(id, request);
-        if losses.are_suspicious() {
-            self.flush();
+        if !self.transmit(id) {
+            self.waiting.push_back(id);
         }
     }
 
-    /// Send the requests that wait, the worst last. Of those for which the connection may be closed, only one is in
-    /// flight.
+    /// Send requests that wait, until the server has as many as it takes.
     fn flush(&mut self) {
-        let mut has_suspect = self
-            .open_requests
-            .values()
-            .any(|request| request.is_sent && request.losses.are_suspicious());
-        for are_worst in [false, true] {
-            for request in self.open_requests.values_mut() {
-                let is_suspect = request.losses.are_suspicious();
-                let is_next = request.losses.are_many() == are_worst && request.due.is_none();
-                if request.is_sent || !is_next || (is_suspect && has_suspect) {
-                    continue;
-                }
-                request.is_sent = transmit(self.outgoing.as_ref(), &request.text);
-                has_suspect |= is_suspect;
+        let mut passed_over = Vec::new();
+        while self.in_flight < self.in_flight_max
+            && let Some(id) = self.waiting.pop_front()
+        {
+            if !self.transmit(id) {
+                passed_over.push(id);
             }
         }
+        for id in passed_over.into_iter().rev() {
+            self.waiting.push_front(id);
+        }
+    }
+
+    /// Send a request, if it may be sent now; whether it need not wait. Of the requests for which the connection may be
+    /// closed, only one is in flight.
+    fn transmit(&mut self, id: i64) -> bool {
+        let Some(request) = self.open_requests.get(&id) else {
+            return true;
+        };
+        let is_full = self.in_flight >= self.in_flight_max && !CONTROL.contains(&request.method);
+        if self.outgoing.is_none() || is_full {
+            return false;
+        }
+        if matches!(&request.awaited, Awaited::Reply(reply) if reply.is_closed()) {
+            self.open_requests.remove(&id);
+            return true;
+        }
+        let is_suspect = |request: &OpenRequest| request.losses.are_suspicious();
+        let mut others = self.open_requests.values();
+        if is_suspect(request) && others.any(|other| other.is_sent && is_suspect(other)) {
+            return false;
+        }
+        if let (Some(request), Some(outgoing)) = (self.open_requests.get_mut(&id), &self.outgoing) {
+            request.is_sent = true;
+            self.in_flight += 1;
+            let _ = outgoing.send(Message::text(request.text.clone())); // on an error reading reports the loss
+        }
+        true
     }
 
     fn subscribe(&mut self, stream_id: String) {
@@ -446,7 +465,7 @@ impl Ledger {
     }
 
     fn answered(&mut self, id: i64, mut request: OpenRequest, outcome: Result<Value, Error>) {
-        let was_suspect = request.losses.are_suspicious();
+        self.in_flight = self.in_flight.saturating_sub(1);
         if let Some(pause) = request.postponed_by(&outcome) {
             // The server has not loaded its stored streams yet, for example.
             request.losses = Losses::default();
@@ -456,9 +475,7 @@ impl Ledger {
         } else {
             self.settle(request.awaited, outcome);
         }
-        if was_suspect {
-            self.flush(); // the next one
-        }
+        self.flush();
     }
 
     fn settle(&mut self, awaited: Awaited, outcome: Result<Value, Error>) {
@@ -591,14 +608,6 @@ impl Ledger {
     }
 }
 
-/// Whether there is a socket to send it on.
-fn transmit(outgoing: Option<&mpsc::UnboundedSender<Message>>, text: &str) -> bool {
-    if let Some(outgoing) = outgoing {
-        let _ = outgoing.send(Message::text(text)); // on an error the writer has ended: reading reports the loss
-    }
-    outgoing.is_some()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -619,7 +628,7 @@ mod tests {
 
     fn connect(ledger: &mut Ledger) -> mpsc::UnboundedReceiver<Message> {
         let (outgoing, frames) = mpsc::unbounded_channel();
-        ledger.connected(outgoing);
+        ledger.connected(outgoing, 64);
         frames
     }
 

@@ -1,10 +1,12 @@
 //! [`Client`] and its parts. `connection` is the task that owns the socket, `ledger` matches responses and events to
-//! requests and streams, `stream` is a stream as its reader sees it, and `tools` and `runner` run tool calls.
+//! requests and streams, `losses` counts lost connections, `stream` is a stream as its reader sees it, and `tools` and
+//! `runner` run tool calls.
 
 mod backoff;
 mod connection;
 mod error;
 mod ledger;
+mod losses;
 mod runner;
 mod stream;
 mod tools;
