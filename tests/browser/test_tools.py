@@ -157,26 +157,20 @@ async def test_who_denies_what_was_approved_elsewhere_a_moment_before_is_told_th
 ) -> None:
     # What the server says of the approval is on its way here when a person denies the call.
     stream_id, call_id = await console.run(
-        """
-        kept.held = undefined;
+        CARD
+        + """
         await page.routeWebSocket(/api.v1.ws/, (socket) => {
-            const server = socket.connectToServer();
-            server.onMessage((frame) => (kept.held ? kept.held.push(frame) : socket.send(frame)));
-            kept.deliver = (frame) => {
-                const { method, params } = JSON.parse(frame);
-                if (method === "stream/tool_call") kept.call = [params.stream_id, params.call_id];
-                socket.send(frame);
-            };
+            socket.connectToServer().onMessage((frame) => {
+                const { method = "", params } = JSON.parse(frame);
+                if (kept.held && method.startsWith("stream/")) kept.held.push(() => socket.send(frame));
+                else socket.send(frame);
+                if (method === "stream/tool_call") [kept.call, kept.held] = [[params.stream_id, params.call_id], []];
+            });
         });
         await page.reload();
         await connected();
-        kept.held = [];
         await ask("roll 2");
-        while (!kept.call) {
-            await new Promise((next) => setImmediate(next));
-            kept.held.splice(0).forEach(kept.deliver);
-        }
-        await page.locator(".tool[data-state='approval']").waitFor();
+        await card("approval").waitFor();
         return kept.call;
         """
     )
@@ -185,13 +179,10 @@ async def test_who_denies_what_was_approved_elsewhere_a_moment_before_is_told_th
     state = await console.run(
         """
         await page.getByRole("button", { name: "Deny" }).click();
-        while (!kept.held.some((frame) => JSON.parse(frame).result?.outcome === "too_late")) {
-            await new Promise((next) => setTimeout(next));
-        }
-        const frames = kept.held;
-        kept.held = undefined;
-        frames.forEach(kept.deliver);
         await page.locator(".notice").getByText("roll_dice was not denied").waitFor();
+        const sends = kept.held;
+        kept.held = undefined;
+        for (const send of sends) send();
         await ended();
         return page.locator(".tool").getAttribute("data-state");
         """
