@@ -338,6 +338,32 @@ async def test_a_question_that_was_not_sent_yet_is_in_the_field_after_a_reload(
     assert sidecar.chats.empty()
 
 
+async def test_what_was_not_sent_to_a_working_model_yet_is_in_the_field_after_a_reload(
+    browser: Browser, proxy: CuttingProxy, model: ScriptedModel
+) -> None:
+    async with Console(browser, proxy.url) as console:
+        console.expected += LOST_SERVER
+        seen = await console.run(
+            """
+            await ask("hold");
+            await has(half);
+            // The page can be loaded; only its socket can't.
+            await context.routeWebSocket(/./, (socket) => socket.close());
+            await page.getByRole("button", { name: "Cut the connection" }).click();
+            await connected("connecting");
+            await ask("and be brief");
+            await has("sent to the model before its next step");
+            const emptied = await field().inputValue();
+            await page.reload();
+            await field().and(page.locator(":not(:placeholder-shown)")).waitFor();
+            return [emptied, await field().inputValue()];
+            """,
+            half=HALF,
+        )
+        model.go.set()
+    assert seen == ["", "and be brief"]
+
+
 async def test_a_question_that_was_sent_is_not_in_the_field_after_a_reload(
     console: Console, sidecar: Server, model: ScriptedModel
 ) -> None:

@@ -59,7 +59,7 @@ export class Conversation {
   /** @type {StoredMessage[]} */
   #stored = [];
   /**
-   * The question that the server is not known to have. After a reload it is the draft again (`isDraft`), until it turns
+   * The question, or what is said meanwhile, that the server is not known to have. After a reload it is the draft again (`isDraft`), until it turns
    * out that the server has it.
    * @type {import("../vendor/signals.js").Signal<Said & { id: string, isDraft?: boolean } | "">}
    */
@@ -166,11 +166,14 @@ export class Conversation {
     if (!completion?.stream) return false;
     const id = newId("msg");
     completion.steered.value = [...completion.steered.peek(), { id, text }];
+    const unsent = this.#unsent.peek();
+    if (!unsent || unsent.isDraft) this.#unsent.value = { id, text, parts: [] };
     let isTaken = false;
     try {
       isTaken = (await completion.stream.steer(text, { messageId: id })).outcome === "accepted";
     } finally {
       if (!isTaken) completion.steered.value = completion.steered.peek().filter((each) => each.id !== id);
+      this.#sent(id);
     }
     return isTaken;
   }
@@ -297,6 +300,12 @@ export class Conversation {
     }
   }
 
+  /** @param {string} messageId */
+  #sent(messageId) {
+    const { id } = this.#unsent.peek() || {};
+    if (id === messageId) this.#unsent.value = "";
+  }
+
   #lookForUnsent() {
     const unsent = this.#unsent.peek();
     if (!unsent || !this.#has(unsent.id)) return;
@@ -348,9 +357,9 @@ export class Conversation {
     const [asked] = items;
     if (asked) this.#unsent.value = { id: asked.id, ...asked.said };
     const accepted = () => {
-      if (asked) asked.isStored = true;
-      const { id } = this.#unsent.peek() || {};
-      if (id === asked?.id) this.#unsent.value = "";
+      if (!asked) return;
+      asked.isStored = true;
+      this.#sent(asked.id);
     };
     const settings = settingsOf(this.id);
     const request = /** @type {import("../../archer.js").ChatSendParams} */ ({
