@@ -25,18 +25,23 @@ async def admit(
         ArcherError: the request is refused.
     """
     admitting = start_now(work.admit(), name=f"admission {stream_id}")
+
+    def give_up(_: object) -> None:
+        if admitting.cancel():
+            work.withdraw()
+
     try:
         if not admitting.done():
+            # Not left to the wait, which ends later: what was sent behind the cancel must not be stored before.
+            cancelled.add_done_callback(give_up)
             await asyncio.wait((admitting, cancelled), timeout=limit_s, return_when=asyncio.FIRST_COMPLETED)
-        if admitting.done():
+        if admitting.done() and not admitting.cancelled():
             admitting.result()
         elif not cancelled.done():
             raise StorageUnavailable(
                 f"the conversation store did not store the message within {limit_s:g} s",
                 hint="Send the request again in a moment, or send it without session_id: then nothing is stored.",
             )
-        else:
-            work.withdraw()
     finally:
         if not admitting.done():
             admitting.cancel()

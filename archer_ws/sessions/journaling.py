@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 import structlog
 
 from archer_ws.core.clock import utc_now
+from archer_ws.core.eager_task import start_now
 from archer_ws.core.exceptions import ArcherError, SessionNotFound, StorageUnavailable
 from archer_ws.core.limits import Limits
 from archer_ws.sessions.storage.journal import (
@@ -206,7 +207,7 @@ class Journaling:
         or cancelled before it was accepted. `on_done` is called when that is done."""
         if self._let_go(stream):
             # Enqueued at once, so that the store runs it after the write that it undoes, and before later requests.
-            withdrawing = asyncio.create_task(self._withdraw(stream, on_done), name="withdrawal")
+            withdrawing = start_now(self._withdraw(stream, on_done), name="withdrawal")
             self._withdrawing.add(withdrawing)
             withdrawing.add_done_callback(self._withdrawing.discard)
 

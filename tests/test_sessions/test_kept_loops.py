@@ -345,6 +345,24 @@ async def test_nothing_is_stored_of_a_turn_that_is_cancelled_before_it_is_accept
         assert [message.content for message in await at.store.messages("me", "talk")] == ["Yes."]
 
 
+async def test_a_turn_that_is_cancelled_is_gone_before_what_is_sent_right_behind_the_cancel_is_stored(
+    tmp_path: Path, gateway: ScriptedGateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with process(tmp_path, gateway) as at:
+        is_there, _ = slow_to_answer(at.store, monkeypatch)
+        first = at.manager.register("me", asking("No!"), request_id="r", on_disconnect="continue").stream
+        async with asyncio.timeout(LIMIT_S):
+            await is_there.wait()
+        first.cancel("client")
+        second = at.manager.register(
+            "me", asking("Yes.", on_busy="interrupt"), request_id="r", on_disconnect="continue"
+        ).stream
+        assert (await ended(first)).message_ids is None
+        (await gateway.call()).finish()
+        await ended(second)
+        assert [message.content for message in await at.store.messages("me", "talk")] == ["Yes."]
+
+
 async def test_a_turn_behind_which_another_is_stored_that_interrupts_it_is_told_as_stored(
     tmp_path: Path, gateway: ScriptedGateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
