@@ -36,7 +36,16 @@ from archer_ws.llm_gateway.media import Media
 from archer_ws.llm_gateway.native_turns import NativeTurn
 from archer_ws.llm_gateway.tool_history import check_arguments
 from archer_ws.llm_gateway.tools import ToolCall
-from archer_ws.llm_gateway.types import ASSISTANT, TOOL, ChatMessage, ChatOptions, ChatRequest, Route, StreamChunk
+from archer_ws.llm_gateway.types import (
+    ASSISTANT,
+    TOOL,
+    ChatMessage,
+    ChatOptions,
+    ChatRequest,
+    Route,
+    StreamChunk,
+    TokenUsage,
+)
 from archer_ws.sessions.attachments import Attachments, StreamFiles, has_inline, names_files
 from archer_ws.sessions.changes import SessionChanges
 from archer_ws.sessions.format_judge import FormatJudge, Judgement
@@ -227,7 +236,7 @@ class Turn:
         #: The messages of the earlier steps.
         self._said: list[ChatMessage] = []
         #: The version of the loop state that was written last: it is written again when this changes. None: write it.
-        self._kept_state: tuple[int, int, int] | None = None
+        self._kept_state: tuple[int, int, int, TokenUsage | None] | None = None
         self._left = left
         if left is not None:
             self._again = list(left.again)
@@ -428,7 +437,8 @@ class Turn:
         if not self._stream.is_admitted and not await self._begun():
             return
         if self._services.journaling is not None and self._session_id is not None:
-            state = (self._stream.exchange.step, len(self._native), len(self._stream.exchange.steering.accepted))
+            exchange, usage = self._stream.exchange, self._stream.usage
+            state = (exchange.step, len(self._native), len(exchange.steering.accepted), usage)
             loop = None if state == self._kept_state else lambda: self._loop_state().text
             self._kept_state = None
             await self._services.journaling.keep(self._stream, events, loop)

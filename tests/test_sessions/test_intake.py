@@ -1,5 +1,7 @@
 """What becomes of a provider's chunks on their way to the log."""
 
+from collections.abc import Callable
+
 import pytest
 
 from archer_ws.llm_gateway.types import StreamChunk, StreamStatus, TokenUsage
@@ -42,10 +44,13 @@ def eleven() -> int:
     return 11
 
 
-def step(intake: Intake, text: str, told: TokenUsage | None) -> None:
+def step(
+    intake: Intake, text: str, told: TokenUsage | None, estimate_prompt: Callable[[], int] = not_to_be_asked
+) -> None:
     """A whole step that ended with calls, of which the provider told this."""
     intake.take(StreamChunk(content=text))
     intake.take(StreamChunk(content="", finish_reason="tool_calls", usage=told))
+    intake.end_step(estimate_prompt)
 
 
 def test_between_the_decision_and_the_end_nothing_more_comes_into_the_log(intake: Intake) -> None:
@@ -59,7 +64,7 @@ def test_between_the_decision_and_the_end_nothing_more_comes_into_the_log(intake
 
 def test_the_tokens_of_several_steps_are_those_that_the_provider_told(intake: Intake) -> None:
     step(intake, "x" * 400, counts(100, 50))
-    intake.next_step(not_to_be_asked)
+    intake.next_step()
     step(intake, "x" * 8, counts(200, 1))
     assert intake.whole_usage("completed", not_to_be_asked) == counts(300, 51)
 
@@ -68,7 +73,7 @@ def test_the_tokens_of_several_steps_are_those_that_the_provider_told(intake: In
 def test_of_several_steps_only_the_last_is_estimated(intake: Intake, status: StreamStatus) -> None:
     # 400 bytes that the provider counted as 50 tokens, and 8 bytes of the step that was cut short.
     step(intake, "x" * 400, counts(100, 50))
-    intake.next_step(not_to_be_asked)
+    intake.next_step()
     intake.take(StreamChunk(content="x" * 8))
     assert intake.whole_usage(status, eleven) == counts(111, 52, estimated=True)
     intake.take(StreamChunk(content="", usage=counts(200, 1)))
@@ -77,15 +82,15 @@ def test_of_several_steps_only_the_last_is_estimated(intake: Intake, status: Str
 
 @pytest.mark.parametrize("is_first", [True, False], ids=["the first", "the last"])
 def test_a_step_whose_tokens_the_provider_did_not_tell_is_estimated(intake: Intake, is_first: bool) -> None:
-    step(intake, "x" * 400, None if is_first else counts(100, 50))
-    intake.next_step(eleven if is_first else not_to_be_asked)
-    step(intake, "x" * 8, counts(200, 1) if is_first else None)
-    whole = intake.whole_usage("completed", not_to_be_asked if is_first else eleven)
-    assert whole == (counts(211, 101, estimated=True) if is_first else counts(111, 52, estimated=True))
+    step(intake, "x" * 400, None if is_first else counts(100, 50), eleven)
+    intake.next_step()
+    step(intake, "x" * 8, counts(200, 1) if is_first else None, eleven)
+    whole = intake.whole_usage("completed", not_to_be_asked)
+    assert whole == intake.usage == (counts(211, 101, estimated=True) if is_first else counts(111, 52, estimated=True))
 
 
 def test_behind_a_restart_a_stream_that_waits_has_cost_what_it_had_cost_before(intake: Intake) -> None:
-    intake.go_on(counts(100, 50))
+    intake.go_on(counts(100, 50), not_to_be_asked)
     assert intake.usage == intake.whole_usage("cancelled", not_to_be_asked) == counts(100, 50)
-    intake.next_step(not_to_be_asked)
+    intake.next_step()
     assert intake.whole_usage("cancelled", eleven) == counts(111, 50, estimated=True)

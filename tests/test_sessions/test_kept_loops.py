@@ -473,6 +473,42 @@ async def test_a_stream_that_is_cancelled_while_it_waits_behind_a_restart_costs_
         assert (stream.status, stream.usage) == ("cancelled", told)
 
 
+async def test_a_step_whose_tokens_were_not_told_is_estimated_behind_a_restart_too(
+    tmp_path: Path, gateway: ScriptedGateway
+) -> None:
+    told = TokenUsage(prompt_tokens=1000, completion_tokens=70, total_tokens=1070)
+    async with process(tmp_path, gateway) as at:
+        stream = await at.waiting(WEATHER, StreamChunk(content="", usage=told))
+        await at.result("call1")
+        second = await gateway.call(1)
+        second.say("x" * 400, SECOND, CALLS_MADE)
+        second.finish("tool_calls")
+        await until(stream, "waiting")
+        before = stream.usage
+        await drained(at.manager)
+    async with process(tmp_path, gateway) as at:
+        usage = at.manager.find("me", "s").usage
+        assert usage is not None
+        assert usage == before
+        assert usage.estimated
+        assert usage.prompt_tokens > 1000
+        assert usage.completion_tokens >= 170
+
+
+async def test_what_a_step_cost_is_kept_though_a_message_was_steered_in_while_it_ran(
+    tmp_path: Path, gateway: ScriptedGateway
+) -> None:
+    told = TokenUsage(prompt_tokens=1000, completion_tokens=70, total_tokens=1070)
+    async with process(tmp_path, gateway) as at:
+        call, stream = await at.asked()
+        assert (await at.steer("m1", "Briefly")).outcome == "accepted"
+        call.say("Let me look.", WEATHER, StreamChunk(content="", usage=told), CALLS_MADE)
+        call.finish("tool_calls")
+        await until(stream, "waiting")
+    async with process(tmp_path, gateway) as at:
+        assert at.manager.find("me", "s").usage == told
+
+
 async def test_a_server_that_stops_waits_for_who_runs_a_call(tmp_path: Path, gateway: ScriptedGateway) -> None:
     async with process(tmp_path, gateway) as at:
         stream = await at.waiting(WEATHER)

@@ -115,9 +115,14 @@ class Intake:
         self.flush()
         self._is_closed = True
 
-    def next_step(self, estimate_prompt: Callable[[], int]) -> None:
-        """Begin the next step; `estimate_prompt`: see `whole_usage`, for the step before."""
-        self._before = self.whole_usage("completed", estimate_prompt)
+    def end_step(self, estimate_prompt: Callable[[], int]) -> None:
+        """At the end of a step that another may follow: `flush`, and count its tokens (see `whole_usage`)."""
+        self.flush()
+        self._told = self._usage_of_step("completed", estimate_prompt)
+
+    def next_step(self) -> None:
+        """Begin the next step."""
+        self._before = self.usage
         self._bytes_before = self._log.text_bytes
         self._told = None
         self._is_later = True
@@ -126,11 +131,12 @@ class Intake:
         self.has_responded = False
         self.finish_reason = self.refusal = None
 
-    def go_on(self, usage: TokenUsage | None) -> None:
+    def go_on(self, usage: TokenUsage | None, estimate_prompt: Callable[[], int]) -> None:
         """Go on behind a step of an earlier process, which ended with calls; `usage`: the token counts so far."""
         self._is_later = True
         self._told = usage
         self.finish_reason = "tool_calls"
+        self.end_step(estimate_prompt)
 
     @property
     def usage(self) -> TokenUsage | None:
@@ -148,8 +154,11 @@ class Intake:
         """
         # A step that was complete before its stream was cancelled is complete.
         status = status if self.finish_reason is None else "completed"
-        last = final_usage(status, self._told, self._log.text_bytes - self._bytes_before, estimate_prompt)
+        last = self._usage_of_step(status, estimate_prompt)
         return last if self._before is None else _sum(self._before, last)
+
+    def _usage_of_step(self, status: StreamStatus, estimate_prompt: Callable[[], int]) -> TokenUsage:
+        return final_usage(status, self._told, self._log.text_bytes - self._bytes_before, estimate_prompt)
 
     @property
     def complete_calls(self) -> list[CallName]:

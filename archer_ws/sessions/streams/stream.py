@@ -238,7 +238,7 @@ class Stream:
     def go_on(self, work: Work, exchange: Exchange, usage: TokenUsage | None) -> None:
         """Go on where an earlier process left the stream waiting; `usage`: the token counts of its steps so far."""
         assert self._intake is not None
-        self._intake.go_on(usage)
+        self._intake.go_on(usage, work.estimate_prompt)
         self._exchange = exchange
         self._live_status = "waiting"
         self.start(work)
@@ -546,7 +546,7 @@ class Stream:
         """The next step's chunks; None if there is no next step."""
         if self._outcome is not None or not (work.waits or self._exchange is not None):
             return None
-        intake.flush()
+        intake.end_step(work.estimate_prompt)
         return await work.go_on(
             [as_tool_call(call, self.log.arguments(call.call_id)) for call in intake.complete_calls]
         )
@@ -560,8 +560,8 @@ class Stream:
         await self.exchange.begin_step()
         if self.exchange.is_late_to_park:
             self.cancel("draining")
-        if self._intake is not None and self._work is not None:
-            self._intake.next_step(self._work.estimate_prompt)
+        if self._intake is not None:
+            self._intake.next_step()
 
     def _write_end(self, work: Work, intake: Intake) -> None:
         outcome = self._outcome
