@@ -107,6 +107,13 @@ def test_whole_calls_with_the_tools_name_as_their_id_are_calls_of_their_own(inde
     assert assembled(fragments) == [("weather", '{"city":"Oslo"}'), ("weather", '{"city":"Bergen"}')]
 
 
+@pytest.mark.parametrize("index", [{}, {"index": 0}], ids=["without an index", "all with the index 0"])
+@pytest.mark.parametrize("arguments", ["{}", '{"city":"Oslo"}'])
+def test_whole_calls_of_two_tools_with_one_id_are_two_calls(arguments: str, index: Fragment) -> None:
+    fragments = [{**index, "foreign_id": "call_0", "name": name, "arguments": arguments} for name in ("one", "two")]
+    assert assembled(fragments) == [("one", arguments), ("two", arguments)]
+
+
 def test_white_space_after_a_whole_call_begins_no_call() -> None:
     whole = {"index": 0, "name": "one", "arguments": '{"x":1}'}
     assert assembled([whole, {**whole, "arguments": "\n"}]) == [("one", '{"x":1}\n')]

@@ -136,7 +136,7 @@ class ToolCallAssembler:
         call = self._call_of(index, its_id)
         if isinstance(name, str) and name:
             if text and call.whole is not None:
-                if call.foreign_id is not None and text == call.whole:
+                if call.foreign_id is not None and text == call.whole and _safe_name(name) == call.name:
                     return
                 if _is_object(text) or (its_id is None and text.lstrip()[:1] == "{"):
                     # Gemini's parallel calls: each whole, in a chunk of its own, with an empty id and without an index
