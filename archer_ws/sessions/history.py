@@ -121,28 +121,37 @@ def without_refused(history: Sequence[R]) -> Sequence[R]:
 def _begin_of_turn(history: Sequence[HistoryMessage], place: int) -> int:
     """The position of the first message of the turn that `place` belongs to: of the first message of its request.
 
-    Without the id of a stream, the request ends at the message of the assistant before it. With one, an earlier turn
-    may have the same: an id may come again once its stream was forgotten.
+    A request ends at a result or an answer before it. An earlier turn may have the same stream's id: an id may come
+    again once its stream was forgotten.
     """
     behind = place
     while place > 0 and history[place].chat.role is not USER:
         if not _is_system(history[place]):
             behind = place
         place -= 1
-    asked, stored_at = history[place].stream_id, history[place].created_at
-    others = (TOOL,) if asked else (TOOL, ASSISTANT)
-    # What a stream leaves is stored together: its steps, their results, and the messages that were steered in. Its
-    # turn was stored before that.
-    is_left = bool(asked) and history[behind].stream_id == asked and history[behind].created_at == stored_at
-    while place > 0 and (before := history[place - 1]).stream_id == asked:
-        if asked and before.created_at != stored_at:
-            if not is_left:
-                break
-            stored_at, is_left = before.created_at, False
-        elif asked and before.chat.role is ASSISTANT:
-            is_left = True
-        if before.chat.role in others and not is_left:
+    asked, first = history[place].stream_id, 0
+    if asked:
+        first = _first_stored_with(history, place)
+        # What a stream leaves is stored together: its steps, their results, and the messages that were steered in. Its
+        # request was stored before that.
+        is_left = _first_stored_with(history, behind) == first or any(
+            message.chat.role is ASSISTANT for message in history[first:place]
+        )
+        if is_left:
+            place = first
+            if place > 0 and history[place - 1].stream_id == asked:
+                first = _first_stored_with(history, place - 1)
+    while place > first and (before := history[place - 1]).stream_id == asked:
+        if before.chat.role in (TOOL, ASSISTANT):
             break
+        place -= 1
+    return place
+
+
+def _first_stored_with(history: Sequence[HistoryMessage], place: int) -> int:
+    """The position of the first message that was stored together with the one at `place`."""
+    stored = history[place].stream_id, history[place].created_at
+    while place > 0 and (history[place - 1].stream_id, history[place - 1].created_at) == stored:
         place -= 1
     return place
 

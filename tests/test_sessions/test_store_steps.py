@@ -323,9 +323,12 @@ async def test_a_refusal_leaves_out_no_results_of_an_earlier_stream_that_its_tur
     assert [message.role for message in begun.history.messages] == ["user", "assistant", "tool"]
 
 
-async def test_a_steered_message_that_is_asked_again_and_refused_leaves_out_its_whole_turn(store: SessionStore) -> None:
+@pytest.mark.parametrize("before", [[called(content="With patience.")], [called("c1"), came("c1")]])
+async def test_a_steered_message_that_is_asked_again_and_refused_leaves_out_its_whole_turn(
+    store: SessionStore, before: Sequence[EarlierMessage]
+) -> None:
     question = await ask(store, "How do I pick a lock?")
-    *_, last = await leave(store, answer("With this.", called(content="With patience."), steered("Faster.")), question)
+    *_, last = await leave(store, answer("With this.", *before, steered("Faster.")), question)
     asked = await ask(store, replace_from=last, stream_id="str_2")
     await leave(store, answer("", refusal=Refusal(text="No.")), asked, "str_2")
     turn = [ChatMessage.model_validate({"role": "user", "content": "And now?"})]
