@@ -6,8 +6,9 @@ window leaves all of these, and the session must still continue.
 """
 
 import string
-from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from hashlib import blake2b
+from itertools import takewhile
 
 from archer_ws.core.exceptions import FieldError, InvalidParams
 from archer_ws.llm_gateway.content import TextPart
@@ -74,8 +75,8 @@ def repaired(messages: Sequence[ChatMessage]) -> Sequence[ChatMessage]:
     object become `{}`, and the result's text begins with what was wrong. Calls and results are matched by id and not by
     position, since some models speak again before the result is there. If an id is repeated, a result belongs to the
     last call before it. Of several results of a call, the last one from its runner counts, else the last one. If the
-    last message is a result that moves before a later completion, the user says so in its place: some providers refuse
-    a conversation that ends with the model's own words, and others have it continue them.
+    last messages are results that move before a later completion, the user says so in their place: some providers
+    refuse a conversation that ends with the model's own words, and others have it continue them.
     """
     if not has_calls(messages):
         return messages
@@ -92,10 +93,15 @@ def repaired(messages: Sequence[ChatMessage]) -> Sequence[ChatMessage]:
         for call in message.tool_calls:
             found = results.get((place, call.call_id))
             whole.append(_result(call, found, is_broken=call.call_id in broken))
-    last = messages[-1]
-    if last.role is TOOL and whole and whole[-1].role is ASSISTANT and any(last is each for each in results.values()):
+    if whole and whole[-1].role is ASSISTANT and _end_moves(messages, results.values()):
         whole.append(ChatMessage(role=USER, content=CAME_LATER))
     return whole
+
+
+def _end_moves(messages: Sequence[ChatMessage], results: Iterable[ChatMessage]) -> bool:
+    """Whether the messages end with results, and any of them counts."""
+    counting = {id(each) for each in results}
+    return any(id(each) in counting for each in takewhile(lambda each: each.role is TOOL, reversed(messages)))
 
 
 def with_fitting_ids(messages: Sequence[ChatMessage], fits: Callable[[str], bool]) -> Sequence[ChatMessage]:

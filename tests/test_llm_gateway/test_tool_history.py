@@ -103,6 +103,8 @@ def test_a_conversation_does_not_end_with_the_model_s_words_because_its_last_res
         ("user", CAME_LATER),
     ]
     assert told([*messages, user("so?")])[-2:] == [("assistant", "sorry"), ("user", "so?")]
+    for left_out in (result("gone"), result("1", status="lost")):
+        assert told([*messages, left_out])[-2:] == [("assistant", "sorry"), ("user", CAME_LATER)]
     assert told([user("q"), says("a"), result("gone")]) == [("user", "q"), ("assistant", "a")]
 
 
