@@ -371,10 +371,14 @@ async def test_data_of_a_turn_that_is_stored_after_its_cancel_is_there_as_long_a
         assert may_go_on.wait(20)
         return store(*given, **how)
 
-    monkeypatch.setattr(messages, "begin_turn", slow)
     async with start_archer(store="sqlite", data_dir=str(tmp_path)) as archer:
         await archer.http.post("/api/v1/sessions", json={"session_id": "one"})
-        asked = inline(NOTE, session_id="one", stream_id="s")
+        archer.answer(ollama_stream("Text."))
+        first = {"messages": [{"role": "user", "content": "Hello", "message_id": "m1"}], "session_id": "one"}
+        assert (await archer.http.post(CHAT, json=first)).status_code == 200
+        monkeypatch.setattr(messages, "begin_turn", slow)
+        # What has replaced messages is not undone.
+        asked = inline(NOTE, session_id="one", stream_id="s", replace_from="m1")
         sending = asyncio.create_task(archer.http.post(CHAT, json=asked))
         assert await asyncio.to_thread(is_storing.wait, 20)
         await archer.http.delete("/api/v1/streams/s")
