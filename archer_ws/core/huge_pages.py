@@ -34,7 +34,8 @@ def gather_heap() -> int:
             size = int(_SIZE.read_text("ascii"))
             # Read as a whole before anything is allocated for it.
             mappings = _MAPPINGS.read_bytes().splitlines()
-            return sum(size for start in huge_ranges(mappings, size) if _gathered(start, size))
+            libc = ctypes.CDLL(None)
+            return sum(size for start in huge_ranges(mappings, size) if _gathered(libc, start, size))
     return 0
 
 
@@ -52,9 +53,8 @@ def huge_ranges(mappings: Iterable[bytes], size: int) -> Iterator[int]:
             yield from range(-(-start // size) * size, end - size + 1, size)
 
 
-def _gathered(start: int, size: int) -> bool:
+def _gathered(libc: ctypes.CDLL, start: int, size: int) -> bool:
     """Whether this range is a huge page now. One that is not in use for the most part is left alone."""
-    libc = ctypes.CDLL(None)
     at, length = ctypes.c_void_p(start), ctypes.c_size_t(size)
     in_use = ctypes.create_string_buffer(size // mmap.PAGESIZE)
     # The lowest bit of each byte tells whether that page is in memory: mincore(2).
