@@ -12,7 +12,7 @@ from tests.conftest import Archer as Server
 from tests.fakes.cutting_proxy import cutting_proxy
 from tests.fakes.deadly_server import Deadly, deliver, sent
 from tests.fakes.ollama_api import ollama_stream
-from tests.fakes.scripted_archer import ACCEPTED, Scripted, answer, listening, tell
+from tests.fakes.scripted_archer import ACCEPTED, Scripted, answer, listening
 from tests.fakes.waiting_server import STARTED, calling, ending, resulting, saying, stepping, waiting_server
 
 LIMIT_S = 60
@@ -96,18 +96,7 @@ async def test_a_chat_that_has_begun_is_read_though_its_request_never_got_a_resp
 
 
 async def test_a_stream_that_cannot_be_requested_again_fails_with_its_text_and_can_be_resumed() -> None:
-    deadly = Deadly("stream/subscribe")
-
-    async def serve(connection: websockets.ServerConnection, request: dict[str, Any]) -> None:
-        if request["method"] != "chat/send":
-            await deadly(connection, request)
-            return
-        stream_id = request["params"]["stream_id"]
-        await answer(connection, request, {"stream_id": stream_id, **ACCEPTED})
-        await tell(connection, "stream/delta", stream_id=stream_id, from_=1, seq=1, content="Bl")
-        await connection.close(1012)
-
-    scripted = Scripted(serve)
+    scripted = Scripted(Deadly("stream/subscribe", cuts=True))
     async with asyncio.timeout(LIMIT_S), listening(scripted) as url, impatient(url) as client:
         stream = client.chat("Why?")
         with pytest.raises(Unanswered, match="stream/subscribe"):

@@ -28,12 +28,27 @@ async def refuse_as(connection: websockets.ServerConnection, request: dict[str, 
     await refuse(connection, request, {"code": -32000, "message": kind, "data": info})
 
 
-class Deadly:
-    """Breaks the connection at some requests, and answers all others."""
+async def cut(connection: websockets.ServerConnection, request: dict[str, Any]) -> None:
+    """Accept a stream, deliver its beginning, and close the connection."""
+    stream_id = request["params"]["stream_id"]
+    await answer(connection, request, {"stream_id": stream_id, **ACCEPTED})
+    await tell(connection, "stream/delta", stream_id=stream_id, from_=1, seq=1, content="Bl")
+    await connection.close(1012)
 
-    def __init__(self, *methods: str, forgets: bool = False) -> None:
+
+class Deadly:
+    """Breaks the connection at some requests, and answers all others.
+
+    Args:
+        methods: of these requests.
+        forgets: whether there is no stream to subscribe to.
+        cuts: whether the connection of a new chat is closed in the middle of it.
+    """
+
+    def __init__(self, *methods: str, forgets: bool = False, cuts: bool = False) -> None:
         self._methods = set(methods)
         self._forgets = forgets
+        self._cuts = cuts
         #: So many subscriptions are refused for the moment.
         self.postponements = 0
 
@@ -47,6 +62,8 @@ class Deadly:
             await refuse_as(connection, request, "storage_unavailable")
         elif method == "stream/subscribe" and self._forgets:
             await refuse_as(connection, request, "stream_not_found")
+        elif method == "chat/send" and self._cuts:
+            await cut(connection, request)
         elif method in {"chat/send", "stream/subscribe"}:
             await deliver(connection, request)
         elif method == "session/create":

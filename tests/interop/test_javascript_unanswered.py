@@ -7,7 +7,7 @@ import websockets
 
 from tests.fakes.deadly_server import Deadly, deliver, sent
 from tests.fakes.exchange_server import Call, exchange_server
-from tests.fakes.scripted_archer import ACCEPTED, Scripted, answer, listening, tell
+from tests.fakes.scripted_archer import ACCEPTED, Scripted, answer, listening
 from tests.interop.javascript import Javascript, JavascriptError
 from tests.interop.scripted_chat import connected
 
@@ -115,18 +115,7 @@ async def test_a_chat_that_has_begun_is_read_though_its_request_never_got_a_resp
 
 
 async def test_a_stream_that_cannot_be_requested_again_fails_with_its_text_and_can_be_resumed(js: Javascript) -> None:
-    deadly = Deadly("stream/subscribe")
-
-    async def serve(connection: websockets.ServerConnection, request: dict[str, Any]) -> None:
-        if request["method"] != "chat/send":
-            await deadly(connection, request)
-            return
-        stream_id = request["params"]["stream_id"]
-        await answer(connection, request, {"stream_id": stream_id, **ACCEPTED})
-        await tell(connection, "stream/delta", stream_id=stream_id, from_=1, seq=1, content="Bl")
-        await connection.close(1012)
-
-    scripted = Scripted(serve)
+    scripted = Scripted(Deadly("stream/subscribe", cuts=True))
     async with listening(scripted) as url:
         await connected(js, url, **SOON)
         seen = await js.run(READ + "return await read(kept.stream = kept.archer.send('Why?'));")

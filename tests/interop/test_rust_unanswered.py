@@ -3,11 +3,10 @@
 from typing import Any
 
 import pytest
-import websockets
 
 from tests.fakes.deadly_server import Deadly, sent
 from tests.fakes.exchange_server import Call, ExchangeServer, exchange_server
-from tests.fakes.scripted_archer import ACCEPTED, Scripted, answer, listening, tell
+from tests.fakes.scripted_archer import Scripted, listening
 from tests.interop.test_rust_core import rust_core
 from tests.interop.test_rust_tools import NOWHERE, ran, until
 
@@ -57,18 +56,7 @@ async def test_a_chat_that_has_begun_is_read_though_its_request_never_got_a_resp
 
 
 async def test_a_stream_that_cannot_be_requested_again_fails() -> None:
-    deadly = Deadly("stream/subscribe")
-
-    async def serve(connection: websockets.ServerConnection, request: dict[str, Any]) -> None:
-        if request["method"] != "chat/send":
-            await deadly(connection, request)
-            return
-        stream_id = request["params"]["stream_id"]
-        await answer(connection, request, {"stream_id": stream_id, **ACCEPTED})
-        await tell(connection, "stream/delta", stream_id=stream_id, from_=1, seq=1, content="Bl")
-        await connection.close(1012)
-
-    scripted = Scripted(serve)
+    scripted = Scripted(Deadly("stream/subscribe", cuts=True))
     deleted, said = await seen_beside_deletion(scripted)
     assert deleted == DELETED
     assert "times before the response to stream/subscribe came" in said["said"]["Err"]
