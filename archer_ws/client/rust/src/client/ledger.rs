@@ -85,6 +85,15 @@ impl Awaited {
             Self::Reattach { .. } => false,
         }
     }
+
+    /// Whether the request attaches the stream for this inbox.
+    fn attaches(&self, stream_id: &str, inbox: &Arc<Inbox>) -> bool {
+        match self {
+            Self::Attach { attached, .. } => Arc::ptr_eq(&attached.inbox, inbox),
+            Self::Reattach { stream_id: id } => id == stream_id,
+            Self::Reply(_) | Self::Nothing => false,
+        }
+    }
 }
 
 struct OpenRequest {
@@ -205,25 +214,26 @@ impl Ledger {
         self.postponed.clear();
         self.open_requests
             .retain(|_, request| request.awaited.outlives_connection());
-        let mut waiting: Vec<i64> = self.open_requests.keys().copied().collect();
-        waiting.sort_by_key(|id| self.open_requests[id].losses.are_many()); // stable
         for request in self.open_requests.values_mut() {
             request.due = None;
         }
-        self.waiting.clear();
-        let (suspects, others): (Vec<_>, Vec<_>) = self
+        let repeated: Vec<i64> = self.open_requests.keys().copied().collect();
+        let mut streams: Vec<_> = self
             .streams
             .iter()
-            .map(|(stream_id, attached)| (stream_id.clone(), attached.losses))
-            .partition(|(_, losses)| losses.are_suspicious());
-        for (stream_id, _) in others.into_iter().chain(suspects) {
-            self.subscribe(stream_id);
-        }
+            .map(|(stream_id, attached)| (attached.losses.are_suspicious(), stream_id.clone()))
+            .collect();
+        streams.sort();
+        let mut waiting: Vec<i64> = streams
+            .into_iter()
+            .filter_map(|(_, stream_id)| self.subscription(stream_id))
+            .collect();
+        waiting.extend(repeated);
+        waiting.sort_by_key(|id| self.open_requests[id].losses.are_many()); // stable
+        self.waiting.clear();
         // All of them are looked at: some don't count towards the server's limit.
         for id in waiting {
-            if !self.transmit(id) {
-                self.waiting.push_back(id);
-            }
+            self.send(id);
         }
     }
 
@@ -347,6 +357,9 @@ impl Ledger {
         {
             return; // another reader has replaced this one: the stream stays attached for it
         }
+        // What was not sent is not needed any more. It would be sent behind what ends the stream here.
+        self.open_requests
+            .retain(|_, request| request.is_sent || !request.awaited.attaches(&stream_id, inbox));
         let was_attached = self.streams.remove(&stream_id).is_some();
         if cancel {
             self.ask_for_nothing(StreamCancelParams::new(stream_id));
@@ -363,10 +376,11 @@ impl Ledger {
 
     /// Send a request; without a socket it waits for the next one.
     fn ask(&mut self, request: Numbered, awaited: Awaited) {
-        self.ask_after(request, awaited, Losses::default());
+        let id = self.add(request, awaited, Losses::default());
+        self.send(id);
     }
 
-    fn ask_after(&mut self, request: Numbered, awaited: Awaited, losses: Losses) {
+    fn add(&mut self, request: Numbered, awaited: Awaited, losses: Losses) -> i64 {
         let Numbered { id, method, text } = request;
         let request = OpenRequest {
             method,
@@ -377,6 +391,11 @@ impl Ledger {
             due: None,
         };
         self.open_requests.insert(id, request);
+        id
+    }
+
+    /// Send a request now, or when it may be sent.
+    fn send(&mut self, id: i64) {
         if !self.transmit(id) {
             self.waiting.push_back(id);
         }
@@ -425,17 +444,21 @@ impl Ledger {
     }
 
     fn subscribe(&mut self, stream_id: String) {
-        let Some(attached) = self.streams.get(&stream_id) else {
-            return;
-        };
+        if let Some(id) = self.subscription(stream_id) {
+            self.send(id);
+        }
+    }
+
+    /// The request that attaches a stream again.
+    fn subscription(&mut self, stream_id: String) -> Option<i64> {
+        let attached = self.streams.get(&stream_id)?;
         let params = StreamSubscribeParams {
             after: attached.last_seq,
             ..StreamSubscribeParams::new(&stream_id)
         };
         let losses = attached.losses;
-        if let Ok(request) = self.ids.request(params) {
-            self.ask_after(request, Awaited::Reattach { stream_id }, losses);
-        }
+        let request = self.ids.request(params).ok()?;
+        Some(self.add(request, Awaited::Reattach { stream_id }, losses))
     }
 
     /// Handle a frame from the server; returns whether it is the response to a request that succeeded.
@@ -613,6 +636,8 @@ mod tests {
     use super::*;
     use crate::types::SessionDeleteParams;
 
+    const MINUTE: Duration = Duration::from_secs(60);
+
     fn asked_to_delete(
         ledger: &mut Ledger,
         session_id: &str,
@@ -626,9 +651,30 @@ mod tests {
         response
     }
 
-    fn connect(ledger: &mut Ledger) -> mpsc::UnboundedReceiver<Message> {
+    /// Request a stream; returns what its reader holds.
+    fn asked_for_stream(
+        ledger: &mut Ledger,
+        stream_id: &str,
+    ) -> (Arc<Inbox>, oneshot::Receiver<Result<Value, Error>>) {
+        let (reply, response) = oneshot::channel();
+        let inbox = Arc::new(Inbox::default());
+        let params = ChatSendParams {
+            stream_id: Some(stream_id.into()),
+            ..ChatSendParams::new(Vec::new())
+        };
+        let request = ledger.ids.request(params).unwrap();
+        ledger.obey(Command::Open {
+            request,
+            reply,
+            stream_id: stream_id.into(),
+            attached: Attached::new(0, Arc::clone(&inbox), None),
+        });
+        (inbox, response)
+    }
+
+    fn connect(ledger: &mut Ledger, in_flight_max: u64) -> mpsc::UnboundedReceiver<Message> {
         let (outgoing, frames) = mpsc::unbounded_channel();
-        ledger.connected(outgoing, 64);
+        ledger.connected(outgoing, in_flight_max);
         frames
     }
 
@@ -636,18 +682,102 @@ mod tests {
         Some(frames.try_recv().ok()?.to_string())
     }
 
+    fn answer(ledger: &mut Ledger, request: &str) {
+        let id = serde_json::from_str::<Value>(request).unwrap()["id"].clone();
+        let response = serde_json::json!({"jsonrpc": "2.0", "id": id, "result": {"head_seq": 0}});
+        assert!(ledger.take(&response.to_string()).unwrap());
+    }
+
+    /// Give a response to the next request; returns the request.
+    fn answer_next(ledger: &mut Ledger, frames: &mut mpsc::UnboundedReceiver<Message>) -> String {
+        let request = next_of(frames).unwrap();
+        answer(ledger, &request);
+        request
+    }
+
     #[test]
     fn a_request_that_was_given_up_without_a_connection_is_not_sent_on_the_next() {
         let mut ledger = Ledger::new(Ids::new(), Duration::ZERO);
-        let mut first = connect(&mut ledger);
+        let mut first = connect(&mut ledger, 64);
         let sent = asked_to_delete(&mut ledger, "sent");
         assert!(next_of(&mut first).unwrap().contains("sent"));
         ledger.disconnected();
         let unsent = asked_to_delete(&mut ledger, "unsent");
         let _awaited = asked_to_delete(&mut ledger, "awaited");
         drop((sent, unsent));
-        let mut second = connect(&mut ledger);
+        let mut second = connect(&mut ledger, 64);
         assert!(next_of(&mut second).unwrap().contains("awaited"));
         assert_eq!(next_of(&mut second), None);
+    }
+
+    #[test]
+    fn the_worst_subscription_is_sent_after_the_requests_for_which_fewer_connections_were_lost() {
+        let mut ledger = Ledger::new(Ids::new(), MINUTE);
+        let _reader = asked_for_stream(&mut ledger, "stream");
+        let mut frames = connect(&mut ledger, 64);
+        answer_next(&mut ledger, &mut frames);
+        let mut deleted = None;
+        for losses in 0..5 {
+            ledger.disconnected();
+            if losses == 3 {
+                deleted = Some(asked_to_delete(&mut ledger, "session"));
+            }
+            connect(&mut ledger, 64);
+        }
+        ledger.disconnected();
+        frames = connect(&mut ledger, 64);
+        assert!(deleted.is_some());
+        assert!(answer_next(&mut ledger, &mut frames).contains("session/delete"));
+        assert!(answer_next(&mut ledger, &mut frames).contains("stream/subscribe"));
+    }
+
+    #[test]
+    fn a_chat_that_was_given_up_before_it_was_sent_is_not_sent() {
+        let mut ledger = Ledger::new(Ids::new(), MINUTE);
+        let mut frames = connect(&mut ledger, 1);
+        let _deleted = asked_to_delete(&mut ledger, "session");
+        let (inbox, response) = asked_for_stream(&mut ledger, "stream");
+        drop(response);
+        ledger.obey(Command::LetGo {
+            stream_id: "stream".into(),
+            inbox,
+            cancel: true,
+        });
+        while let Some(frame) = next_of(&mut frames) {
+            assert!(!frame.contains("chat/send"));
+            answer(&mut ledger, &frame);
+        }
+    }
+
+    #[test]
+    fn a_stream_that_was_let_go_while_its_subscription_waited_is_not_subscribed_to() {
+        let mut ledger = Ledger::new(Ids::new(), MINUTE);
+        let mut frames = connect(&mut ledger, 64);
+        let mut readers = HashMap::new();
+        for stream_id in ["one", "two"] {
+            readers.insert(stream_id, asked_for_stream(&mut ledger, stream_id));
+            answer_next(&mut ledger, &mut frames);
+        }
+        for _ in 0..2 {
+            ledger.disconnected();
+            connect(&mut ledger, 64);
+        }
+        ledger.disconnected();
+        frames = connect(&mut ledger, 64);
+        let sent = next_of(&mut frames).unwrap();
+        let waiting = if sent.contains("\"one\"") {
+            "two"
+        } else {
+            "one"
+        };
+        let (inbox, _) = readers.remove(waiting).unwrap();
+        ledger.obey(Command::LetGo {
+            stream_id: waiting.into(),
+            inbox,
+            cancel: false,
+        });
+        assert!(next_of(&mut frames).unwrap().contains("stream/unsubscribe"));
+        answer(&mut ledger, &sent);
+        assert_eq!(next_of(&mut frames), None);
     }
 }
