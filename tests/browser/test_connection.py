@@ -364,6 +364,41 @@ async def test_what_was_not_sent_to_a_working_model_yet_is_in_the_field_after_a_
     assert seen == ["", "and be brief"]
 
 
+async def test_what_was_written_behind_a_question_that_was_on_its_way_stays_in_the_field_after_a_reload(
+    console: Console, sidecar: Server, tmp_path: Path
+) -> None:
+    notes = tmp_path / "notes.md"
+    notes.write_text("# Cat", "utf-8")
+    await console.run(
+        """
+        await page.routeWebSocket(/api.v1.ws/, (socket) => {
+            const server = socket.connectToServer();
+            socket.onMessage((frame) => {
+                kept.isDeaf ||= JSON.parse(frame).method === "chat/send";
+                server.send(frame);
+            });
+            server.onMessage((frame) => kept.isDeaf || socket.send(frame));
+        });
+        await page.reload();
+        await connected();
+        await shown.locator('input[type="file"]').setInputFiles(files);
+        await shown.locator('.attachments .chip[data-state="sent"]').waitFor();
+        await ask("say two");
+        """,
+        files=[str(notes)],
+    )
+    await sidecar.next_chat()
+    seen = await console.run("""
+        await field().fill("say three");
+        kept.isDeaf = false;
+        await page.reload();
+        await has("say two");
+        await ended();
+        return [await field().inputValue(), await shown.locator(".attachments .chip").count()];
+    """)
+    assert seen == ["say three", 0]
+
+
 async def test_a_question_that_was_sent_is_not_in_the_field_after_a_reload(
     console: Console, sidecar: Server, model: ScriptedModel
 ) -> None:

@@ -59,8 +59,8 @@ export class Conversation {
   /** @type {StoredMessage[]} */
   #stored = [];
   /**
-   * The question, or what is said meanwhile, that the server is not known to have. After a reload it is the draft again (`isDraft`), until it turns
-   * out that the server has it.
+   * The question, or what is said meanwhile, that the server is not known to have. After a reload it is the draft again
+   * (`isDraft`), until it turns out that the server has it.
    * @type {import("../vendor/signals.js").Signal<Said & { id: string, isDraft?: boolean } | "">}
    */
   #unsent;
@@ -311,7 +311,16 @@ export class Conversation {
     if (!unsent || !this.#has(unsent.id)) return;
     this.#unsent.value = "";
     // It was on its way when the page was loaded anew.
-    if (unsent.isDraft && this.draft.peek() === unsent.text) [this.draft.value, this.files.value] = ["", []];
+    if (unsent.isDraft) this.#takeOut(unsent);
+  }
+
+  /** Take out of the composer what was put into it, and leave what is behind; nothing if it was changed. @param {Said} said */
+  #takeOut({ text, parts }) {
+    const draft = this.draft.peek();
+    const head = text && `${text}\n\n`;
+    if (draft !== text && !draft.startsWith(head)) return;
+    this.draft.value = draft.slice(head.length);
+    this.files.value = this.files.peek().filter(({ part }) => !parts.includes(part));
   }
 
   /** @param {string} streamId */
