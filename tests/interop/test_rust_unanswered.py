@@ -12,7 +12,7 @@ from tests.interop.test_rust_tools import NOWHERE, ran, until
 
 pytestmark = [pytest.mark.interop, pytest.mark.timeout(600)]
 
-#: As many losses as the client takes, in ledger.rs.
+#: As many losses as the client takes, in losses.rs.
 LOSSES_MAX = 5
 DELETED = {"deleted": {"Ok": True}}
 BLUE = {"said": {"Ok": "Blue"}}

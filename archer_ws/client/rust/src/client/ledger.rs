@@ -1,40 +1,29 @@
-//! The requests without a response and the attached streams, and how responses, events and lost connections change
-//! them. A request for which the connection is lost again and again fails.
+//! What responses, events and lost connections mean for the requests without a response and the attached streams. A
+//! request for which the connection is lost again and again fails.
 //!
-//! Owned by the connection's task; does no I/O itself. While there is a connection, frames are sent through `outgoing`.
+//! Owned by the connection's task; does no I/O itself.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::Value;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_tungstenite::tungstenite::Message;
 
+use super::attached::Attached;
 use super::losses::Losses;
-use super::runner::Feed;
+use super::requests::{Awaited, OpenRequest, Reply, Requests};
 use super::stream::{Event, Inbox};
 use super::{Error, Ids, Numbered};
 use crate::types::{
-    ChatSendParams, ErrorKind, Method, Notification, PingParams, RequestId, Response,
-    ServerMessage, StreamCancelParams, StreamSteerParams, StreamSubscribeParams,
-    StreamUnsubscribeParams, ToolApproveParams, ToolClaimParams, ToolResultParams,
+    ChatSendParams, ErrorKind, Method, Notification, RequestId, Response, ServerMessage,
+    StreamCancelParams, StreamSubscribeParams, StreamUnsubscribeParams,
 };
 
 /// After a gap in the events the stream is subscribed to again. After more than this many gaps in a row it fails.
 const GAPS_MAX: u32 = 3;
-/// Methods that the server accepts however many requests it has (protocol section 8).
-const CONTROL: [&str; 6] = [
-    StreamCancelParams::NAME,
-    StreamSteerParams::NAME,
-    ToolApproveParams::NAME,
-    ToolClaimParams::NAME,
-    ToolResultParams::NAME,
-    PingParams::NAME,
-];
-
-type Reply = oneshot::Sender<Result<Value, Error>>;
 
 /// A command from a handle to the connection's task.
 #[derive(Debug)]
@@ -58,133 +47,13 @@ pub(super) enum Command {
     },
 }
 
-/// What to do with a response.
-enum Awaited {
-    Reply(Reply),
-    Attach {
-        reply: Reply,
-        stream_id: String,
-        attached: Attached,
-        /// Why only the server knows whether there is such a stream: its request got no response.
-        doubt: Option<Error>,
-    },
-    /// A subscription was repeated for an attached stream.
-    Reattach {
-        stream_id: String,
-    },
-    /// Ignore it.
-    Nothing,
-}
-
-impl Awaited {
-    /// Whether the request is repeated on the next connection: not if its caller no longer waits.
-    fn outlives_connection(&self) -> bool {
-        match self {
-            Self::Reply(reply) => !reply.is_closed(),
-            Self::Attach { .. } | Self::Nothing => true,
-            Self::Reattach { .. } => false,
-        }
-    }
-
-    /// Whether the request attaches the stream for this inbox.
-    fn attaches(&self, stream_id: &str, inbox: &Arc<Inbox>) -> bool {
-        match self {
-            Self::Attach { attached, .. } => Arc::ptr_eq(&attached.inbox, inbox),
-            Self::Reattach { stream_id: id } => id == stream_id,
-            Self::Reply(_) | Self::Nothing => false,
-        }
-    }
-}
-
-struct OpenRequest {
-    method: &'static str,
-    text: String,
-    awaited: Awaited,
-    losses: Losses,
-    /// Whether it was sent on the current connection.
-    is_sent: bool,
-    /// When to send it again, if it was refused for the moment.
-    due: Option<Instant>,
-}
-
-impl OpenRequest {
-    /// How long to wait before asking again for a stream that may have begun.
-    fn postponed_by(&self, outcome: &Result<Value, Error>) -> Option<Duration> {
-        match (&self.awaited, outcome) {
-            (Awaited::Attach { doubt: Some(_), .. }, Err(error)) => error.retry_after(),
-            _ => None,
-        }
-    }
-}
-
-/// An attached stream: where its events go, and the number of the last one delivered.
-#[derive(Debug)]
-pub(super) struct Attached {
-    last_seq: u64,
-    /// Gaps since the last event that was in order.
-    gaps: u32,
-    /// Those of its subscriptions.
-    losses: Losses,
-    inbox: Arc<Inbox>,
-    /// To the task that runs its calls, if it has tools.
-    feed: Option<Feed>,
-}
-
-impl Attached {
-    /// Deliver the events after `after` to the inbox.
-    pub(super) fn new(after: u64, inbox: Arc<Inbox>, feed: Option<Feed>) -> Self {
-        Self {
-            last_seq: after,
-            gaps: 0,
-            losses: Losses::default(),
-            inbox,
-            feed,
-        }
-    }
-
-    /// The server has attached the stream with this result, and sends its events from now on.
-    fn begins(&mut self, result: &Value) {
-        self.losses = Losses::default();
-        if let Some(feed) = &mut self.feed {
-            feed.attached(result["head_seq"].as_u64().unwrap_or(0), self.last_seq);
-        }
-    }
-
-    fn push(&mut self, event: Event) {
-        if let Some(feed) = &mut self.feed {
-            feed.told(&event);
-        }
-        self.inbox.push(event);
-    }
-
-    /// The events up to this one were received.
-    fn advance(&mut self, seq: u64) {
-        self.last_seq = seq;
-        self.gaps = 0;
-    }
-
-    /// The events up to `last_seq` were delivered.
-    fn told(&mut self) {
-        if let Some(feed) = &mut self.feed {
-            feed.passed(self.last_seq);
-        }
-    }
-}
-
 pub(super) struct Ledger {
     ids: Ids,
     give_up_after: Duration,
-    /// By request id, that is, in the order in which they were made.
-    open_requests: BTreeMap<i64, OpenRequest>,
-    /// The ids of those that wait to be sent on this connection, in that order, the worst last.
-    waiting: VecDeque<i64>,
-    /// How many wait for their responses, and may at most.
-    in_flight: u64,
-    in_flight_max: u64,
+    requests: Requests,
     streams: HashMap<String, Attached>,
     /// Streams whose subscription was refused for the moment, and when to ask again.
     postponed: Vec<(Instant, String)>,
-    outgoing: Option<mpsc::UnboundedSender<Message>>,
 }
 
 impl Ledger {
@@ -192,13 +61,9 @@ impl Ledger {
         Self {
             ids,
             give_up_after,
-            open_requests: BTreeMap::new(),
-            waiting: VecDeque::new(),
-            in_flight: 0,
-            in_flight_max: 0,
+            requests: Requests::default(),
             streams: HashMap::new(),
             postponed: Vec::new(),
-            outgoing: None,
         }
     }
 
@@ -209,15 +74,8 @@ impl Ledger {
         outgoing: mpsc::UnboundedSender<Message>,
         in_flight_max: u64,
     ) {
-        self.outgoing = Some(outgoing);
-        self.in_flight_max = in_flight_max;
         self.postponed.clear();
-        self.open_requests
-            .retain(|_, request| request.awaited.outlives_connection());
-        for request in self.open_requests.values_mut() {
-            request.due = None;
-        }
-        let repeated: Vec<i64> = self.open_requests.keys().copied().collect();
+        let repeated = self.requests.connected(outgoing, in_flight_max);
         let mut streams: Vec<_> = self
             .streams
             .iter()
@@ -229,39 +87,22 @@ impl Ledger {
             .filter_map(|(_, stream_id)| self.subscription(stream_id))
             .collect();
         waiting.extend(repeated);
-        waiting.sort_by_key(|id| self.open_requests[id].losses.are_many()); // stable
-        self.waiting.clear();
-        // All of them are looked at: some don't count towards the server's limit.
-        for id in waiting {
-            self.send(id);
-        }
+        self.requests.send_all(waiting);
     }
 
     /// There is no socket: requests wait for the next one. Those fail for which the connection was lost again and again
     /// for so long.
     pub(super) fn disconnected(&mut self) {
-        self.outgoing = None;
-        self.in_flight = 0;
-        let now = Instant::now();
-        let mut unanswered = Vec::new();
-        for (id, request) in &mut self.open_requests {
-            if !std::mem::take(&mut request.is_sent) {
-                continue;
-            }
-            request.losses.add(now);
-            if let Awaited::Reattach { stream_id } = &request.awaited
+        let unanswered = self.requests.disconnected(self.give_up_after);
+        for (awaited, losses) in self.requests.awaited() {
+            if let Awaited::Reattach { stream_id } = awaited
                 && let Some(attached) = self.streams.get_mut(stream_id)
             {
-                attached.losses = request.losses;
-            }
-            if request.losses.are_too_many(now, self.give_up_after) {
-                unanswered.push(*id);
+                attached.losses = losses;
             }
         }
-        for id in unanswered {
-            if let Some(request) = self.open_requests.remove(&id) {
-                self.unanswered(request);
-            }
+        for request in unanswered {
+            self.unanswered(request);
         }
     }
 
@@ -295,25 +136,16 @@ impl Ledger {
         }
     }
 
-    /// When to call `ask_again`, if a subscription was refused for the moment.
+    /// When to call `ask_again`, if something was refused for the moment.
     pub(super) fn next_due(&self) -> Option<Instant> {
-        let requests = self.open_requests.values().filter_map(|it| it.due);
-        self.postponed
-            .iter()
-            .map(|(due, _)| *due)
-            .chain(requests)
-            .min()
+        let streams = self.postponed.iter().map(|(due, _)| *due);
+        streams.chain(self.requests.next_due()).min()
     }
 
-    /// Subscribe to the postponed streams that are due.
+    /// Send what was postponed and is due.
     pub(super) fn ask_again(&mut self) {
         let now = Instant::now();
-        for (id, request) in &mut self.open_requests {
-            if request.due.take_if(|due| *due <= now).is_some() {
-                self.waiting.push_back(*id);
-            }
-        }
-        self.flush();
+        self.requests.send_due(now);
         let (due, later) = std::mem::take(&mut self.postponed)
             .into_iter()
             .partition(|(due, _)| *due <= now);
@@ -358,8 +190,7 @@ impl Ledger {
             return; // another reader has replaced this one: the stream stays attached for it
         }
         // What was not sent is not needed any more. It would be sent behind what ends the stream here.
-        self.open_requests
-            .retain(|_, request| request.is_sent || !request.awaited.attaches(&stream_id, inbox));
+        self.requests.drop_attaching(&stream_id, inbox);
         let was_attached = self.streams.remove(&stream_id).is_some();
         if cancel {
             self.ask_for_nothing(StreamCancelParams::new(stream_id));
@@ -376,76 +207,13 @@ impl Ledger {
 
     /// Send a request; without a socket it waits for the next one.
     fn ask(&mut self, request: Numbered, awaited: Awaited) {
-        let id = self.add(request, awaited, Losses::default());
-        self.send(id);
-    }
-
-    fn add(&mut self, request: Numbered, awaited: Awaited, losses: Losses) -> i64 {
-        let Numbered { id, method, text } = request;
-        let request = OpenRequest {
-            method,
-            text,
-            awaited,
-            losses,
-            is_sent: false,
-            due: None,
-        };
-        self.open_requests.insert(id, request);
-        id
-    }
-
-    /// Send a request now, or when it may be sent.
-    fn send(&mut self, id: i64) {
-        if !self.transmit(id) {
-            self.waiting.push_back(id);
-        }
-    }
-
-    /// Send requests that wait, until the server has as many as it takes.
-    fn flush(&mut self) {
-        let mut passed_over = Vec::new();
-        while self.in_flight < self.in_flight_max
-            && let Some(id) = self.waiting.pop_front()
-        {
-            if !self.transmit(id) {
-                passed_over.push(id);
-            }
-        }
-        for id in passed_over.into_iter().rev() {
-            self.waiting.push_front(id);
-        }
-    }
-
-    /// Send a request, if it may be sent now; whether it need not wait. Of the requests for which the connection may be
-    /// closed, only one is in flight.
-    fn transmit(&mut self, id: i64) -> bool {
-        let Some(request) = self.open_requests.get(&id) else {
-            return true;
-        };
-        let is_full = self.in_flight >= self.in_flight_max && !CONTROL.contains(&request.method);
-        if self.outgoing.is_none() || is_full {
-            return false;
-        }
-        if matches!(&request.awaited, Awaited::Reply(reply) if reply.is_closed()) {
-            self.open_requests.remove(&id);
-            return true;
-        }
-        let is_suspect = |request: &OpenRequest| request.losses.are_suspicious();
-        let mut others = self.open_requests.values();
-        if is_suspect(request) && others.any(|other| other.is_sent && is_suspect(other)) {
-            return false;
-        }
-        if let (Some(request), Some(outgoing)) = (self.open_requests.get_mut(&id), &self.outgoing) {
-            request.is_sent = true;
-            self.in_flight += 1;
-            let _ = outgoing.send(Message::text(request.text.clone())); // on an error reading reports the loss
-        }
-        true
+        let id = self.requests.add(request, awaited, Losses::default());
+        self.requests.send(id);
     }
 
     fn subscribe(&mut self, stream_id: String) {
         if let Some(id) = self.subscription(stream_id) {
-            self.send(id);
+            self.requests.send(id);
         }
     }
 
@@ -458,7 +226,10 @@ impl Ledger {
         };
         let losses = attached.losses;
         let request = self.ids.request(params).ok()?;
-        Some(self.add(request, Awaited::Reattach { stream_id }, losses))
+        Some(
+            self.requests
+                .add(request, Awaited::Reattach { stream_id }, losses),
+        )
     }
 
     /// Handle a frame from the server; returns whether it is the response to a request that succeeded.
@@ -469,7 +240,7 @@ impl Ledger {
                 outcome,
             }) => {
                 let succeeded = outcome.is_ok();
-                if let Some(request) = self.open_requests.remove(&id) {
+                if let Some(request) = self.requests.answered(id) {
                     self.answered(id, request, outcome.map_err(|error| error.data.into()));
                 }
                 Ok(succeeded)
@@ -487,18 +258,14 @@ impl Ledger {
         }
     }
 
-    fn answered(&mut self, id: i64, mut request: OpenRequest, outcome: Result<Value, Error>) {
-        self.in_flight = self.in_flight.saturating_sub(1);
+    fn answered(&mut self, id: i64, request: OpenRequest, outcome: Result<Value, Error>) {
         if let Some(pause) = request.postponed_by(&outcome) {
             // The server has not loaded its stored streams yet, for example.
-            request.losses = Losses::default();
-            request.is_sent = false;
-            request.due = Some(Instant::now() + pause);
-            self.open_requests.insert(id, request);
+            self.requests.postpone(id, request, pause);
         } else {
             self.settle(request.awaited, outcome);
         }
-        self.flush();
+        self.requests.flush();
     }
 
     fn settle(&mut self, awaited: Awaited, outcome: Result<Value, Error>) {
@@ -605,8 +372,8 @@ impl Ledger {
 
     /// Subscribe again to get missing events. The protocol promises that none are missing (section 5).
     fn fetch_missing(&mut self, stream_id: &str) {
-        let is_asked = self.open_requests.values().any(
-            |request| matches!(&request.awaited, Awaited::Reattach { stream_id: asked } if asked == stream_id),
+        let is_asked = self.requests.awaited().any(
+            |(awaited, _)| matches!(awaited, Awaited::Reattach { stream_id: asked } if asked == stream_id),
         );
         let Some(attached) = self.streams.get_mut(stream_id).filter(|_| !is_asked) else {
             return;
@@ -625,7 +392,7 @@ impl Ledger {
         for attached in std::mem::take(&mut self.streams).into_values() {
             attached.inbox.fail(error.clone());
         }
-        for request in std::mem::take(&mut self.open_requests).into_values() {
+        for request in self.requests.take_all() {
             self.settle(request.awaited, Err(error.clone()));
         }
     }
@@ -633,6 +400,8 @@ impl Ledger {
 
 #[cfg(test)]
 mod tests {
+    use tokio::sync::oneshot;
+
     use super::*;
     use crate::types::SessionDeleteParams;
 

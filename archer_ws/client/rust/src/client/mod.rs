@@ -1,12 +1,14 @@
 //! [`Client`] and its parts. `connection` is the task that owns the socket, `ledger` matches responses and events to
-//! requests and streams, `losses` counts lost connections, `stream` is a stream as its reader sees it, and `tools` and
-//! `runner` run tool calls.
+//! requests and streams, `requests` sends requests in their order, `losses` counts lost connections, `attached` is a
+//! stream as the ledger sees it, `stream` as its reader sees it, and `tools` and `runner` run tool calls.
 
+mod attached;
 mod backoff;
 mod connection;
 mod error;
 mod ledger;
 mod losses;
+mod requests;
 mod runner;
 mod stream;
 mod tools;
@@ -23,8 +25,9 @@ use crate::types::{
     ChatSendParams, ChatSendResult, ErrorInfo, ErrorKind, Method, Request, StreamSubscribeParams,
     SubscribeResult,
 };
+use attached::Attached;
 use connection::Connection;
-use ledger::{Attached, Command};
+use ledger::Command;
 use stream::Inbox;
 
 pub use error::Error;
