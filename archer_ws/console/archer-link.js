@@ -92,12 +92,18 @@ export class Link {
   /** @param {Log} log @returns {Promise<import("./archer.js").CancelResult>} */
   async cancel(log) {
     if (log.end) return { outcome: "already_ended", ...(log.end.status !== "lost" && { status: log.end.status }) };
-    if (!log.isSent && log.request !== undefined) {
-      this.#forget(log);
-      log.finish(localEnd(log, "cancelled"));
-      return { outcome: "cancelling", status: "cancelled" };
-    }
-    return this.call("stream/cancel", JSON.stringify({ stream_id: log.streamId }));
+    if (!log.isSent && log.request !== undefined) return this.#neverBegins(log);
+    const told = await this.call("stream/cancel", JSON.stringify({ stream_id: log.streamId }));
+    // The request waits to be repeated; if it waits for long, the server no longer knows then that it was cancelled.
+    const isUnknown = told.outcome === "not_found" && !log.mayExist && this.#requests.has(log);
+    return isUnknown ? this.#neverBegins(log) : told;
+  }
+
+  /** Don't request the stream that was cancelled. @param {Log} log @returns {import("./archer.js").CancelResult} */
+  #neverBegins(log) {
+    this.#forget(log);
+    log.finish(localEnd(log, "cancelled"));
+    return { outcome: "cancelling", status: "cancelled" };
   }
 
   /**

@@ -1,5 +1,6 @@
 """The JavaScript client where the connection is lost again and again before a request gets its response."""
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -100,6 +101,47 @@ async def test_a_chat_that_breaks_every_connection_fails_if_the_server_has_no_su
     assert "chat/send" in seen["message"]
     assert sent(scripted, "chat/send") >= LOSSES_MAX
     assert sent(scripted, "stream/subscribe") == 1
+
+
+async def test_a_chat_that_is_cancelled_while_its_request_waits_behind_another_does_not_begin(js: Javascript) -> None:
+    deletions: list[dict[str, Any]] = []
+    waits = asyncio.Event()
+    losses = 0
+
+    async def serve(connection: websockets.ServerConnection, request: dict[str, Any]) -> None:
+        nonlocal losses
+        method = request["method"]
+        if method == "session/delete_all":
+            deletions.append(request)
+            if losses == 2:  # From now on one of both is in flight at a time.
+                waits.set()
+        elif method == "chat/send" and losses < 2:
+            losses += 1
+            connection.transport.abort()
+        elif method == "chat/send":
+            await deliver(connection, request)
+        else:
+            await answer(connection, request, {"outcome": "not_found"} if method == "stream/cancel" else {})
+            if method == "stream/cancel":
+                await answer(connection, deletions[-1], {"deleted": 0})
+
+    scripted = Scripted(serve)
+    async with listening(scripted) as url:
+        await connected(js, url, **SOON)
+        await js.run("""
+            kept.deleting = kept.archer.call("session/delete_all", { confirm: true });
+            kept.stream = kept.archer.send("Why?");
+        """)
+        await waits.wait()
+        seen = await js.run("""
+            const told = await kept.stream.cancel();
+            await kept.deleting;
+            await kept.archer.call("ping");
+            const { status, reason } = await kept.stream.ended;
+            return [told, status, reason];
+        """)
+    assert seen == [{"outcome": "cancelling", "status": "cancelled"}, "cancelled", "client"]
+    assert sent(scripted, "chat/send") == 2
 
 
 @pytest.mark.parametrize("postponements", [0, 2])
