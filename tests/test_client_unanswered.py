@@ -85,6 +85,46 @@ async def test_a_chat_that_breaks_every_connection_fails_if_the_server_has_no_su
     assert sent(scripted, "stream/subscribe") == 1
 
 
+@pytest.mark.parametrize("is_left", [False, True], ids=["cancelled", "left"])
+async def test_a_chat_that_is_cancelled_while_its_request_waits_behind_another_does_not_begin(is_left: bool) -> None:
+    deletions: list[dict[str, Any]] = []
+    waits = asyncio.Event()
+    losses = 0
+
+    async def serve(connection: websockets.ServerConnection, request: dict[str, Any]) -> None:
+        nonlocal losses
+        match request["method"]:
+            case "session/delete_all":
+                deletions.append(request)
+                if losses == 2:  # From now on one of both is in flight at a time.
+                    waits.set()
+            case "chat/send" if losses < 2:
+                losses += 1
+                connection.transport.abort()
+            case "chat/send":
+                await deliver(connection, request)
+            case "stream/cancel":
+                await answer(connection, request, {"outcome": "not_found"})
+                await answer(connection, deletions[-1], {"deleted": 0})
+            case _:
+                await answer(connection, request, {})
+
+    scripted = Scripted(serve)
+    async with asyncio.timeout(LIMIT_S), listening(scripted) as url, impatient(url) as client:
+        deleting = asyncio.create_task(client.sessions.delete_all(confirm=True))
+        await asyncio.sleep(0)
+        async with client.chat("Why?") as stream:
+            await waits.wait()
+            if not is_left:
+                assert await stream.cancel() == "cancelling"
+        await deleting
+        await client.ping()
+        assert await text_of(stream) == ""
+        assert stream.ended is not None
+        assert (stream.ended.status, stream.ended.reason) == ("cancelled", "client")
+    assert sent(scripted, "chat/send") == 2
+
+
 @pytest.mark.parametrize("postponements", [0, 2])
 async def test_a_chat_that_has_begun_is_read_though_its_request_never_got_a_response(postponements: int) -> None:
     deadly = Deadly("chat/send")

@@ -194,6 +194,13 @@ class Link:
         self._arm()
         self._wake.set()
 
+    def withdraw(self, stream: Attachable) -> bool:
+        """Let a stream go whose request waits to be sent; whether it did."""
+        is_withdrawn = self._requests.withdraw_chat(stream.stream_id)
+        if is_withdrawn:
+            self._streams.pop(stream.stream_id, None)
+        return is_withdrawn
+
     def watch(self, session_id: str | None) -> SessionWatch:
         """Watch one conversation, or all of them, over as many connections as it takes."""
         watch = SessionWatch(self, session_id)

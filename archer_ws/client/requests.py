@@ -59,7 +59,7 @@ class Request:
 
     method: str
     params: Mapping[str, Any]
-    on_result: Callable[[Any], None]
+    on_result: Callable[[Any], object]
     on_error: Callable[[ClientError], None]
     #: Whether it belongs to one connection, and is not repeated on the next.
     is_of_connection: bool = False
@@ -93,6 +93,14 @@ class Requests:
         """Do not send a request that is still queued."""
         with suppress(ValueError):
             self._outbox.remove(request)
+
+    def withdraw_chat(self, stream_id: str) -> bool:
+        """Do not send the request for this stream; whether it was still queued."""
+        for request in self._outbox:
+            if request.method == "chat/send" and request.params.get("stream_id") == stream_id:
+                self._outbox.remove(request)
+                return True
+        return False
 
     def frame_of(self, request: Request) -> bytes:
         """The frame of a request, which counts as sent from now on.

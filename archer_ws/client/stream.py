@@ -118,12 +118,25 @@ class ChatStream(SoFar):
         """End the stream here if its request was not sent yet; whether that was so."""
         if self._preparing is None:
             return False
+        self._end_here()
+        self._preparing.cancel()
+        return True
+
+    def _cancel_told(self, result: Any) -> str:
+        """The outcome of a cancel. If its request overtook that of the stream, which waits to be sent, the stream does
+        not begin: the server would have forgotten by then that it was cancelled.
+        """
+        outcome = outcome_of(result)
+        if outcome == "not_found" and not self.may_exist and self._link.withdraw(self):
+            self._end_here()
+            return "cancelling"
+        return outcome
+
+    def _end_here(self) -> None:
         self._take_event(
             Ended(stream_id=self.stream_id, seq=self.last_seq, status="cancelled", reason="client", text_bytes=0)
         )
-        self._preparing.cancel()
         self._arrived.set()
-        return True
 
     async def cancel(self) -> str:
         """Cancel the generation. The stream still gets its last event, and retains the text so far.
@@ -136,8 +149,8 @@ class ChatStream(SoFar):
         """
         if self._cancel_unsent():
             return "cancelling"
-        result = await self._link.request("stream/cancel", {"stream_id": self.stream_id}, even_if_given_up=True)
-        return outcome_of(result)
+        params = {"stream_id": self.stream_id}
+        return self._cancel_told(await self._link.request("stream/cancel", params, even_if_given_up=True))
 
     async def steer(
         self,
@@ -206,7 +219,7 @@ class ChatStream(SoFar):
         if self.ended is None and self._failure is None and not self._cancel_unsent():
             # Nothing waits for the response: closing the client sends what is queued.
             told = {"stream_id": self.stream_id}
-            self._link.put(Request("stream/cancel", told, lambda _: None, lambda _: None))
+            self._link.put(Request("stream/cancel", told, self._cancel_told, lambda _: None))
 
     async def _next(self) -> StreamEvent | None:
         """The next event; None after the last."""
