@@ -4,15 +4,14 @@ import asyncio
 from typing import Any
 
 import pytest
-import websockets
 
 from archer_ws.client import Archer, Backoff, ChatStream, Unanswered, connect
 from archer_ws.client.requests import LOSSES_MAX
 from tests.conftest import Archer as Server
 from tests.fakes.cutting_proxy import cutting_proxy
-from tests.fakes.deadly_server import Deadly, deliver, sent
+from tests.fakes.deadly_server import Blocking, Deadly, Losing, sent
 from tests.fakes.ollama_api import ollama_stream
-from tests.fakes.scripted_archer import ACCEPTED, Scripted, answer, listening
+from tests.fakes.scripted_archer import Scripted, listening
 from tests.fakes.waiting_server import STARTED, calling, ending, resulting, saying, stepping, waiting_server
 
 LIMIT_S = 60
@@ -56,21 +55,10 @@ async def test_a_request_that_breaks_every_connection_holds_up_no_other() -> Non
 
 
 async def test_losses_before_and_after_a_response_do_not_add_up() -> None:
-    subscriptions = 0
-
-    async def serve(connection: websockets.ServerConnection, request: dict[str, Any]) -> None:
-        nonlocal subscriptions
-        subscriptions += request["method"] == "stream/subscribe"
-        if subscriptions == 2 * LOSSES_MAX:
-            await deliver(connection, request)
-            return
-        if subscriptions % LOSSES_MAX == 0:
-            await answer(connection, request, {"stream_id": request["params"]["stream_id"], **ACCEPTED})
-        connection.transport.close()
-
-    async with asyncio.timeout(LIMIT_S), listening(Scripted(serve)) as url, impatient(url) as client:
+    losing = Losing()
+    async with asyncio.timeout(LIMIT_S), listening(Scripted(losing)) as url, impatient(url) as client:
         assert await text_of(client.chat("Why?")) == "Blue"
-    assert subscriptions == 2 * LOSSES_MAX
+    assert losing.subscriptions == 2 * LOSSES_MAX
 
 
 async def test_a_chat_that_breaks_every_connection_fails_if_the_server_has_no_such_stream() -> None:
@@ -87,34 +75,13 @@ async def test_a_chat_that_breaks_every_connection_fails_if_the_server_has_no_su
 
 @pytest.mark.parametrize("is_left", [False, True], ids=["cancelled", "left"])
 async def test_a_chat_that_is_cancelled_while_its_request_waits_behind_another_does_not_begin(is_left: bool) -> None:
-    deletions: list[dict[str, Any]] = []
-    waits = asyncio.Event()
-    losses = 0
-
-    async def serve(connection: websockets.ServerConnection, request: dict[str, Any]) -> None:
-        nonlocal losses
-        match request["method"]:
-            case "session/delete_all":
-                deletions.append(request)
-                if losses == 2:  # From now on one of both is in flight at a time.
-                    waits.set()
-            case "chat/send" if losses < 2:
-                losses += 1
-                connection.transport.abort()
-            case "chat/send":
-                await deliver(connection, request)
-            case "stream/cancel":
-                await answer(connection, request, {"outcome": "not_found"})
-                await answer(connection, deletions[-1], {"deleted": 0})
-            case _:
-                await answer(connection, request, {})
-
-    scripted = Scripted(serve)
+    blocking = Blocking()
+    scripted = Scripted(blocking)
     async with asyncio.timeout(LIMIT_S), listening(scripted) as url, impatient(url) as client:
         deleting = asyncio.create_task(client.sessions.delete_all(confirm=True))
         await asyncio.sleep(0)
         async with client.chat("Why?") as stream:
-            await waits.wait()
+            await blocking.chat_waits.wait()
             if not is_left:
                 assert await stream.cancel() == "cancelling"
         await deleting

@@ -1,9 +1,11 @@
 """An archer.v1 server that breaks the connection at some requests, as one does that a proxy or a defect kills."""
 
+import asyncio
 from typing import Any
 
 import websockets
 
+from archer_ws.client.requests import LOSSES_MAX
 from tests.fakes.scripted_archer import ACCEPTED, Scripted, answer, refuse, tell
 
 
@@ -70,6 +72,56 @@ class Deadly:
             await answer(connection, request, session(request["params"]["session_id"]))
         else:
             await answer(connection, request, {"deleted": 0} if method == "session/delete_all" else {})
+
+
+class Losing:
+    """Loses the connection at each request but pings. Of the subscriptions it accepts one in LOSSES_MAX before, and the
+    second time delivers the stream instead."""
+
+    def __init__(self) -> None:
+        self.subscriptions = 0
+
+    async def __call__(self, connection: websockets.ServerConnection, request: dict[str, Any]) -> None:
+        """Serve a request."""
+        if request["method"] == "ping":
+            await answer(connection, request, {})
+            return
+        self.subscriptions += request["method"] == "stream/subscribe"
+        if self.subscriptions == 2 * LOSSES_MAX:
+            await deliver(connection, request)
+            return
+        if self.subscriptions % LOSSES_MAX == 0:
+            await answer(connection, request, {"stream_id": request["params"]["stream_id"], **ACCEPTED})
+        connection.transport.close()
+
+
+class Blocking:
+    """Breaks the connection at the first two chats, and responds to a deletion of all sessions only after a cancel, of
+    which it knows no stream: a client sends one of such requests at a time."""
+
+    def __init__(self) -> None:
+        self._deletions: list[dict[str, Any]] = []
+        self._losses = 0
+        #: Set once the deletion was sent again, so that the chat waits for its response.
+        self.chat_waits = asyncio.Event()
+
+    async def __call__(self, connection: websockets.ServerConnection, request: dict[str, Any]) -> None:
+        """Serve a request."""
+        match request["method"]:
+            case "session/delete_all":
+                self._deletions.append(request)
+                if self._losses == 2:
+                    self.chat_waits.set()
+            case "chat/send" if self._losses < 2:
+                self._losses += 1
+                connection.transport.abort()
+            case "chat/send":
+                await deliver(connection, request)
+            case "stream/cancel":
+                await answer(connection, request, {"outcome": "not_found"})
+                await answer(connection, self._deletions[-1], {"deleted": 0})
+            case _:
+                await answer(connection, request, {})
 
 
 def sent(scripted: Scripted, method: str) -> int:

@@ -1,14 +1,10 @@
 """The JavaScript client where the connection is lost again and again before a request gets its response."""
 
-import asyncio
-from typing import Any
-
 import pytest
-import websockets
 
-from tests.fakes.deadly_server import Deadly, deliver, sent
+from tests.fakes.deadly_server import Blocking, Deadly, Losing, sent
 from tests.fakes.exchange_server import Call, exchange_server
-from tests.fakes.scripted_archer import ACCEPTED, Scripted, answer, listening
+from tests.fakes.scripted_archer import Scripted, listening
 from tests.interop.javascript import Javascript, JavascriptError
 from tests.interop.scripted_chat import connected
 
@@ -69,26 +65,12 @@ async def test_a_request_that_breaks_every_connection_holds_up_no_other(js: Java
 
 
 async def test_losses_before_and_after_a_response_do_not_add_up(js: Javascript) -> None:
-    subscriptions = 0
-
-    async def serve(connection: websockets.ServerConnection, request: dict[str, Any]) -> None:
-        nonlocal subscriptions
-        if request["method"] == "ping":
-            await answer(connection, request, {})
-            return
-        subscriptions += request["method"] == "stream/subscribe"
-        if subscriptions == 2 * LOSSES_MAX:
-            await deliver(connection, request)
-            return
-        if subscriptions % LOSSES_MAX == 0:
-            await answer(connection, request, {"stream_id": request["params"]["stream_id"], **ACCEPTED})
-        connection.transport.close()
-
-    async with listening(Scripted(serve)) as url:
+    losing = Losing()
+    async with listening(Scripted(losing)) as url:
         await connected(js, url, **SOON)
         seen = await js.run(READ + "return await read(kept.archer.send('Why?'));")
     assert seen == {"text": "Blue", "status": "completed"}
-    assert subscriptions == 2 * LOSSES_MAX
+    assert losing.subscriptions == 2 * LOSSES_MAX
 
 
 async def test_a_chat_that_breaks_every_connection_fails_if_the_server_has_no_such_stream(js: Javascript) -> None:
@@ -104,35 +86,15 @@ async def test_a_chat_that_breaks_every_connection_fails_if_the_server_has_no_su
 
 
 async def test_a_chat_that_is_cancelled_while_its_request_waits_behind_another_does_not_begin(js: Javascript) -> None:
-    deletions: list[dict[str, Any]] = []
-    waits = asyncio.Event()
-    losses = 0
-
-    async def serve(connection: websockets.ServerConnection, request: dict[str, Any]) -> None:
-        nonlocal losses
-        method = request["method"]
-        if method == "session/delete_all":
-            deletions.append(request)
-            if losses == 2:  # From now on one of both is in flight at a time.
-                waits.set()
-        elif method == "chat/send" and losses < 2:
-            losses += 1
-            connection.transport.abort()
-        elif method == "chat/send":
-            await deliver(connection, request)
-        else:
-            await answer(connection, request, {"outcome": "not_found"} if method == "stream/cancel" else {})
-            if method == "stream/cancel":
-                await answer(connection, deletions[-1], {"deleted": 0})
-
-    scripted = Scripted(serve)
+    blocking = Blocking()
+    scripted = Scripted(blocking)
     async with listening(scripted) as url:
         await connected(js, url, **SOON)
         await js.run("""
             kept.deleting = kept.archer.call("session/delete_all", { confirm: true });
             kept.stream = kept.archer.send("Why?");
         """)
-        await waits.wait()
+        await blocking.chat_waits.wait()
         seen = await js.run("""
             const told = await kept.stream.cancel();
             await kept.deleting;
