@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from archer_ws.client import Archer, Backoff, ChatStream, Unanswered, connect
-from archer_ws.client.requests import LOSSES_MAX
+from archer_ws.client import Archer, Backoff, ChatStream, ClientClosed, ClientError, Unanswered, connect
+from archer_ws.client.requests import LOSSES_MAX, Losses, Request, Requests
 from tests.conftest import Archer as Server
 from tests.fakes.cutting_proxy import cutting_proxy
 from tests.fakes.deadly_server import Blocking, Deadly, Losing, sent
@@ -59,6 +59,35 @@ async def test_losses_before_and_after_a_response_do_not_add_up() -> None:
     async with asyncio.timeout(LIMIT_S), listening(Scripted(losing)) as url, impatient(url) as client:
         assert await text_of(client.chat("Why?")) == "Blue"
     assert losing.subscriptions == 2 * LOSSES_MAX
+
+
+def test_losses_before_a_response_do_not_count_after_it_however_long_they_take() -> None:
+    requests, losses, errors = Requests(), Losses(), list[ClientError]()
+    seconds = identities = 0
+
+    def subscribe() -> None:
+        nonlocal identities
+        identities += 1
+        requests.put(Request("stream/subscribe", {}, lambda _: None, errors.append, losses=losses))
+        assert requests.next_frame() is not None
+
+    def lose() -> None:
+        nonlocal seconds
+        seconds += 100
+        requests.take_back(seconds, give_up_after_s=1)
+        requests.fail(ClientClosed("only the losses are kept"))
+
+    for _ in range(2):
+        for _ in range(LOSSES_MAX - 1):
+            subscribe()
+            lose()
+        subscribe()
+        requests.resolve(identities, {})
+    assert {type(error) for error in errors} == {ClientClosed}
+    for _ in range(LOSSES_MAX):
+        subscribe()
+        lose()
+    assert type(errors[-1]) is Unanswered
 
 
 async def test_a_chat_that_breaks_every_connection_fails_if_the_server_has_no_such_stream() -> None:
