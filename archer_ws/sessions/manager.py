@@ -27,6 +27,7 @@ from archer_ws.files.stored import StoredFile
 from archer_ws.llm_gateway.types import CancelReason, ChatRequest, Route
 from archer_ws.sessions.attachments import Attachments, StreamFiles, check_inline, in_memory
 from archer_ws.sessions.changes import SessionChanges
+from archer_ws.sessions.fingerprint import NEVER_REPEATED, fingerprint_of
 from archer_ws.sessions.format_judge import FormatJudge
 from archer_ws.sessions.journaling import Journaling
 from archer_ws.sessions.models import ActiveStream, CancelResult, StreamPage
@@ -50,7 +51,9 @@ from archer_ws.sessions.streams.stream import STOP_GRACE_S, Stream
 from archer_ws.sessions.streams.tombstones import Tombstones
 from archer_ws.sessions.streams.work import StreamIdentity
 from archer_ws.sessions.tool_calls import ToolCalls
-from archer_ws.sessions.turn import NEVER_REPEATED, Turn, TurnServices, check_turn, fingerprint_of
+from archer_ws.sessions.turn import Turn
+from archer_ws.sessions.turn_check import check_turn
+from archer_ws.sessions.turn_services import TurnServices
 from archer_ws.sessions.views import stream_page
 from archer_ws.sessions.windows import Windows
 

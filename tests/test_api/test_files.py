@@ -573,7 +573,7 @@ async def test_a_provider_is_sent_what_the_files_of_this_turn_and_of_the_history
 async def test_history_whose_files_are_too_large_is_left_out_and_told(
     archer: Archer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("archer_ws.sessions.turn.MEDIA_REQUEST_BYTES", 4000)
+    monkeypatch.setattr("archer_ws.sessions.prompt.MEDIA_REQUEST_BYTES", 4000)
     answer_long(archer)
     await archer.http.post("/api/v1/sessions", json={"session_id": "one"})
     dropped = []

@@ -8,7 +8,7 @@ import pytest
 
 from archer_ws.client import Backoff, connect
 from archer_ws.llm_gateway.types import ChatRequest
-from archer_ws.sessions.turn import fingerprint_of
+from archer_ws.sessions.fingerprint import fingerprint_of
 from tests.conftest import Archer, StartArcher
 from tests.fakes.cutting_proxy import cutting_proxy
 from tests.fakes.file_heads import gif, jpeg, png

@@ -14,11 +14,11 @@ from archer_ws.core.exceptions import (
 )
 from archer_ws.core.limits import CALL_ARGUMENTS_BYTES
 from archer_ws.llm_gateway.types import ChatRequest, StreamChunk
+from archer_ws.sessions.fingerprint import fingerprint_of
 from archer_ws.sessions.manager import SessionManager
 from archer_ws.sessions.streams.events import Delta, StreamEnded, StreamStarted, StreamToolCall
 from archer_ws.sessions.streams.gates import ManagerLimits
 from archer_ws.sessions.streams.stream import Stream
-from archer_ws.sessions.turn import fingerprint_of
 from archer_ws.sessions.views import chat_response
 from tests.fakes.calls import CALLS_MADE, INTERLEAVED, TOOLS, WHOLE, piece
 from tests.fakes.scripted_gateway import Call, ScriptedGateway
