@@ -6,7 +6,7 @@ a plain call): they all get a `Stream` to read from and a `Hold` to keep it aliv
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, suppress
+from contextlib import AbstractAsyncContextManager
 from typing import Literal
 
 import structlog
@@ -16,7 +16,6 @@ from archer_ws.agents.orchestrator import Orchestrator
 from archer_ws.core.exceptions import (
     ArcherError,
     Draining,
-    StorageUnavailable,
     StreamIdConflict,
     StreamNotFound,
 )
@@ -34,6 +33,7 @@ from archer_ws.sessions.models import ActiveStream, CancelResult, StreamPage
 from archer_ws.sessions.native_cache import NativeTurnCache
 from archer_ws.sessions.occupancy import Occupancy
 from archer_ws.sessions.orphans import Orphans
+from archer_ws.sessions.recovery import Recovery
 from archer_ws.sessions.settling import Settling
 from archer_ws.sessions.storage.bounded import bounded
 from archer_ws.sessions.storage.cursors import ordinal_of
@@ -43,8 +43,6 @@ from archer_ws.sessions.streams.exchange import left_behind
 from archer_ws.sessions.streams.gates import ManagerLimits, ProviderGate, Slot, StreamQuota
 from archer_ws.sessions.streams.hold import Hold
 from archer_ws.sessions.streams.log import NewLog
-from archer_ws.sessions.streams.lost import LeftWaiting
-from archer_ws.sessions.streams.recovered import RecoveredStream
 from archer_ws.sessions.streams.retention import StreamTable
 from archer_ws.sessions.streams.rules import StreamRules
 from archer_ws.sessions.streams.stream import STOP_GRACE_S, Stream
@@ -146,8 +144,6 @@ class SessionManager:
         self._draining = False
         #: The streams that the next process goes on with.
         self._left_behind: set[tuple[str, str]] = set()
-        #: The streams of earlier processes that this one could not go on with: their sessions, and why.
-        self._not_taken_up: dict[tuple[str, str], tuple[str, str]] = {}
         self._rules = StreamRules(
             new_log=new_log,
             grace_s=limits.grace_s,
@@ -157,6 +153,19 @@ class SessionManager:
             on_waiting=self._waits,
             on_unheld=self._table.unheld,
             on_orphan=self._orphans.adopt,
+        )
+        self._recovery = (
+            None
+            if self._journaling is None
+            else Recovery(
+                self._journaling,
+                self._services,
+                self._rules,
+                self._table,
+                gates=gates,
+                tombstones=self._tombstones,
+                enter=self._enter,
+            )
         )
 
     @property
@@ -306,9 +315,9 @@ class SessionManager:
         """
         stream = self._known(principal, stream_id)
         if stream is None:
-            if (left := self._not_taken_up.get((principal, stream_id))) is not None:
+            if self._recovery is not None and (cause := self._recovery.why_not(principal, stream_id)) is not None:
                 raise StreamNotFound(
-                    f"stream {stream_id!r} can't go on: {left[1]}",
+                    f"stream {stream_id!r} can't go on: {cause}",
                     hint="It stays stored for a start of this server that can go on with it. Until then, send its "
                     "request again with another stream_id.",
                     stream_id=stream_id,
@@ -413,9 +422,8 @@ class SessionManager:
     def session_gone(self, principal: str, session_id: str | None = None) -> None:
         """Forget the ended streams of a deleted session, or of all the principal's sessions."""
         self._table.drop_session(principal, session_id)
-        for key, (its_session, _) in list(self._not_taken_up.items()):
-            if key[0] == principal and session_id in (None, its_session):
-                del self._not_taken_up[key]
+        if self._recovery is not None:
+            self._recovery.session_gone(principal, session_id)
 
     def begin_drain(self) -> None:
         """Refuse new requests from now on; running streams go on."""
@@ -482,12 +490,8 @@ class SessionManager:
         at_once: bool,
     ) -> HeldStream:
         stream = Stream(identity, self._rules)
-        self._table.add(stream)
-        self._slots[stream] = slot
-        stream_files = self._stream_files[stream] = StreamFiles(self._attachments.files)
+        stream_files = self._enter(stream, slot)
         stream_files.hold(files)
-        if identity.session_id is not None:
-            self._occupancy.enter(stream)
         hold = stream.hold()
         if self._tombstones.take(identity.principal, identity.stream_id):
             stream.cancel("client")
@@ -496,6 +500,15 @@ class SessionManager:
         )
         stream.start(turn, at_once=at_once)
         return HeldStream(stream, hold)
+
+    def _enter(self, stream: Stream, slot: Slot) -> StreamFiles:
+        """Enter a running stream with its slot wherever it is known until it ends, and return its files."""
+        self._table.add(stream)
+        self._slots[stream] = slot
+        files = self._stream_files[stream] = StreamFiles(self._attachments.files)
+        if stream.identity.session_id is not None:
+            self._occupancy.enter(stream)
+        return files
 
     def _keeps(self, stream: Stream) -> bool:
         """Whether the stream is stored, and outlives the process."""
@@ -536,92 +549,11 @@ class SessionManager:
         self._table.refuse(stream)
 
     def _recovered(self, streams: Sequence[KeptStream | WaitingStream]) -> None:
-        journaling = self._journaling
-        assert journaling is not None
-        for kept in streams:
-            if isinstance(kept, WaitingStream):
-                self._go_on(kept)
-                continue
-            try:
-                stream = RecoveredStream(
-                    kept,
-                    self._rules,
-                    load=journaling.load,
-                    on_resized=self._table.resized,
-                    on_gone=self._table.drop,
-                )
-            except ValueError as damage:
-                log.error("stream_damaged", stream_id=kept.record.stream_id, cause=type(damage).__name__)  # noqa: TRY400 - the exception's text may contain the stream's
-                continue
-            self._table.add_ended(stream)
-        if journaling.has_found:
-            self._tombstones.go_on()
-        if streams:
-            ended = [kept.status for kept in streams if isinstance(kept, KeptStream)]
-            log.info(
-                "streams_recovered",
-                streams=len(streams),
-                incomplete=ended.count("incomplete"),
-                waiting=len(streams) - len(ended),
-            )
-
-    def _go_on(self, kept: WaitingStream) -> None:
-        """Go on with a stream of an earlier process that waits for tool results."""
-        record, journaling = kept.record, self._journaling
-        assert journaling is not None
-        if self._table.get(record.principal, record.stream_id) is not None:
-            return
-        try:
-            left = LeftWaiting(kept.pieces, kept.loop)
-            route = self._gateway.resolve(
-                left.request.model_copy(update={"provider": record.provider, "model": record.model})
-            )
-        except ArcherError as cause:
-            # It stays stored as it is: the next start may have the provider.
-            self._not_taken_up[record.principal, record.stream_id] = record.session_id, cause.message
-            log.error(  # noqa: TRY400 - the message says all
-                "stream_not_taken_up", stream_id=record.stream_id, provider=record.provider, cause=str(cause)
-            )
-            return
-        self._quota.enter_again(record.principal)
-        stream = Stream(
-            StreamIdentity(
-                stream_id=record.stream_id,
-                principal=record.principal,
-                session_id=record.session_id,
-                provider=record.provider,
-                model=record.model,
-                request_id=record.request_id,
-                fingerprint=record.fingerprint,
-                on_disconnect=left.request.on_disconnect or "continue",
-                reasoning_effort=route.reasoning_effort,
-            ),
-            self._rules,
-            stream_log=left.log,
-        )
-        stream.created_at = record.created_at
-        self._table.add(stream)
-        slot = self._slots[stream] = self._gates[route.provider].unasked(record.principal)
-        files = self._stream_files[stream] = StreamFiles(self._attachments.files)
-        with suppress(StorageUnavailable):  # Nothing is removed while the files can't be read.
-            files.hold(self._attachments.present(record.principal, left.said))
-        self._occupancy.enter(stream)
-        journaling.adopt(stream)
-        turn = Turn(
-            self._services,
-            left.request,
-            route,
-            stream=stream,
-            predecessors=(),
-            slot=slot,
-            files=files,
-            left=left.state,
-        )
-        stream.go_on(turn, left.exchange(stream.stream_id, turn), left.state.usage)
-        if self._tombstones.take(record.principal, record.stream_id):
-            stream.cancel("client")
+        assert self._recovery is not None
+        self._recovery.take(streams)
 
     def _forgotten(self, stream: Stream) -> None:
-        self._not_taken_up.pop((stream.identity.principal, stream.stream_id), None)  # It had taken the id.
+        if self._recovery is not None:
+            self._recovery.forget(stream)
         if self._journaling is not None:
             self._journaling.forget(stream)
