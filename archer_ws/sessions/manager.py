@@ -4,7 +4,6 @@ It owns the table of streams, the admission limits and the streams' tasks. It do
 a plain call): they all get a `Stream` to read from and a `Hold` to keep it alive. Conversations are conversations.py's.
 """
 
-import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Literal
@@ -35,6 +34,7 @@ from archer_ws.sessions.occupancy import Occupancy
 from archer_ws.sessions.orphans import Orphans
 from archer_ws.sessions.recovery import Recovery
 from archer_ws.sessions.settling import Settling
+from archer_ws.sessions.shutdown import Shutdown
 from archer_ws.sessions.storage.bounded import bounded
 from archer_ws.sessions.storage.cursors import ordinal_of
 from archer_ws.sessions.storage.journal import KeptStream, WaitingStream
@@ -45,7 +45,7 @@ from archer_ws.sessions.streams.hold import Hold
 from archer_ws.sessions.streams.log import NewLog
 from archer_ws.sessions.streams.retention import StreamTable
 from archer_ws.sessions.streams.rules import StreamRules
-from archer_ws.sessions.streams.stream import STOP_GRACE_S, Stream
+from archer_ws.sessions.streams.stream import Stream
 from archer_ws.sessions.streams.tombstones import Tombstones
 from archer_ws.sessions.streams.work import StreamIdentity
 from archer_ws.sessions.tool_calls import ToolCalls
@@ -100,12 +100,10 @@ class SessionManager:
         limits = limits or ManagerLimits()
         self._gateway = gateway
         self._store = bounded(store, bounds.store_limit_s)
-        self._settling = Settling(bounds)
+        settling = Settling(bounds)
         self._quota = quota
         self._gates = gates
         self._max_content_bytes = limits.max_content_bytes
-        # How long streams may take to end when the server stops: the reader's grace, the store's limit, and a margin.
-        self._close_limit_s = STOP_GRACE_S + bounds.settle_limit_s + 1.0
         journal = store.journal
         self._journaling = None if journal is None else Journaling(journal, bounds, self._recovered)
         self._table = StreamTable(
@@ -131,7 +129,7 @@ class SessionManager:
             gateway=gateway,
             orchestrator=orchestrator,
             store=self._store,
-            settling=self._settling,
+            settling=settling,
             journaling=self._journaling,
             windows=Windows(gateway),
             native=NativeTurnCache(bytes_max=bounds.native_cache_bytes, ttl_s=bounds.native_cache_s),
@@ -141,7 +139,14 @@ class SessionManager:
             quota=quota,
         )
         self._orphans = Orphans()
-        self._draining = False
+        self._shutdown = Shutdown(
+            self._table,
+            self._journaling,
+            settling,
+            self._orphans,
+            self.changes,
+            settle_limit_s=bounds.settle_limit_s,
+        )
         #: The streams that the next process goes on with.
         self._left_behind: set[tuple[str, str]] = set()
         self._rules = StreamRules(
@@ -150,7 +155,7 @@ class SessionManager:
             admit_limit_s=bounds.admit_limit_s,
             on_end=self._ended,
             on_left=self._left,
-            on_waiting=self._waits,
+            on_waiting=self._shutdown.stream_waits,
             on_unheld=self._table.unheld,
             on_orphan=self._orphans.adopt,
         )
@@ -171,7 +176,7 @@ class SessionManager:
     @property
     def is_draining(self) -> bool:
         """Whether new requests are refused because the server is about to stop."""
-        return self._draining
+        return self._shutdown.has_begun
 
     @property
     def running(self) -> int:
@@ -247,7 +252,7 @@ class SessionManager:
                 return HeldStream(known, known.hold(), duplicate=True)
             if session_id is not None:
                 self._check_found()
-        if self._draining:
+        if self._shutdown.has_begun:
             raise Draining(
                 "the server is about to stop and accepts no new requests",
                 hint="Connect again in a moment.",
@@ -427,7 +432,7 @@ class SessionManager:
 
     def begin_drain(self) -> None:
         """Refuse new requests from now on; running streams go on."""
-        self._draining = True
+        self._shutdown.begin()
 
     async def drain(self, limit_s: float) -> None:
         """Refuse new requests, wait up to `limit_s` seconds for the running streams, and cancel the rest.
@@ -436,34 +441,12 @@ class SessionManager:
         that arrive until then are stored, too. If it is not stored, it is cancelled at once. While a client runs one of
         its calls, either of them may go on until the limit.
         """
-        self.begin_drain()
-        for stream in self._table.live:
-            self._waits(stream)
-        if live := self._table.live:
-            log.info("draining", streams=len(live), limit_s=limit_s)
-            await asyncio.wait([stream.task for stream in live if stream.task], timeout=limit_s)
-        await self.aclose()
+        await self._shutdown.drain(limit_s)
 
     async def aclose(self) -> None:
         """Park or cancel every stream now, and wait until the ends are written and the completions stored, within the
         time limits."""
-        self.begin_drain()
-        for stream in self._table.live:
-            if stream.can_park and self._keeps(stream):
-                stream.park(at_once=True)
-            else:
-                stream.cancel("draining")
-        if tasks := [stream.task for stream in self._table.live if stream.task]:
-            _, pending = await asyncio.wait(tasks, timeout=self._close_limit_s)
-            for task in pending:
-                task.cancel()
-        await asyncio.gather(*(stream.leave(self._close_limit_s) for stream in self._table.live if stream.is_parked))
-        await self._settling.aclose()
-        if self._journaling is not None:
-            await self._journaling.aclose()
-        self._orphans.cancel()
-        self.changes.close()
-        self._table.close()
+        await self._shutdown.aclose()
 
     def _check_found(self) -> None:
         """Refuse a request that depends on the streams of an earlier process while these are not loaded."""
@@ -509,19 +492,6 @@ class SessionManager:
         if stream.identity.session_id is not None:
             self._occupancy.enter(stream)
         return files
-
-    def _keeps(self, stream: Stream) -> bool:
-        """Whether the stream is stored, and outlives the process."""
-        return self._journaling is not None and stream.identity.session_id is not None
-
-    def _waits(self, stream: Stream) -> None:
-        """While draining: park a stream that waits for results, or cancel it once no client runs one of its calls."""
-        if not self._draining or not stream.can_park:
-            return
-        if self._keeps(stream):
-            stream.park()
-        elif stream.status == "waiting":
-            stream.exchange.when_idle(lambda: stream.cancel("draining"))
 
     def _ended(self, stream: Stream) -> None:
         """Release everything that the stream holds. Called after its end."""
