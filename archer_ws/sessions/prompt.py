@@ -56,8 +56,8 @@ class Prompt:
         self.native: dict[str, NativeTurn] = {}
         #: The files of `messages`, by their ids.
         self.media: Mapping[str, Media] = {}
-        #: The messages of the earlier steps.
-        self._said: list[ChatMessage] = []
+        #: The messages of the earlier steps; empty before the first one has ended.
+        self.said: list[ChatMessage] = []
         #: The history before the turn once it has been read, and the token budget that it was read for.
         self._history: History | None = None
         self._budget: int | None = None
@@ -71,7 +71,7 @@ class Prompt:
     @property
     def own_tokens(self) -> int:
         """The approximate tokens of all messages behind the history."""
-        return self._request_tokens + estimate_tokens(self.again) + estimate_tokens(self._said)
+        return self._request_tokens + estimate_tokens(self.again) + estimate_tokens(self.said)
 
     @cached_property
     def _request_tokens(self) -> int:
@@ -81,11 +81,6 @@ class Prompt:
     def history_dropped(self) -> int | None:
         """How many messages of the history are left out; None: none."""
         return self._history.dropped or None if self._history is not None else None
-
-    @property
-    def has_said(self) -> bool:
-        """Whether a step of this stream has ended."""
-        return bool(self._said)
 
     def begin(
         self, first_stored: str, again: Sequence[ChatMessage], history: History | None, budget_tokens: int | None
@@ -108,7 +103,7 @@ class Prompt:
 
     def next_step(self, said: list[ChatMessage]) -> None:
         """Put the messages of the steps so far before the next one."""
-        self._said, self._is_shortened = said, False
+        self.said, self._is_shortened = said, False
 
     def free(self) -> None:
         """Free the memory of the files while the calls run: the next step reads them again."""
@@ -120,7 +115,7 @@ class Prompt:
         budget = await self._services.windows.ask(self._route)
         taken = self._history
         # The history was read for an earlier budget, or before steps that now take room, too.
-        is_other = budget != self._budget or bool(self._said)
+        is_other = budget != self._budget or bool(self.said)
         if taken is None or (is_other and not _is_whole_within(taken, self.own_tokens, budget)):
             self._history = await self._read_history(budget)
 
@@ -148,8 +143,8 @@ class Prompt:
             self._leave_out_shown(self._history)
         history = self._history or NO_HISTORY
         messages = conversation(self.request, [*history.messages, *self.again] if self.again else history.messages)
-        if self._said:
-            messages = [*messages, *self._said]
+        if self.said:
+            messages = [*messages, *self.said]
         if not self.media and names_files(messages):  # Otherwise already read: a shorter history names no others.
             await self._read_media(messages)
         return messages
@@ -199,7 +194,7 @@ class Prompt:
         if not any(message.parts for message in history.messages):
             return
         shown = partial(self._services.attachments.shown, self._principal)
-        own = [shown(message) for message in (*self.again, *self.request.messages, *self._said)]
+        own = [shown(message) for message in (*self.again, *self.request.messages, *self.said)]
         limits = self._services.windows.limits(self._route)
         most = limits.request_bytes if limits is not None else None
         images = limits.images if limits is not None else None

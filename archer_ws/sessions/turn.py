@@ -97,6 +97,8 @@ class Turn:
         self._slot = slot
         self._files = files
         self._prompt = Prompt(services, request, route, self._principal, files)
+        #: Whether the stream waits for the results of its calls and goes on.
+        self.waits = request.waits_for_results
         if request.extras.top_logprobs is not None:
             stream.keep_logprobs()
         #: The id of the turn's last stored message.
@@ -204,11 +206,6 @@ class Turn:
         if hold is not None:
             self._files.add(hold)
             self._request = self._prompt.request = self._request.model_copy(update={"messages": named})
-
-    @property
-    def waits(self) -> bool:
-        """Whether the stream waits for the results of its calls and goes on."""
-        return self._request.waits_for_results
 
     async def open(self) -> AsyncGenerator[StreamChunk, None]:
         """Wait for the session's earlier streams and the provider's slot. The provider is asked when the chunks are
@@ -350,7 +347,8 @@ class Turn:
         """The step's chunks."""
         prompt, stream = self._prompt, self._stream
         messages = await prompt.messages()
-        stream.history_dropped = prompt.history_dropped
+        if self._session_id is not None:
+            stream.history_dropped = prompt.history_dropped
         logprobs = stream.logprobs
         options = options_of(
             self._request,
@@ -362,7 +360,7 @@ class Turn:
             on_logprobs=None if logprobs is None else logprobs.add,
             media=prompt.media,
         )
-        step = stream.exchange.step if prompt.has_said else 1
+        step = stream.exchange.step if prompt.said else 1
         turn = AgentTurn(self._request, self._route, messages, options, step, on_chunk=stream.take)
         agent = self._agent = self._services.orchestrator.pick(turn)
         return agent.run(turn)
