@@ -1,6 +1,6 @@
 """What clients send about the tool calls of running streams, from all transports: approvals, claims, results, steers.
 
-It finds the stream and converts the request; streams/exchange.py decides the outcome. Every request is harmless to
+It finds the stream and converts the request; streams/step_calls.py decides the outcome. Every request is harmless to
 repeat.
 """
 
@@ -53,7 +53,7 @@ class ToolCalls:
         stream = self._find(principal, stream_id)
         if stream is None or not stream.takes_more:
             return _gone(stream)
-        return stream.exchange.approve(call_id, approved=said.approved, reason=said.reason)
+        return stream.exchange.calls.approve(call_id, approved=said.approved, reason=said.reason)
 
     def claim(
         self, principal: str, stream_id: str, call_id: str, claim: str, *, holder: Holder | None, ttl_s: float
@@ -63,7 +63,7 @@ class ToolCalls:
         stream = self._find(principal, stream_id)
         if stream is None or not stream.takes_more:
             return _gone(stream)
-        return stream.exchange.claim(call_id, claim, holder=holder, ttl_s=ttl_s)
+        return stream.exchange.calls.claim(call_id, claim, holder=holder, ttl_s=ttl_s)
 
     def add_result(self, principal: str, stream_id: str, call_id: str, said: ToolResult) -> Awaitable[ToolOutcome]:
         """Give a call its result.
@@ -82,13 +82,13 @@ class ToolCalls:
         result = CallResult(said.status, message.content)
         message.mark_added()
         if message.parts is None:
-            return stream.exchange.add_result(call_id, result, claim=said.claim)
+            return stream.exchange.calls.add_result(call_id, result, claim=said.claim)
 
         async def with_files() -> CallResult:
             kept = await self._kept_in_time(principal, stream, message)
             return CallResult(said.status, kept.content, kept.parts)
 
-        return stream.exchange.add_result(call_id, result, claim=said.claim, with_files=with_files)
+        return stream.exchange.calls.add_result(call_id, result, claim=said.claim, with_files=with_files)
 
     def steer(self, principal: str, stream_id: str, said: Steer) -> Awaitable[ToolOutcome]:
         """Put a user's message into a running stream.

@@ -125,7 +125,7 @@ class ToolMachine(ArcherMachine):
         """A claim's time is over."""
         stream = self.manager._table.get("me", name)
         exchange = stream._exchange if stream is not None else None
-        for call in exchange._calls.values() if exchange is not None else ():
+        for call in exchange.calls._calls.values() if exchange is not None else ():
             if call.is_running:
 
                 async def lapse(call: Any = call) -> None:

@@ -233,7 +233,7 @@ async def test_rule_2_whoever_claims_runs_it_alone_and_may_come_back_over_anothe
     assert (await second.call("tool/claim", **claim))["outcome"] == "claimed"
     await first.close()
     exchange = server.manager.find("me", "s").exchange
-    assert exchange._calls["call1"]._lapse is None, "the second holds it"
+    assert exchange.calls._calls["call1"]._lapse is None, "the second holds it"
     assert await answered(peer) == "taken"
     assert await answered(peer, claim="mine") == "accepted"
     assert [each["state"] for each in said_of(peer, "stream/tool_update")] == ["running"]

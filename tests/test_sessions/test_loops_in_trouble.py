@@ -81,7 +81,7 @@ async def running(tmp_path: Path) -> AsyncIterator[Running]:
 def changed(stream: Stream) -> list[object]:
     """All that what is said can change."""
     exchange = stream.exchange
-    calls = [(call.call_id, call.approved, call.claim, call.result) for call in exchange._calls.values()]
+    calls = [(call.call_id, call.approved, call.claim, call.result) for call in exchange.calls._calls.values()]
     return [stream.log.head_seq, calls, list(exchange.steered), list(exchange.steering.accepted), exchange.size_bytes]
 
 

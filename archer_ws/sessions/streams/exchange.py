@@ -5,7 +5,8 @@ steered messages (protocol section 23).
                         ├── deadline, cancel ──► the server gives every open call a result, and the stream ends
                         └── park ──► the stream stays stored, and a later process goes on with it
 
-acts.py serialises and stores what clients send; steering.py has the steered messages.
+It sends the calls, and waits. step_calls.py decides what clients may do with them, acts.py serialises and stores that;
+steering.py has the steered messages.
 """
 
 import asyncio
@@ -18,12 +19,12 @@ from typing import Literal, Protocol
 import structlog
 
 from archer_ws.core.clock import utc_now
-from archer_ws.core.exceptions import ArcherError, Draining, FieldError, InvalidParams, ToolTimeout
+from archer_ws.core.exceptions import ArcherError, Draining, ToolTimeout
 from archer_ws.core.limits import SETTLE_PAUSES_S
 from archer_ws.llm_gateway.tools import ResultStatus, ToolCall
 from archer_ws.llm_gateway.types import ChatMessage
-from archer_ws.sessions.streams.acts import Act, Acts, KeepFiles, at_once
-from archer_ws.sessions.streams.calls import complete, result_event, update_event
+from archer_ws.sessions.streams.acts import Acts
+from archer_ws.sessions.streams.calls import complete, result_event
 from archer_ws.sessions.streams.events import (
     CallName,
     ControlEvent,
@@ -33,9 +34,9 @@ from archer_ws.sessions.streams.events import (
 )
 from archer_ws.sessions.streams.log import StreamLog
 from archer_ws.sessions.streams.loop_state import LoopState
-from archer_ws.sessions.streams.open_call import CallResult, Holder, OpenCall
+from archer_ws.sessions.streams.open_call import CallResult, OpenCall
 from archer_ws.sessions.streams.steering import Steering, as_steered
-from archer_ws.sessions.tool_models import ToolOutcome
+from archer_ws.sessions.streams.step_calls import StepCalls
 
 log = structlog.get_logger(__name__)
 
@@ -61,12 +62,9 @@ class Keeper(Protocol):
         """The calls have been sent, and the stream waits for their results."""
 
 
-#: The pause before a claim lapses again after storing that failed, in seconds.
-_LAPSE_AGAIN_S = 5.0
 #: How often a waiting stream compares its deadline with the wall clock, in seconds: timers of the event loop do not
 #: count the time during which the machine sleeps.
 CLOCK_LOOK_S = 5.0
-_ACCEPTED, _CLAIMED = ToolOutcome(outcome="accepted"), ToolOutcome(outcome="claimed")
 
 
 def left_behind(stream_id: str) -> Draining:
@@ -98,7 +96,8 @@ class Exchange:
         self._log = stream_log
         self._keeper = keeper
         self._acts = Acts(stream_log, keeper.keep, f"act {stream_id}")
-        self._calls: dict[str, OpenCall] = {}
+        #: The calls of the current step.
+        self.calls = StepCalls(stream_id, self._acts, self._look)
         self._deadline_at: datetime | None = None
         #: Done when all calls have results, or the stream is parked.
         self._wait_over: asyncio.Future[None] | None = None
@@ -107,25 +106,16 @@ class Exchange:
         self._on_idle: Callable[[], object] | None = None
         #: The steered messages.
         self.steering = Steering(self._acts)
-        #: The statuses of the calls of all steps, by call id.
-        self._settled: dict[str, ResultStatus] = {}
-
-    # Called by the stream and its agent.
 
     @property
     def is_asking(self) -> bool:
         """Whether the current step has calls that were sent to clients, in this process or before a restart."""
-        return bool(self._calls)
+        return bool(self.calls)
 
     @property
     def size_bytes(self) -> int:
         """The bytes of pending acts and steered messages that are not in the log."""
         return self._acts.pending_bytes + self.steering.size_bytes
-
-    @property
-    def has_claimed(self) -> bool:
-        """Whether a client runs one of the calls."""
-        return any(call.is_running for call in self._calls.values())
 
     @property
     def steered(self) -> Sequence[ChatMessage]:
@@ -160,7 +150,7 @@ class Exchange:
             Parked: the process stops, and no client runs a call.
         """
         with nullcontext() if len(refused) == len(calls) else self._keeper.waiting():
-            if not self._calls:
+            if not self.calls:
                 await self._tell_calls(calls, refused, needs_approval, idempotent, timeout_s)
             self._wait_over = asyncio.get_running_loop().create_future()
             self._look()
@@ -169,12 +159,12 @@ class Exchange:
             await self._until_deadline(self._wait_over)
             async with self._acts.order:
                 pass  # Until the last result is appended: no other event may get the number under which it was stored.
-            late = self._open_calls()
+            late = self.calls.open
             if self._parking and (self._wait_over.done() or not late):
                 raise Parked
             if late:
                 raise ToolTimeout(
-                    f"{len(late)} of {len(self._calls)} calls had no result in time",
+                    f"{len(late)} of {len(self.calls)} calls had no result in time",
                     hint="Raise tool_timeout_s. If a tool fails, send a result with status: error. Results that come "
                     "later can begin the session's next turn.",
                 )
@@ -252,7 +242,7 @@ class Exchange:
 
     async def _begin_step(self) -> None:
         async with self._acts.order:
-            if self._parking and self._calls:
+            if self._parking and self.calls:
                 raise Parked
             told = [as_steered(message) for message in self.steering.waiting] or None
 
@@ -262,14 +252,13 @@ class Exchange:
             await self._acts.keep([make])
             self._log.append(make)
             self.step += 1
-            self._note_settled()
-            self._calls = {}
+            self.calls.next_step()
             self.steering.said()
 
     @property
     def is_late_to_park(self) -> bool:
         """Whether the stream was to be parked at once, but its next step had begun."""
-        return self._parking == "at once" and not self._calls
+        return self._parking == "at once" and not self.calls
 
     def decide_end(self) -> None:
         """Note that no further step follows: later acts come too late."""
@@ -279,20 +268,16 @@ class Exchange:
         """Accept nothing more, and give the calls without a result one with this status. Returns the events of these
         results."""
         self._acts.end()
-        open_calls = self._open_calls()
-        result = CallResult.by_server(status)
-        for call in open_calls:
-            call.settle(result)
-        self._note_settled()
+        settled = self.calls.settle_open(status)
         self._acts.answer_undecided()
-        return [result_event(self._stream_id, call.call_id, result) for call in open_calls]
+        result = CallResult.by_server(status)
+        return [result_event(self._stream_id, call.call_id, result) for call in settled]
 
     def leave(self) -> None:
         """Accept nothing more, since the process stops and a later one goes on. What is not decided is refused, so that
         its sender repeats it there."""
         self._acts.end(partial(left_behind, self._stream_id))
-        for call in self._open_calls():
-            call.settle(CallResult.by_server("cancelled"))  # Ends the timer of its claim; nothing is told of it.
+        self.calls.settle_open("cancelled")  # Ends the timers of their claims; nothing is told of it.
         self._acts.answer_undecided()
 
     def resume(
@@ -312,90 +297,9 @@ class Exchange:
             state: the stored state beside the log.
             told: the ids of the steered messages that a step has followed.
         """
-        self._calls = {call.call_id: call for call in calls}
         self._deadline_at = deadline_at
-        self._settled = dict(settled)
         self.steering.resume(state.steered, told)
-        for call in calls:
-            if call.is_running:
-                call.lapse()  # The connection that held the claim was lost with the process.
-
-    # Called for clients.
-
-    def approve(self, call_id: str, *, approved: bool, reason: str | None) -> Awaitable[ToolOutcome]:
-        """Decide whether a call may run."""
-
-        def decide(call: OpenCall) -> Act | ToolOutcome:
-            if (outcome := call.settled_outcome()) is not None:
-                return outcome
-            if not call.needs_approval:
-                raise InvalidParams(
-                    f"the call {call_id!r} needs no approval",
-                    hint="Claim it and run it, or send a result with status: denied.",
-                    errors=[FieldError(path="call_id", message="needs no approval")],
-                )
-            if call.approved:
-                return _ACCEPTED if approved else ToolOutcome(outcome="too_late")
-            if not approved:
-                return self._settling(call, CallResult.denied(reason))
-
-            def approve() -> None:
-                call.approved = True
-
-            return Act(_ACCEPTED, approve, update_event(self._stream_id, call_id, "pending", approved=True))
-
-        return self._act(call_id, decide)
-
-    def claim(self, call_id: str, claim: str, *, holder: Holder | None, ttl_s: float) -> Awaitable[ToolOutcome]:
-        """Claim a call for a client that is about to run it."""
-
-        def decide(call: OpenCall) -> Act | ToolOutcome:
-            if (refusal := call.refusal(claim=claim)) is not None:
-                return refusal
-            take = partial(call.take, claim, holder, ttl_s)
-            if call.claim is not None:
-                take()
-                return _CLAIMED
-            return Act(_CLAIMED, take, update_event(self._stream_id, call_id, "running"))
-
-        return self._act(call_id, decide)
-
-    def add_result(
-        self,
-        call_id: str,
-        result: CallResult,
-        *,
-        claim: str | None,
-        with_files: Callable[[], Awaitable[CallResult]] | None = None,
-    ) -> Awaitable[ToolOutcome]:
-        """Give a call its result.
-
-        Args:
-            call_id: the call's id.
-            result: the result.
-            claim: the client's claim of the call, if it has one.
-            with_files: stores the result's files, and returns the result that names them; None if it has none.
-        """
-        kept = result
-
-        async def keep_files() -> None:
-            nonlocal kept
-            assert with_files is not None
-            kept = await with_files()
-
-        def decide(call: OpenCall) -> Act | ToolOutcome:
-            return call.refusal(claim=claim) or self._settling(call, kept)
-
-        # A repeated result gets its outcome at once, and does not count as content.
-        call = self._calls.get(call_id)
-        if call is not None and (outcome := call.settled_outcome()) is not None:
-            return at_once(outcome)
-        if call is None and call_id in self._settled:
-            return at_once(self._not_open(call_id))
-        size = len(result.content.encode())
-        return self._act(call_id, decide, size=size, keep_files=with_files and keep_files)
-
-    # Storing and appending.
+        self.calls.resume(calls, settled)
 
     async def _tell_calls(
         self,
@@ -414,7 +318,7 @@ class Exchange:
                 call.call_id,
                 needs_approval=needs_approval(call.name) and not is_refused,
                 idempotent=idempotent(call.name),
-                on_lapse=self.lapsed,
+                on_lapse=self.calls.lapsed,
             )
             makes.append(
                 complete(
@@ -436,74 +340,14 @@ class Exchange:
                 self._log.append(make)
             for call_id, what in refused.items():
                 told[call_id].settle(CallResult("error", what))
-            self._calls = told
+            self.calls.sent(told.values())
 
     def _look(self) -> None:
         """Check whether the wait is over."""
         if self._wait_over is None or self._wait_over.done():
             return
-        is_parked = self._parking == "at once" or (self._parking == "soon" and not self.has_claimed)
-        if is_parked or not self._open_calls():
+        is_parked = self._parking == "at once" or (self._parking == "soon" and not self.calls.are_running)
+        if is_parked or not self.calls.open:
             self._wait_over.set_result(None)
-        elif self._on_idle is not None and not self.has_claimed:
+        elif self._on_idle is not None and not self.calls.are_running:
             self._on_idle()
-
-    def _open_calls(self) -> list[OpenCall]:
-        return [call for call in self._calls.values() if call.result is None]
-
-    def _settling(self, call: OpenCall, result: CallResult) -> Act:
-        def settle() -> None:
-            call.settle(result)
-            self._look()
-
-        return Act(_ACCEPTED, settle, result_event(self._stream_id, call.call_id, result))
-
-    def lapsed(self, call: OpenCall) -> None:
-        """A claim has lapsed without a result. An idempotent call is open again; any other gets the result `lost`.
-
-        This is an act like others; if storing it fails, it is tried again.
-        """
-
-        def decide() -> Act | ToolOutcome:
-            if call.result is not None or not call.has_lapsed:
-                return _ACCEPTED
-            if not call.idempotent:
-                return self._settling(call, CallResult.by_server("lost"))
-
-            def open_again() -> None:
-                call.open_again()
-                self._look()
-
-            return Act(_ACCEPTED, open_again, update_event(self._stream_id, call.call_id, "pending"))
-
-        def again(kept: "asyncio.Future[ToolOutcome]") -> None:
-            if not kept.cancelled() and kept.exception() is not None and call.has_lapsed:
-                call.lapse_in(_LAPSE_AGAIN_S)
-
-        self._acts.begin(decide, over=lambda: _ACCEPTED).add_done_callback(again)
-
-    def _act(
-        self,
-        call_id: str,
-        decide: Callable[[OpenCall], Act | ToolOutcome],
-        *,
-        size: int = 0,
-        keep_files: KeepFiles | None = None,
-    ) -> Awaitable[ToolOutcome]:
-        def decide_of() -> Act | ToolOutcome:
-            call = self._calls.get(call_id)
-            return self._not_open(call_id) if call is None else decide(call)
-
-        return self._acts.begin(decide_of, over=partial(self._not_open, call_id), size=size, keep_files=keep_files)
-
-    def _not_open(self, call_id: str) -> ToolOutcome:
-        """The outcome for a call that is not open, or that belongs to an earlier step."""
-        status = self._settled.get(call_id)
-        if self._acts.is_over:
-            return ToolOutcome(outcome="already_ended", status=status)
-        return ToolOutcome(outcome="already_answered" if status is not None else "not_found", status=status)
-
-    def _note_settled(self) -> None:
-        for call in self._calls.values():
-            if call.result is not None:
-                self._settled[call.call_id] = call.result.status

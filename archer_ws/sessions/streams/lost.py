@@ -135,7 +135,7 @@ class LeftWaiting:
                         event.call_id,
                         needs_approval=bool(event.needs_approval),
                         idempotent=event.name in idempotent,
-                        on_lapse=exchange.lapsed,
+                        on_lapse=exchange.calls.lapsed,
                     )
                     deadline_at = event.deadline_at or deadline_at
                 case StreamToolUpdate() if event.call_id in calls:
