@@ -604,7 +604,7 @@ class TestSessions:
 
         def look() -> None:
             if stream.log.ended:
-                seen.append(len(store._conversations["me", "s"].messages))
+                seen.append(len(store._table.use("me", "s").messages))
 
         stream.log.watch(look)
         call = await gateway.call()

@@ -3,15 +3,15 @@
 import asyncio
 import heapq
 import time
-from collections import Counter, OrderedDict
+from bisect import bisect_right
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from copy import copy
-from operator import itemgetter
+from operator import attrgetter, itemgetter
 from pathlib import Path
 from typing import Any, TypeVar
 
 from archer_ws.core.clock import utc_now
-from archer_ws.core.exceptions import ArcherError, Overloaded, Unsupported
+from archer_ws.core.exceptions import ArcherError, Unsupported
 from archer_ws.core.ids import new_id
 from archer_ws.core.limits import PAGE_BYTES_MAX, PAGE_ITEMS_MAX
 from archer_ws.llm_gateway.types import ChatMessage
@@ -25,12 +25,12 @@ from archer_ws.sessions.models import (
     StoredMessage,
 )
 from archer_ws.sessions.results import check_open
-from archer_ws.sessions.shares import Shares
 from archer_ws.sessions.storage.conversation import SESSION_LISTED_BYTES, Conversation, Entry, described_bytes
+from archer_ws.sessions.storage.conversation_table import ConversationTable, files_of, size_of
 from archer_ws.sessions.storage.cursors import SessionPlace, cursor_of, microseconds, ordinal_of, place_of
 from archer_ws.sessions.storage.journal import LogEnd, StreamJournal, StreamRecord
 from archer_ws.sessions.storage.message import MESSAGE_OVERHEAD_BYTES, left_by
-from archer_ws.sessions.storage.refusals import check_count, check_exported, check_version, no_session, taken_session_id
+from archer_ws.sessions.storage.refusals import check_exported, check_version, no_session, taken_session_id
 from archer_ws.sessions.storage.store import SessionStore
 from archer_ws.sessions.storage.values import SessionOrder, StoredCompletion, StoredTurn
 from archer_ws.sessions.storage.words import finder
@@ -43,6 +43,7 @@ PAGE_MAX = PAGE_ITEMS_MAX
 SEARCH_SLICE_CHARS = 128 * 1024
 #: How many messages are copied or converted in one loop iteration; takes some milliseconds.
 _MESSAGES_AT_ONCE = 200
+_ORDINAL = attrgetter("ordinal")
 
 Value = TypeVar("Value")
 Converted = TypeVar("Converted")
@@ -69,20 +70,9 @@ class MemoryStore:
         principals: Sequence[str] = (),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._counts = Shares(sessions_max, principals)
-        self._sizes = Shares(bytes_max, principals)
-        self._idle_ttl_s = idle_ttl_s
-        self._clock = clock
-        self._is_busy: Callable[[str, str], bool] = lambda _principal, _session_id: False
-        # In order of use over all principals, the least recent first.
-        self._conversations: OrderedDict[tuple[str, str], Conversation] = OrderedDict()
-        # In the order of their creation, by principal and ordinal.
-        self._by_principal: dict[str, dict[int, Conversation]] = {}
-        self._next_ordinal = 1
-        #: The number of messages that name each file.
-        self._files: Counter[str] = Counter()
-        # The number of the next message.
-        self._next_number = 1
+        self._table = ConversationTable(
+            sessions_max=sessions_max, bytes_max=bytes_max, idle_ttl_s=idle_ttl_s, principals=principals, clock=clock
+        )
 
     @property
     def trouble(self) -> ArcherError | None:
@@ -109,7 +99,7 @@ class MemoryStore:
 
     def use_while(self, is_busy: Callable[[str, str], bool]) -> None:
         """Count a session as used as long as `is_busy` returns True for its principal and id."""
-        self._is_busy = is_busy
+        self._table.is_busy = is_busy
 
     def open_now(self) -> None:
         """Does nothing."""
@@ -128,16 +118,16 @@ class MemoryStore:
         Raises:
             Overloaded: the store is full.
         """
-        self._expire()
+        self._table.expire()
         key = (principal, session_id or new_id("ses"))
-        if key in self._conversations:
-            return self._use(*key).as_session(), False
-        conversation = self._begin(key, title, metadata)
+        if key in self._table:
+            return self._table.use(*key).as_session(), False
+        conversation = self._table.begin(key, title, metadata)
         return conversation.as_session(), True
 
     async def get(self, principal: str, session_id: str) -> Session:
         """The session without its messages."""
-        return self._use(principal, session_id).as_session()
+        return self._table.use(principal, session_id).as_session()
 
     async def messages(
         self, principal: str, session_id: str, before: str | None = None, limit: int | None = None
@@ -147,7 +137,7 @@ class MemoryStore:
         Raises:
             InvalidParams: `before` is not a message of the session.
         """
-        conversation = self._use(principal, session_id)
+        conversation = self._table.use(principal, session_id)
         end = len(conversation.messages) if before is None else conversation.position_given(before, "cursor")
         return conversation.stored(0 if limit is None else max(0, end - limit), end)
 
@@ -161,7 +151,7 @@ class MemoryStore:
         self, principal: str, session_id: str, *, before: str, turn_tokens: int, budget_tokens: int | None
     ) -> History:
         """The history before the turn that begins with message `before`, cut to the budget."""
-        conversation = self._use(principal, session_id)
+        conversation = self._table.use(principal, session_id)
         end = conversation.position_of(before)
         return NO_HISTORY if end is None else conversation.history_before(end, turn_tokens, budget_tokens)
 
@@ -179,7 +169,7 @@ class MemoryStore:
         Raises:
             InvalidParams: the cursor is not valid, or belongs to another order.
         """
-        self._expire()
+        self._table.expire()
         items: list[Session] = []
         last, size = "", 0
         for conversation in self._behind(principal, limit, cursor, order, archived):
@@ -194,10 +184,10 @@ class MemoryStore:
         self, principal: str, limit: int, cursor: str | None, order: SessionOrder, archived: bool | None
     ) -> Iterable[Conversation]:
         """The sessions after a cursor in the list's order. May end after `limit` + 1 sessions."""
-        mine = self._by_principal.get(principal, {})
-        wanted = (each for each in reversed(mine.values()) if archived is None or each.archived is archived)
+        mine = self._table.of(principal)
+        wanted = (each for each in reversed(mine) if archived is None or each.archived is archived)
         if order == "created":
-            before = self._next_ordinal if cursor is None else ordinal_of(cursor)
+            before = self._table.next_ordinal if cursor is None else ordinal_of(cursor)
             return (each for each in wanted if each.ordinal < before)
         place = None if cursor is None else place_of(cursor)
         return heapq.nlargest(limit + 1, (each for each in wanted if place is None or _place(each) < place), key=_place)
@@ -208,8 +198,8 @@ class MemoryStore:
         Raises:
             InvalidParams: the query is blank, or the cursor is not valid.
         """
-        self._expire()
-        before = self._next_number if cursor is None else ordinal_of(cursor)
+        self._table.expire()
+        before = self._table.next_number if cursor is None else ordinal_of(cursor)
         found: list[tuple[int, FoundMessage]] = []
         has = finder(query)
 
@@ -218,7 +208,7 @@ class MemoryStore:
                 found.append((entry.number, entry.as_found(session_id, query)))
 
         looked_at = 0
-        for conversation in list(self._by_principal.get(principal, {}).values()):
+        for conversation in self._table.of(principal):
             for entry in list(conversation.messages):
                 if entry.number >= before:
                     continue
@@ -253,9 +243,9 @@ class MemoryStore:
             Conflict: the session has another version.
             Overloaded: there is no room for the change.
         """
-        conversation = self._use(principal, session_id)
+        conversation = self._table.use(principal, session_id)
         check_version(version, conversation.version)
-        self._describe(principal, conversation, title, metadata)
+        self._table.describe(principal, conversation, title, metadata)
         if archived is not None:
             conversation.archived = archived
         conversation.changed(utc_now())
@@ -267,21 +257,21 @@ class MemoryStore:
         Raises:
             Conflict: the session has another version.
         """
-        check_version(version, self._use(principal, session_id).version)
-        self._forget((principal, session_id))
+        check_version(version, self._table.use(principal, session_id).version)
+        self._table.forget((principal, session_id))
 
     async def named_files(self, principal: str | None = None, session_id: str | None = None) -> set[str]:
         """The ids of the files that stored messages name: of one session, or of all sessions of all principals."""
         if principal is None or session_id is None:
-            return set(self._files)
-        return set(_files_of(self._use(principal, session_id).messages))
+            return set(self._table.files)
+        return set(files_of(self._table.use(principal, session_id).messages))
 
     async def delete_all(self, principal: str) -> int:
         """Delete all of a principal's sessions, and return their number."""
-        self._expire()
-        mine = [each.session_id for each in self._by_principal.get(principal, {}).values()]
+        self._table.expire()
+        mine = [each.session_id for each in self._table.of(principal)]
         for session_id in mine:
-            self._forget((principal, session_id))
+            self._table.forget((principal, session_id))
         return len(mine)
 
     async def fork(
@@ -294,19 +284,19 @@ class MemoryStore:
             Conflict: a session with the new id exists.
             Overloaded: the store is full.
         """
-        source = self._use(principal, session_id)
+        source = self._table.use(principal, session_id)
         end = len(source.messages) if before is None else source.position_given(before, "before")
         key = (principal, new_session_id or new_id("ses"))
-        if key in self._conversations:
+        if key in self._table:
             raise taken_session_id(key[1], "new_session_id")
         messages = await _in_slices(copy, source.messages[:end])
-        if self._conversations.get((principal, session_id)) is not source:
+        if self._table.peek(principal, session_id) is not source:
             raise no_session(session_id)
-        if key in self._conversations:
+        if key in self._table:
             raise taken_session_id(key[1], "new_session_id")
-        self._check_room(principal, _size(messages) + source.described_bytes)
-        conversation = self._begin(key, source.title, source.metadata)
-        self._fill(principal, conversation, messages)
+        self._table.check_room(principal, size_of(messages) + source.described_bytes)
+        conversation = self._table.begin(key, source.title, source.metadata)
+        self._table.fill(principal, conversation, messages)
         return conversation.as_session()
 
     async def begin_turn(
@@ -331,7 +321,7 @@ class MemoryStore:
             Conflict: another message has the message_id, or the session has another version.
             Overloaded: the store, or the principal's share of it, is full.
         """
-        conversation = self._use(principal, session_id)
+        conversation = self._table.use(principal, session_id)
         check_version(version, conversation.version)
         if replace_from is None:
             kept = len(conversation.messages)
@@ -343,15 +333,14 @@ class MemoryStore:
         now = utc_now()
         turn = [Entry.of(message, stream_id, "completed", now) for message in messages]
         past = conversation.past_native(kept, turn)
-        change = _size(turn) - _size(conversation.messages[kept:]) - sum(entry.native_size for entry in past)
-        self._check_room(principal, change)
-        self._name_files(turn, conversation.messages[kept:])
-        self._number(turn)
+        change = size_of(turn) - size_of(conversation.messages[kept:]) - sum(entry.native_size for entry in past)
+        self._table.check_room(principal, change)
+        self._table.enter(turn, conversation.messages[kept:])
         conversation.replace_end(kept, turn)
         conversation.begin_anew(stream_id)
         conversation.changed(now)
         conversation.forget_native(past)
-        self._sizes.take(principal, change)
+        self._table.resize(principal, change)
         again = 0 if messages else sum(entry.tokens for entry in conversation.messages[begin:])
         return StoredTurn(
             conversation.stored(begin, len(conversation.messages)),
@@ -372,7 +361,7 @@ class MemoryStore:
 
         Idempotent for the same stream and message.
         """
-        conversation = self._use(principal, session_id)
+        conversation = self._table.use(principal, session_id)
         position = conversation.asked_at(after, stream_id)
         left = left_by(completion)
         if position is None or not left:
@@ -381,22 +370,22 @@ class MemoryStore:
             return list(known)
         now = utc_now()
         entries = conversation.add_left(position, left, stream_id, now)
-        self._number(entries)
-        self._name_files(entries, ())
+        self._table.enter(entries)
         conversation.changed(now)
-        self._sizes.take(principal, _size(entries))
+        self._table.resize(principal, size_of(entries))
         return [entry.message_id for entry in entries]
 
     async def principals(self) -> list[str]:
         """All principals that have sessions, sorted."""
-        self._expire()
-        return sorted(self._by_principal)
+        self._table.expire()
+        return sorted(self._table.principals)
 
     async def export(self, principal: str) -> AsyncIterator[ExportedSession]:
         """All of a principal's conversations, oldest first."""
         last = 0
-        while found := [each for each in self._by_principal.get(principal, {}).values() if each.ordinal > last][:1]:
-            (conversation,) = found
+        # Looked for anew each time: meanwhile sessions come and go.
+        while (place := bisect_right(mine := self._table.of(principal), last, key=_ORDINAL)) < len(mine):
+            conversation = mine[place]
             last = conversation.ordinal
             session = conversation.as_session()
             parents = [None, *(entry.message_id for entry in conversation.messages)]
@@ -410,17 +399,17 @@ class MemoryStore:
             Conflict: a session with its id exists, or two of its messages have the same id.
             Overloaded: the store is full.
         """
-        self._expire()
+        self._table.expire()
         key = (principal, exported.session_id)
-        if key in self._conversations:
+        if key in self._table:
             raise taken_session_id(exported.session_id, "session_id")
         check_exported(exported)
         messages = await _in_slices(Entry.of_stored, exported.messages)
-        if key in self._conversations:
+        if key in self._table:
             raise taken_session_id(exported.session_id, "session_id")
-        self._check_room(principal, _size(messages) + described_bytes(exported.title, exported.metadata))
-        conversation = self._begin(key, exported.title, exported.metadata)
-        self._fill(principal, conversation, messages)
+        self._table.check_room(principal, size_of(messages) + described_bytes(exported.title, exported.metadata))
+        conversation = self._table.begin(key, exported.title, exported.metadata)
+        self._table.fill(principal, conversation, messages)
         conversation.created_at, conversation.updated_at = exported.created_at, exported.updated_at
         conversation.version, conversation.archived = exported.version or 1, bool(exported.archived)
         return conversation.as_session()
@@ -435,102 +424,6 @@ class MemoryStore:
             "conversations are only in memory, so there is no file to back up",
             hint="Set ARCHER_STORE=sqlite, or export the conversations.",
         )
-
-    def _begin(self, key: tuple[str, str], title: str | None, metadata: dict[str, Any] | None) -> Conversation:
-        """Add a new session.
-
-        Raises:
-            Overloaded: the store is full.
-        """
-        principal, session_id = key
-        check_count(self._counts, principal)
-        now = utc_now()
-        conversation = Conversation(session_id, self._next_ordinal, None, None, now, now, self._clock())
-        self._describe(principal, conversation, title, metadata)
-        self._next_ordinal += 1
-        self._conversations[key] = conversation
-        self._by_principal.setdefault(principal, {})[conversation.ordinal] = conversation
-        self._counts.take(principal, 1)
-        return conversation
-
-    def _fill(self, principal: str, conversation: Conversation, messages: list[Entry]) -> None:
-        self._number(messages)
-        self._name_files(messages, ())
-        conversation.replace_end(0, messages)
-        conversation.refused = sum(1 for entry in messages if entry.is_refused)
-        conversation.native = [entry for entry in messages if entry.native is not None]
-        self._sizes.take(principal, _size(messages))
-
-    def _number(self, entries: Sequence[Entry]) -> None:
-        """Give each message its number in the order of storing."""
-        for entry in entries:
-            entry.number = self._next_number
-            self._next_number += 1
-
-    def _use(self, principal: str, session_id: str) -> Conversation:
-        self._expire()
-        conversation = self._conversations.get((principal, session_id))
-        if conversation is None:
-            raise no_session(session_id)
-        conversation.used_at = self._clock()
-        self._conversations.move_to_end((principal, session_id))
-        return conversation
-
-    def _describe(
-        self, principal: str, conversation: Conversation, title: str | None, metadata: dict[str, Any] | None
-    ) -> None:
-        """Set title and metadata, unless they are None.
-
-        Raises:
-            Overloaded: there is no room for the change.
-        """
-        title = conversation.title if title is None else title
-        metadata = conversation.metadata if metadata is None else metadata
-        size = described_bytes(title, metadata)
-        change = size - conversation.described_bytes
-        self._check_room(principal, change)
-        conversation.title, conversation.metadata, conversation.described_bytes = title, metadata, size
-        self._sizes.take(principal, change)
-
-    def _check_room(self, principal: str, change: int) -> None:
-        if change > 0 and not self._sizes.has_room(principal, change):
-            raise Overloaded(
-                "the stored sessions have reached their limit of memory"
-                if self._sizes.is_full(change)
-                else "your stored sessions have reached their limit of memory; the rest is reserved for others",
-                hint="Delete sessions that are no longer needed, or raise SESSION_BYTES_MAX.",
-            )
-
-    def _name_files(self, come: Sequence[Entry], gone: Sequence[Entry]) -> None:
-        self._files.update(_files_of(come))
-        for file_id in _files_of(gone):
-            self._files[file_id] -= 1
-            if not self._files[file_id]:
-                del self._files[file_id]
-
-    def _expire(self) -> None:
-        now = self._clock()
-        oldest = now - self._idle_ttl_s
-        while self._conversations:
-            key, conversation = next(iter(self._conversations.items()))
-            if conversation.used_at > oldest:
-                break
-            if self._is_busy(*key):
-                conversation.used_at = now
-                self._conversations.move_to_end(key)
-            else:
-                self._forget(key)
-
-    def _forget(self, key: tuple[str, str]) -> None:
-        principal, _ = key
-        conversation = self._conversations.pop(key)
-        self._sizes.take(principal, -_size(conversation.messages) - conversation.described_bytes)
-        self._name_files((), conversation.messages)
-        self._counts.take(principal, -1)
-        mine = self._by_principal[principal]
-        del mine[conversation.ordinal]
-        if not mine:
-            del self._by_principal[principal]
 
 
 async def _in_slices(convert: Callable[[Value], Converted], values: Sequence[Value]) -> list[Converted]:
@@ -550,11 +443,3 @@ def _as_stored(entry_and_parent: tuple[Entry, str | None]) -> StoredMessage:
 
 def _place(conversation: Conversation) -> SessionPlace:
     return SessionPlace(microseconds(conversation.updated_at), conversation.ordinal)
-
-
-def _size(messages: Sequence[Entry]) -> int:
-    return sum(entry.size for entry in messages)
-
-
-def _files_of(messages: Sequence[Entry]) -> list[str]:
-    return [file_id for entry in messages if entry.chat.parts for file_id in entry.chat.file_ids]
