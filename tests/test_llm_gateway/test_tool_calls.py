@@ -92,10 +92,36 @@ def test_equal_whole_calls_without_ids_are_two_calls(arguments: object, index: F
 
 
 @pytest.mark.parametrize("index", [{}, {"index": 0}], ids=["without an index", "all with the index 0"])
+@pytest.mark.parametrize(
+    ("calls", "texts"),
+    [
+        ([("now", {}), ("now", {})], ["{}", "{}"]),
+        ([("now", {}), ("today", {})], ["{}", "{}"]),
+        ([("now", {}), ("roll", {"sides": 6})], ["{}", '{"sides":6}']),
+        ([("roll", {"sides": 6}), ("now", {}), ("roll", {"sides": 8})], ['{"sides":6}', "{}", '{"sides":8}']),
+    ],
+)
+def test_calls_without_ids_whose_arguments_are_objects_are_calls_of_their_own_also_where_these_are_empty(
+    calls: list[tuple[str, dict[str, int]]], texts: list[str], index: Fragment
+) -> None:
+    fragments = [{**index, "name": name, "arguments": arguments} for name, arguments in calls]
+    assert assembled(fragments) == [(name, text) for (name, _), text in zip(calls, texts, strict=True)]
+
+
+@pytest.mark.parametrize("more", ['{"sides":6}', {"sides": 6}], ids=["text", "an object"])
+@pytest.mark.parametrize("name", ["roll", None], ids=["with its name again", "without its name"])
+def test_an_empty_object_is_the_beginning_of_a_call_whose_arguments_follow(name: str | None, more: object) -> None:
+    begun = {"index": 0, "name": "roll", "arguments": {}}
+    assert assembled([begun, {"index": 0, "name": name, "arguments": more}]) == [("roll", '{"sides":6}')]
+
+
+@pytest.mark.parametrize("index", [{}, {"index": 0}], ids=["without an index", "all with the index 0"])
 def test_a_whole_call_that_is_repeated_with_its_id_is_one_call(index: Fragment) -> None:
     fragment = {**index, "foreign_id": "a", "name": "roll", "arguments": '{"sides":6}'}
     assert assembled([fragment, fragment]) == [("roll", '{"sides":6}')]
     assert assembled([fragment, {**fragment, "foreign_id": ""}]) == [("roll", '{"sides":6}')]
+    empty = {**fragment, "arguments": {}}
+    assert assembled([empty, empty, {**empty, "foreign_id": ""}]) == [("roll", "{}")]
 
 
 @pytest.mark.parametrize("index", [{}, {"index": 0}], ids=["without an index", "all with the index 0"])
