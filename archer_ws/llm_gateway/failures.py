@@ -69,6 +69,8 @@ _CONNECT_ERRORS = frozenset({"ConnectError"})
 _CONNECT_TIMEOUTS = frozenset({"ConnectTimeout"})
 #: Their names of errors for a request that can't be built from the given values.
 _NOT_SENT = frozenset({"NotSendable", "InvalidURL", "UnsupportedProtocol", "LocalProtocolError"})
+#: The values of a repeated header field, which are joined by commas (RFC 9110, section 5.3); a date has one itself.
+_VALUES = re.compile(r"\s*[A-Za-z]+,[^,]+|[^,]+")
 _LOST = (ConnectionResetError, ConnectionAbortedError, BrokenPipeError)
 
 
@@ -93,13 +95,14 @@ def retry_after_ms(headers: Mapping[str, str], now: datetime | None = None) -> i
     """When the provider wants the next try, in ms from now.
 
     Reads `retry-after-ms`, then `Retry-After` in seconds or as a date (RFC 9110, section 10.2.3); None if neither is
-    valid. Names are looked up in lower case: pass a case-insensitive mapping, like that of HTTP clients.
+    valid, and the longest if a gateway has added its own. Names are looked up in lower case: pass a case-insensitive
+    mapping, like that of HTTP clients.
     """
     for name, unit_ms in (("retry-after-ms", 1.0), ("retry-after", 1000.0)):
-        value = headers.get(name)
-        wait_ms = _wait_ms(value, unit_ms, now or datetime.now(UTC)) if value else None
-        if wait_ms is not None:
-            return round(min(max(wait_ms, 0.0), _MAX_RETRY_AFTER_MS))
+        told = [_wait_ms(value, unit_ms, now or datetime.now(UTC)) for value in _VALUES.findall(headers.get(name, ""))]
+        waits_ms = [wait_ms for wait_ms in told if wait_ms is not None]
+        if waits_ms:
+            return round(min(max(*waits_ms, 0.0), _MAX_RETRY_AFTER_MS))
     return None
 
 

@@ -245,6 +245,14 @@ def test_causes_in_a_circle_end() -> None:
         ({"retry-after": "inf"}, 86_400_000),
         ({"retry-after": "1e300"}, 86_400_000),
         ({"retry-after": "Fri, 31 Dec 9999 23:59:59 GMT"}, 86_400_000),
+        ({"retry-after": "Sunday, 01-Nov-26 12:00:30 GMT"}, 30_000),
+        # The field twice, as every HTTP client joins it.
+        ({"retry-after": "7, 7"}, 7000),
+        ({"retry-after": "7,20, soon"}, 20_000),
+        ({"retry-after": "Sun, 01 Nov 2026 12:00:30 GMT, Sun, 01 Nov 2026 12:00:40 GMT"}, 40_000),
+        ({"retry-after": "7, Sun, 01 Nov 2026 12:00:30 GMT"}, 30_000),
+        ({"retry-after-ms": "250, 200", "retry-after": "7"}, 250),
+        ({"retry-after": ", ,"}, None),
     ],
 )
 def test_retry_after_is_read_in_all_its_forms(headers: dict[str, str], expected: int | None) -> None:
