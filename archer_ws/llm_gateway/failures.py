@@ -149,6 +149,13 @@ def failure_from_status(  # noqa: PLR0911 - one return for each row of a table
     named_ms = retry_after_ms(headers)
     wait_ms = wait_ms if named_ms is None else named_ms
     match status:
+        case 403 if not said and _is_page(headers):
+            return ProviderError(
+                f"a web page forbids the request to {name} at {identity.address} ({status})",
+                hint="Check the address: no API answers so, but a proxy or a firewall on the way that blocks it does.",
+                retryable=False,
+                provider=name,
+            )
         case 401 | 403:
             text = f"{name} refused the credential ({status})" + (f": {said}" if status == 403 and said else "")
             return ProviderAuth(text, hint=identity.auth_hint, provider=name)
@@ -211,6 +218,10 @@ def failure_from_status(  # noqa: PLR0911 - one return for each row of a table
                 retry_after_ms=wait_ms,
                 provider=name,
             )
+
+
+def _is_page(headers: Mapping[str, str]) -> bool:
+    return headers.get("content-type", "").lower().lstrip().startswith("text/html")
 
 
 def quota_hint(provider: str) -> str:

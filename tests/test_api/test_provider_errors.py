@@ -18,11 +18,13 @@ from tests.fakes.scripted_server import Abort, Reply
 
 HELLO = {"messages": [{"role": "user", "content": "hello"}]}
 SOON = format_datetime(datetime.now(UTC) + timedelta(seconds=3600), usegmt=True)
+BLOCKED = Reply([b"<html><body>This site is blocked</body></html>"], status=403, content_type="text/html")
 HTML = Reply([b"<html><body>Sign in to the Wi-Fi</body></html>"], content_type="text/html")
 
 OPENAI = [
     ("a wrong key", openai_api.error(401, "Incorrect API key"), 502, "provider_auth", "OPENAI_API_KEY"),
     ("a forbidden model", openai_api.error(403, "not allowed"), 502, "provider_auth", "OPENAI_API_KEY"),
+    ("a page that blocks the API", BLOCKED, 502, "provider_error", "proxy"),
     ("an unknown model", openai_api.error(404, "no such model", code="model_not_found"), 404, "model_not_found", ""),
     ("a time-out there", openai_api.error(408, "too slow"), 504, "provider_timeout", "again"),
     ("too large a request", openai_api.error(413, "too large"), 413, "content_too_large", "shorter"),
@@ -77,6 +79,7 @@ ANTHROPIC = [
         "provider_unavailable",
         "again",
     ),
+    ("a page that blocks the API", BLOCKED, 502, "provider_error", "proxy"),
     ("a wrong key", anthropic_api.error(401, "authentication_error"), 502, "provider_auth", "ANTHROPIC_API_KEY"),
     (
         "a truncated answer",

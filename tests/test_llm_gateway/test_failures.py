@@ -306,6 +306,23 @@ def test_a_refusal_without_a_reason_is_not_said_to_have_one() -> None:
         assert "message says" not in str(silent.hint)
 
 
+def test_a_page_that_forbids_the_request_says_nothing_of_the_credential() -> None:
+    # A proxy's or a firewall's page, of which nothing is repeated.
+    page = {"content-type": "Text/HTML; charset=utf-8"}
+    blocked = failure_from_status(IDENTITY, 403, "", page)
+    assert type(blocked) is ProviderError
+    assert not blocked.retryable
+    assert IDENTITY.address in blocked.message
+    assert "proxy" in str(blocked.hint)
+    # What is refused in words, without any, or as unauthorized is about the credential.
+    for refused in (
+        failure_from_status(IDENTITY, 403, "not allowed", page),
+        failure_from_status(IDENTITY, 403, "", {}),
+        failure_from_status(IDENTITY, 401, "", page),
+    ):
+        assert type(refused) is ProviderAuth
+
+
 def test_hints_come_from_the_providers_identity() -> None:
     assert failure_from_status(IDENTITY, 401, None, {}).hint == "set ACME_KEY"
     assert failure_from_status(IDENTITY, 404, None, {}, "a{b}").hint == "pull a{b}"
