@@ -153,6 +153,7 @@ OPENAI = [
     *(openai_event({name: text}) for name in ("reasoning_content", "reasoning") for text in ("why", '"')),
     openai_event({"reasoning": "why", "reasoning_content": "why"}),
     openai_event({"reasoning": "why", "reasoning_details": [{"type": "reasoning.text", "text": "why"}]}),
+    *(openai_event({"content": "g", name: "why"}) for name in ("reasoning_content", "thinking", "thoughts")),
     openai_event({"content": "f", "extra_content": {"google": {"thought_signature": "c2ln"}}}),
     arguments("id again", id="call_0"),
     arguments("id of another", id="call_9"),

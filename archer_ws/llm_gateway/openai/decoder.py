@@ -231,7 +231,11 @@ class ChatStreamDecoder:
             return choices == [] and not chunk.error and b'"error"' not in data and self._count(chunk.usage, gathered)
         choice = choices[0]
         delta = choice.delta
-        if choice.index or delta is None or delta.refusal or choice.error:
+        if (
+            choice.index or delta is None or delta.refusal or choice.error
+            # Reasoning under another name, which may come beside text.
+            or delta.thinking or delta.thoughts or delta.reasoning_text
+        ):  # fmt: skip
             return False
         content, reasoning, calls = delta.content, delta.reasoning_content or delta.reasoning, delta.tool_calls
         if type(content) is str and content and not (reasoning or calls or delta.function_call):

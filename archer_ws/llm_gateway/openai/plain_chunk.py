@@ -93,7 +93,10 @@ def piece_in(data: bytes) -> tuple[Subject, str] | None:
     choice, delta = choices[0], choices[0].delta
     if choice.index or choice.finish_reason or delta is None:
         return None
-    if delta.refusal or delta.function_call or delta.reasoning_details or delta.extra_content:
+    if (
+        delta.refusal or delta.function_call or delta.reasoning_details or delta.extra_content
+        or delta.thinking or delta.thoughts or delta.reasoning_text
+    ):  # fmt: skip
         return None
     content, reasoning = delta.content, delta.reasoning_content or delta.reasoning
     if not (reasoning or delta.tool_calls):
