@@ -14,7 +14,18 @@ from archer_ws.client.events import Started
 from tests.conftest import Archer, StartArcher
 from tests.fakes import anthropic_api
 from tests.fakes.ollama_api import ollama_stream
-from tests.fakes.openai_api import chunk, completion, ending, event, stream, text_stream
+from tests.fakes.openai_api import (
+    DONE,
+    chunk,
+    completion,
+    ending,
+    error_event,
+    event,
+    finish,
+    stream,
+    text_stream,
+    usage,
+)
 from tests.fakes.scripted_server import ScriptedServer, Step, scripted_server
 
 HELLO: Sequence[Any] = [{"role": "user", "content": "Hi"}]
@@ -23,7 +34,9 @@ DIALECT = "/v1/chat/completions"
 
 
 @asynccontextmanager
-async def before(start_archer: StartArcher, *replies: Any) -> AsyncIterator[tuple[Archer, ScriptedServer]]:
+async def before(
+    start_archer: StartArcher, *replies: Any, **settings: Any
+) -> AsyncIterator[tuple[Archer, ScriptedServer]]:
     """The application before a server that is both OpenAI and Anthropic."""
     async with (
         asyncio.timeout(60),
@@ -33,6 +46,7 @@ async def before(start_archer: StartArcher, *replies: Any) -> AsyncIterator[tupl
             openai_api_key="sk-test",
             anthropic_base_url=provider.url,
             anthropic_api_key="sk-test",
+            **settings,
         ) as archer,
     ):
         yield archer, provider
@@ -198,6 +212,18 @@ async def test_probabilities_come_back_whole_and_streamed_with_their_text(start_
         assert seen == tokens
         for exchange in provider.exchanges:
             assert (exchange.json()["logprobs"], exchange.json()["top_logprobs"]) == (True, 2)
+
+
+async def test_an_attempt_that_fails_before_its_text_leaves_no_probabilities_and_no_counts(
+    start_archer: StartArcher,
+) -> None:
+    failing = stream(scored("", token("Bad")), usage(300, 200), error_event("overloaded", kind="server_error"))
+    going_well = stream(scored("Hello", token("Hello")), finish(), DONE)
+    async with before(start_archer, failing, going_well, max_retries=1) as (archer, provider):
+        answer = await archer.http.post(DIALECT, json={"model": "openai/gpt-4o", "messages": HELLO, "logprobs": True})
+        assert answer.json()["choices"][0]["logprobs"]["content"] == [token("Hello")]
+        assert answer.json()["usage"]["prompt_tokens"] < 300
+        assert len(provider.exchanges) == 2
 
 
 async def test_a_whole_answer_without_a_stream_has_its_probabilities(start_archer: StartArcher) -> None:

@@ -18,7 +18,7 @@ from archer_ws.core.exceptions import (
     StreamNotFound,
     UpstreamTruncated,
 )
-from archer_ws.llm_gateway.types import ChatMessage, ChatRequest, MessageRole, StreamChunk, TokenUsage
+from archer_ws.llm_gateway.types import ChatMessage, ChatRequest, MessageRole, Refusal, StreamChunk, TokenUsage
 from archer_ws.sessions.manager import HeldStream, SessionManager
 from archer_ws.sessions.storage.memory import MemoryStore
 from archer_ws.sessions.streams.events import (
@@ -122,6 +122,23 @@ async def test_started_comes_once_however_many_attempts(manager: SessionManager,
     call.finish()
     await ended(stream)
     assert [type(event) for event in events(stream)] == [StreamStarted, StreamProgress, Delta, StreamEnded]
+
+
+async def test_what_a_failed_attempt_reported_is_not_the_completions(
+    manager: SessionManager, gateway: ScriptedGateway
+) -> None:
+    stream = (await start(manager)).stream
+    call = await gateway.call()
+    usage = TokenUsage(prompt_tokens=300, completion_tokens=200, total_tokens=500)
+    call.say(StreamChunk(content="", usage=usage, finish_reason="content_filter", refusal=Refusal(text="No.")))
+    await until(stream, 1)
+    call.options.progress("retrying", "try 2")
+    call.say("text")
+    call.finish()
+    end = await ended(stream)
+    assert (end.status, end.finish_reason, end.refusal) == ("completed", "stop", None)
+    assert end.usage is not None
+    assert (end.usage.estimated, end.usage.completion_tokens) == (True, 1)
 
 
 async def test_a_cancel_closes_the_provider_and_keeps_the_text(

@@ -100,6 +100,10 @@ class Intake:
         if arguments := chunk.arguments:
             self._take_arguments(chunk.call_id or "", chunk.name or "", arguments)
 
+    def forget_try(self) -> None:
+        """After a try that failed before its first text: forget what it reported."""
+        self._told = self.finish_reason = self.refusal = None
+
     def flush(self) -> None:
         """At the end of a completion: append what was held back of a character, if there is room."""
         try:

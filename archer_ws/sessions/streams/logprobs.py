@@ -69,6 +69,13 @@ class TokenLogprobs:
         self._release(self._head())
         return self.take(self._head() + 1)
 
+    def clear(self) -> None:
+        """Forget all tokens: those of a try that failed before its first text."""
+        self._scrubber = TextScrubber()
+        self._suspects.clear()
+        self._waiting.clear()
+        self.size_bytes = 0
+
     def _release(self, after: int) -> None:
         for token in self._suspects:
             # JSON takes a fifth of the memory.

@@ -295,7 +295,16 @@ class Stream:
 
     def progress(self, phase: ProgressPhase, detail: str | None) -> None:
         """Report what happens before the first text."""
+        if phase == "retrying":
+            self._forget_try()
         self.log.append(lambda seq: StreamProgress(stream_id=self.stream_id, seq=seq, phase=phase, detail=detail))
+
+    def _forget_try(self) -> None:
+        """What a failed try reported beside its text, of which it had none, is not of the completion."""
+        if self._intake is not None:
+            self._intake.forget_try()
+        if self.logprobs is not None:
+            self.logprobs.clear()
 
     def keep_logprobs(self) -> None:
         """Buffer log probabilities from now on, for the response that sends them."""
