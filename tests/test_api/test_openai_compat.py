@@ -276,6 +276,19 @@ class TestCancelledElsewhere:
         assert "x-should-retry" not in refused.value.response.headers
 
 
+async def test_the_texts_of_two_steps_are_told_apart_by_an_empty_line(archer: Archer, sdk: Caller) -> None:
+    steered = asyncio.Event()
+    archer.answer(ollama_stream("The sky.", Wait(steered)))
+    reading = asyncio.create_task(sdk.chunks())
+    stream_id = await running_stream(archer)
+    message = {"message_id": "m1", "content": "Briefly"}
+    told = await archer.http.post(f"/api/v1/streams/{stream_id}/steer", json=message)
+    assert told.json()["outcome"] == "accepted"
+    archer.answer(ollama_stream("Briefly:", " blue."))
+    steered.set()
+    assert text_of(await reading) == "The sky.\n\nBriefly: blue."
+
+
 async def running_stream(archer: Archer) -> str:
     """The id of the one stream, once some text of it has come."""
     await archer.ollama.exchange(0)

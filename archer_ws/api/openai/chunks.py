@@ -16,12 +16,14 @@ from archer_ws.api.openai.logprobs import Logprobs, SaidToken
 from archer_ws.api.streaming.sse import DONE
 from archer_ws.examples.openai import COMPLETION_OBJECT
 from archer_ws.llm_gateway.types import ChatResponse, Refusal, TokenUsage
-from archer_ws.sessions.streams.events import CallName, Delta, Event, StreamEnded, StreamStarted
+from archer_ws.sessions.streams.events import CallName, Delta, Event, StreamEnded, StreamStarted, StreamStep
 from archer_ws.sessions.streams.stream import Stream
 
 #: Stands for the text in the constant part of a chunk.
 _MARK = "\0"
 _ENCODED_MARK = json.dumps(_MARK).encode()
+#: Between the texts of two steps, of which OpenAI's API has only one message.
+_BETWEEN_STEPS = "\n\n"
 
 
 class ChoiceFunction(BaseModel):
@@ -171,6 +173,8 @@ class ChunkEncoder:
                 return b"%b%b%b" % (before, encode_basestring(event.text.decode()).encode(), after)
             case StreamStarted():
                 return self._opening()
+            case StreamStep() if self._stream.log.content_bytes:
+                return self._chunk({"content": _BETWEEN_STEPS}, None)
             case StreamEnded():
                 return self._end(event)
             case _:
