@@ -46,12 +46,15 @@ async def stream_messages(stream: Stream, cursor: str | None) -> StreamInfo:
         ArcherError: the stream was refused, or its log can't be read.
     """
     after = 0 if cursor is None else ordinal_of(cursor)
-    hold = stream.hold()
+    # Only an ended stream's log may have to be loaded. Released again, a hold would end a running stream that nobody
+    # else holds, or begin its grace anew.
+    hold = None if stream.is_live else stream.hold()
     try:
         await stream.wait_admitted()
         return _with_messages(stream_info(stream), stream, after)
     finally:
-        hold.release()
+        if hold is not None:
+            hold.release()
 
 
 def _with_messages(info: StreamInfo, stream: Stream, after: int) -> StreamInfo:

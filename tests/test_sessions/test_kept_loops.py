@@ -30,6 +30,7 @@ from archer_ws.sessions.streams.gates import ManagerLimits, ProviderGate, Stream
 from archer_ws.sessions.streams.memory_log import MemoryLog
 from archer_ws.sessions.streams.stream import Stream
 from archer_ws.sessions.tool_models import Approval, Steer, ToolOutcome, ToolResult
+from archer_ws.sessions.views import stream_messages
 from tests.fakes.calls import CALLS_MADE, TOOLS, piece
 from tests.fakes.scripted_gateway import Call, ScriptedGateway
 from tests.fakes.sqlite_files import sqlite_store
@@ -588,6 +589,22 @@ async def test_a_stream_whose_provider_is_gone_is_named_as_such_and_goes_on_wher
         assert (await at.result("call1")).outcome == "accepted"
         (await gateway.call(1)).finish()
         assert (await ended(at.manager.find("me", "s"))).status == "completed"
+
+
+async def test_reading_the_messages_of_a_stream_that_nobody_follows_yet_after_a_restart_does_not_end_it(
+    tmp_path: Path, gateway: ScriptedGateway
+) -> None:
+    async with process(tmp_path, gateway) as at:
+        await at.waiting(WEATHER, on_disconnect="cancel")
+    async with process(tmp_path, gateway) as at:
+        stream = at.manager.find("me", "s")
+        read = await stream_messages(stream, None)
+        assert [message.content for message in read.messages or ()] == ["Let me look."]
+        await asyncio.sleep(0)  # A release without another hold would cancel it in the next iteration.
+        assert stream.status == "waiting"
+        assert (await at.result("call1")).outcome == "accepted"
+        (await gateway.call(1)).finish()
+        assert (await ended(stream)).status == "completed"
 
 
 async def test_a_waiting_stream_goes_on_also_where_new_streams_have_taken_all_room(

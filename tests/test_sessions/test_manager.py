@@ -35,7 +35,7 @@ from archer_ws.sessions.streams.log import LOG_BYTES_MAX
 from archer_ws.sessions.streams.memory_log import MemoryLog
 from archer_ws.sessions.streams.stream import Stream
 from archer_ws.sessions.turn import Turn
-from archer_ws.sessions.views import chat_response, stream_info
+from archer_ws.sessions.views import chat_response, stream_info, stream_messages
 from tests.fakes.scripted_gateway import ScriptedGateway
 from tests.test_sessions.conftest import MakeManager
 
@@ -425,6 +425,20 @@ async def test_a_grace_bounds_how_long_a_stream_goes_on_alone(
     held.hold.release()
     end = await ended(held.stream)
     assert (end.status, end.reason) == ("cancelled", "disconnected")
+
+
+async def test_who_reads_the_messages_again_and_again_does_not_prolong_the_grace(
+    make_manager: MakeManager, gateway: ScriptedGateway
+) -> None:
+    manager = make_manager(limits=ManagerLimits(grace_s=0.05))
+    held = await start(manager, ask(on_disconnect="continue"))
+    await gateway.call()
+    held.hold.release()
+    async with asyncio.timeout(5):
+        while held.stream.is_live:  # Never as long as the grace without a read.
+            await stream_messages(held.stream, None)
+            await asyncio.sleep(0)
+    assert (held.stream.status, held.stream.cancel_reason) == ("cancelled", "disconnected")
 
 
 async def test_the_same_request_again_attaches_and_another_one_conflicts(
