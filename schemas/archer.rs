@@ -23,7 +23,7 @@ pub const PROTOCOL_VERSION: i64 = 1;
 /// The WebSocket subprotocol to offer.
 pub const SUBPROTOCOL: &str = "archer.v1";
 /// The `schema_hash` of the server that these types were made for.
-pub const SCHEMA_HASH: &str = "49659951c270a3b9";
+pub const SCHEMA_HASH: &str = "64df317e17eb5152";
 
 /// The params of a method, which know its name and what it gives.
 pub trait Method: Serialize {
@@ -640,7 +640,8 @@ pub struct ChatRequest {
     /// Makes sampling repeatable, if the provider supports it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seed: Option<i64>,
-    /// An id of your own for the stream, and the idempotency key; the server's if missing.
+    /// An id of your own for the stream, and the idempotency key; the server's if missing. Not `.`
+    /// or `..`: URLs can't have them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stream_id: Option<String>,
     /// The conversation this turn belongs to; without it nothing is stored.
@@ -824,7 +825,8 @@ pub struct ChatSendParams {
     /// Makes sampling repeatable, if the provider supports it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seed: Option<i64>,
-    /// An id of your own for the stream, and the idempotency key; the server's if missing.
+    /// An id of your own for the stream, and the idempotency key; the server's if missing. Not `.`
+    /// or `..`: URLs can't have them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stream_id: Option<String>,
     /// The conversation this turn belongs to; without it nothing is stored.
@@ -2261,7 +2263,7 @@ pub struct SessionChanged {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct SessionCreate {
     /// An id of your own; by default the server makes one. Not `search`, `export` or `import`:
-    /// those are routes.
+    /// those are routes. Not `.` or `..`: URLs can't have them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub session_id: Option<String>,
     /// A name for people, at most 512 characters.
@@ -2277,7 +2279,7 @@ pub struct SessionCreate {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct SessionCreateParams {
     /// An id of your own; by default the server makes one. Not `search`, `export` or `import`:
-    /// those are routes.
+    /// those are routes. Not `.` or `..`: URLs can't have them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub session_id: Option<String>,
     /// A name for people, at most 512 characters.

@@ -248,7 +248,10 @@ export interface ChatRequest {
   top_p?: number | null;
   /** Makes sampling repeatable, if the provider supports it. */
   seed?: number | null;
-  /** An id of your own for the stream, and the idempotency key; the server's if missing. */
+  /**
+   * An id of your own for the stream, and the idempotency key; the server's if missing. Not `.` or `..`: URLs
+   * can't have them.
+   */
   stream_id?: string | null;
   /** The conversation this turn belongs to; without it nothing is stored. */
   session_id?: string | null;
@@ -371,7 +374,10 @@ export interface ChatSendParams {
   top_p?: number | null;
   /** Makes sampling repeatable, if the provider supports it. */
   seed?: number | null;
-  /** An id of your own for the stream, and the idempotency key; the server's if missing. */
+  /**
+   * An id of your own for the stream, and the idempotency key; the server's if missing. Not `.` or `..`: URLs
+   * can't have them.
+   */
   stream_id?: string | null;
   /** The conversation this turn belongs to; without it nothing is stored. */
   session_id?: string | null;
@@ -1010,7 +1016,10 @@ export interface SessionChanged {
 
 /** A new conversation. If its id exists, the existing one is returned, so that a client may repeat the call. */
 export interface SessionCreate {
-  /** An id of your own; by default the server makes one. Not `search`, `export` or `import`: those are routes. */
+  /**
+   * An id of your own; by default the server makes one. Not `search`, `export` or `import`: those are routes. Not
+   * `.` or `..`: URLs can't have them.
+   */
   session_id?: string | null;
   /** A name for people, at most 512 characters. */
   title?: string | null;
@@ -1020,7 +1029,10 @@ export interface SessionCreate {
 
 /** A new conversation. If its id exists, the existing one is returned, so that a client may repeat the call. */
 export interface SessionCreateParams {
-  /** An id of your own; by default the server makes one. Not `search`, `export` or `import`: those are routes. */
+  /**
+   * An id of your own; by default the server makes one. Not `search`, `export` or `import`: those are routes. Not
+   * `.` or `..`: URLs can't have them.
+   */
   session_id?: string | null;
   /** A name for people, at most 512 characters. */
   title?: string | null;

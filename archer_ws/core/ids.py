@@ -14,6 +14,10 @@ def is_valid_id(value: str) -> bool:
     return _ID.fullmatch(value) is not None
 
 
+#: These have the form, but clients and proxies remove them from a URL's path, also where they are encoded (RFC 3986,
+#: section 5.2.4): what has such an id is unreachable over REST, and a request that names it is one about what is above.
+DOT_SEGMENTS = frozenset({".", ".."})
+
 #: The bytes of an id's random part, and its characters: base64 without padding.
 _RANDOM_BYTES, _RANDOM_CHARS = 15, 20
 #: How many random parts the system is asked for at once: each time is a system call.

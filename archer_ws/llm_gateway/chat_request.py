@@ -6,6 +6,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, PrivateAttr, model_validator
 from pydantic.config import JsonDict
 
+from archer_ws.core.ids import DOT_SEGMENTS
 from archer_ws.core.limits import (
     MAX_STEPS,
     MAX_STEPS_MAX,
@@ -91,7 +92,9 @@ class ChatRequest(WireModel):
         default=None, description="Makes sampling repeatable, if the provider supports it."
     )
     stream_id: Identifier | None = Field(
-        default=None, description="An id of your own for the stream, and the idempotency key; the server's if missing."
+        default=None,
+        description="An id of your own for the stream, and the idempotency key; the server's if missing. Not `.` or "
+        "`..`: URLs can't have them.",
     )
     session_id: Identifier | None = Field(
         default=None, description="The conversation this turn belongs to; without it nothing is stored."
@@ -188,6 +191,9 @@ class ChatRequest(WireModel):
         messages = self.messages
         if not messages and self.replace_from is None:
             raise wrong("should have at least 1 message", "messages", "Send the messages of the turn.")
+        if self.stream_id in DOT_SEGMENTS:
+            what = f"{self.stream_id!r} can't be in a URL, so REST could not reach the stream"
+            raise wrong(what, "stream_id", "Choose another id.")
         if self.tools is not None or self.tool_choice is not None:
             check_choice(self.tools, self.tool_choice)
         if not self.waits_for_results:

@@ -8,6 +8,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic_core import from_json
 
 from archer_ws.core.exceptions import ErrorInfo
+from archer_ws.core.ids import DOT_SEGMENTS
 from archer_ws.core.wire_model import NUMBER, Identifier, WireModel, optional
 from archer_ws.core.wire_types import Count, NamedType
 from archer_ws.examples.sessions import (
@@ -57,6 +58,8 @@ def _bounded(metadata: dict[str, Any] | None) -> dict[str, Any] | None:
 def _not_reserved(session_id: str) -> str:
     if session_id in RESERVED_IDS:
         raise ValueError(f"{session_id!r} is the name of a REST route; choose another id")
+    if session_id in DOT_SEGMENTS:
+        raise ValueError(f"{session_id!r} can't be in a URL, so REST could not reach it; choose another id")
     return session_id
 
 
@@ -81,7 +84,7 @@ class SessionCreate(WireModel):
     session_id: NewSessionId | None = Field(
         default=None,
         description="An id of your own; by default the server makes one. Not `search`, `export` or `import`: those are "
-        "routes.",
+        "routes. Not `.` or `..`: URLs can't have them.",
     )
     title: Title | None = Field(default=None, description="A name for people, at most 512 characters.")
     metadata: Metadata | None = Field(

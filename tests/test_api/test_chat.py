@@ -291,6 +291,7 @@ async def test_a_provider_that_falls_silent_times_out_with_the_text_kept(start_a
         ({**HELLO, "temperature": 2.1}, 422, "invalid_params", "temperature"),
         ({**HELLO, "max_tokens": 0}, 422, "invalid_params", "max_tokens"),
         ({**HELLO, "stream_id": "a b"}, 422, "invalid_params", "stream_id"),
+        ({**HELLO, "stream_id": ".."}, 422, "invalid_params", "stream_id"),
         ({**HELLO, "on_disconnect": "maybe"}, 422, "invalid_params", "on_disconnect"),
         ({**HELLO, "provider": "nobody"}, 422, "invalid_params", "provider"),
         ([1], 422, "invalid_params", "body"),

@@ -256,12 +256,22 @@ async def test_an_answer_without_a_session_names_no_messages(server: Server) -> 
     assert "message_ids" not in ended
 
 
-@pytest.mark.parametrize("word", ["search", "export", "import"])
-async def test_a_session_is_not_named_as_a_route_is(memory_server: Server, word: str) -> None:
+@pytest.mark.parametrize("word", ["search", "export", "import", ".", ".."])
+async def test_a_session_is_not_named_as_a_route_is_or_as_no_part_of_a_url(memory_server: Server, word: str) -> None:
     peer = await memory_server.connect()
     await peer.call("session/create", session_id="sky")
     assert await kind_of(peer, "session/create", session_id=word) == "invalid_params"
     assert await kind_of(peer, "session/fork", session_id="sky", new_session_id=word) == "invalid_params"
+
+
+@pytest.mark.parametrize("word", [".", ".."])
+async def test_a_stream_is_not_named_as_no_part_of_a_url(memory_server: Server, word: str) -> None:
+    peer = await memory_server.connect()
+    with pytest.raises(RpcError) as refused:
+        await peer.call("chat/send", stream_id=word, messages=question("Why?"))
+    assert (refused.value.kind, refused.value.data["errors"][0]["path"]) == ("invalid_params", "stream_id")
+    assert "can't be in a URL" in str(refused.value)
+    assert memory_server.gateway.calls == []
 
 
 async def test_initialize_names_what_the_server_can(server: Server) -> None:
