@@ -21,6 +21,7 @@ from archer_ws.core.exceptions import (
     StorageUnavailable,
     Unsupported,
 )
+from archer_ws.core.lean_event import LeanEvent
 from archer_ws.llm_gateway.asking import conversation, options_of
 from archer_ws.llm_gateway.tools import ToolCall
 from archer_ws.llm_gateway.types import (
@@ -74,6 +75,9 @@ class Turn:
         files: the files that the stream holds; released by the manager.
         left: the state that an earlier process left, if the stream goes on after a restart.
     """
+
+    #: Set when nothing keeps its messages from being stored any more; None if nothing ever did.
+    _is_prepared: LeanEvent | None = None
 
     def __init__(
         self,
@@ -147,10 +151,8 @@ class Turn:
         session_id = self._session_id
         if session_id is None or self._left is not None:
             return
-        if has_inline(self._request.messages):
-            # Store no files for a session that does not exist.
-            await self._services.store.get(self._principal, session_id)
-            await self._keep_inline()
+        if self._predecessors or has_inline(self._request.messages):
+            await self._prepare(session_id)
         if self._stream.status == "cancelling":
             # The cancel won before admission: nothing is stored.
             await self._services.store.get(self._principal, session_id)
@@ -194,11 +196,29 @@ class Turn:
         """Whether the turn is being stored, or is stored."""
         return self._files.may_be_named
 
+    async def wait_placed(self) -> None:
+        """Return once the turn is being stored, or never will be: what is stored from then on comes behind it."""
+        if self._is_prepared is not None:
+            await self._is_prepared.wait()
+
     def withdraw(self) -> None:
         """Undo what `admit` stores, since a cancel came first."""
         if self._services.journaling is not None:
             told = partial(self._services.changes.changed, self._principal, self._session_id)
             self._services.journaling.withdraw(self._stream, told)
+
+    async def _prepare(self, session_id: str) -> None:
+        """Store inline data as files, and let the turns that this one interrupts be stored before it."""
+        is_prepared = self._is_prepared = LeanEvent()
+        try:
+            if has_inline(self._request.messages):
+                # Store no files for a session that does not exist.
+                await self._services.store.get(self._principal, session_id)
+                await self._keep_inline()
+            for predecessor in self._predecessors:
+                await predecessor.wait_placed()
+        finally:
+            is_prepared.set()
 
     async def _keep_inline(self) -> None:
         """Store inline data as files, which the messages name from now on: sessions store no base64."""

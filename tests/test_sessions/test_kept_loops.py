@@ -12,6 +12,7 @@ import pytest
 from archer_ws.agents.orchestrator import Orchestrator
 from archer_ws.agents.tool_loop import ToolLoopAgent
 from archer_ws.core.exceptions import (
+    Conflict,
     ContentTooLarge,
     Draining,
     InvalidParams,
@@ -32,6 +33,7 @@ from archer_ws.sessions.streams.stream import Stream
 from archer_ws.sessions.tool_models import Approval, Steer, ToolOutcome, ToolResult
 from archer_ws.sessions.views import stream_messages
 from tests.fakes.calls import CALLS_MADE, TOOLS, piece
+from tests.fakes.pictures import image
 from tests.fakes.scripted_gateway import Call, ScriptedGateway
 from tests.fakes.sqlite_files import sqlite_store
 from tests.test_sessions.test_manager import ended, events
@@ -322,7 +324,23 @@ def slow_to_answer(store: SqliteStore, monkeypatch: pytest.MonkeyPatch) -> tuple
     return is_there, may_go_on
 
 
-def asking(text: str, **fields: Any) -> ChatRequest:
+def slow_to_store_files(
+    manager: SessionManager, monkeypatch: pytest.MonkeyPatch
+) -> tuple[asyncio.Event, asyncio.Event]:
+    """Inline data is stored when the second event is set; the first one is set when that is to begin."""
+    begun, may_store = asyncio.Event(), asyncio.Event()
+    with_files = manager._attachments.with_files
+
+    async def slow(*args: Any) -> Any:
+        begun.set()
+        await may_store.wait()
+        return await with_files(*args)
+
+    monkeypatch.setattr(manager._attachments, "with_files", slow)
+    return begun, may_store
+
+
+def asking(text: str | list[Any], **fields: Any) -> ChatRequest:
     messages = [{"role": "user", "content": text}]
     return ChatRequest.model_validate({"session_id": "talk", "messages": messages, **fields})
 
@@ -383,6 +401,56 @@ async def test_a_turn_behind_which_another_is_stored_that_interrupts_it_is_told_
         stored = await at.store.messages("me", "talk")
         assert [message.content for message in stored] == ["One.", "Two."]
         assert (end.reason, end.message_ids) == ("interrupted", [stored[0].message_id])
+
+
+@pytest.mark.parametrize("is_there_first", [True, False], ids=["it would be stored first", "it would interrupt first"])
+async def test_a_turn_that_interrupts_one_whose_pictures_are_being_stored_is_stored_behind_it(
+    tmp_path: Path, gateway: ScriptedGateway, monkeypatch: pytest.MonkeyPatch, *, is_there_first: bool
+) -> None:
+    async with process(tmp_path, gateway) as at:
+        is_there, may_go_on = slow_to_answer(at.store, monkeypatch)
+        if not is_there_first:
+            may_go_on.set()
+        begun, may_store = slow_to_store_files(at.manager, monkeypatch)
+        first = at.manager.register("me", asking([image()]), request_id="r", on_disconnect="continue").stream
+        async with asyncio.timeout(LIMIT_S):
+            await begun.wait()
+        second = at.manager.register(
+            "me", asking("Two.", on_busy="interrupt"), request_id="r", on_disconnect="continue"
+        ).stream
+        await at.store.update("me", "talk", "a write behind the second turn's", None)
+        await asyncio.sleep(0)
+        may_store.set()
+        async with asyncio.timeout(LIMIT_S):
+            await is_there.wait()
+        may_go_on.set()
+        end = await ended(first)
+        await second.wait_admitted()
+        second.cancel("client")
+        await ended(second)
+        stored = await at.store.messages("me", "talk")
+        assert [message.content for message in stored] == ["", "Two."]
+        assert (end.reason, end.message_ids) == ("interrupted", [stored[0].message_id])
+
+
+async def test_a_turn_that_interrupts_one_that_is_refused_once_its_pictures_are_stored_goes_on(
+    tmp_path: Path, gateway: ScriptedGateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with process(tmp_path, gateway) as at:
+        begun, may_store = slow_to_store_files(at.manager, monkeypatch)
+        refused = asking([image()], session_version=7)
+        first = at.manager.register("me", refused, request_id="r", on_disconnect="continue").stream
+        async with asyncio.timeout(LIMIT_S):
+            await begun.wait()
+        second = at.manager.register(
+            "me", asking("Two.", on_busy="interrupt"), request_id="r", on_disconnect="continue"
+        ).stream
+        await asyncio.sleep(0)
+        may_store.set()
+        with pytest.raises(Conflict):
+            await first.wait_admitted()
+        (await gateway.call()).finish()
+        assert (await ended(second)).status == "completed"
 
 
 async def test_a_server_that_stops_parks_what_waits_and_the_next_one_goes_on(

@@ -197,6 +197,11 @@ class Stream:
         if self._rejection is not None:
             raise self._rejection
 
+    async def wait_placed(self) -> None:
+        """See `Work.wait_placed`; also returns if the stream is over."""
+        if self._work is not None:
+            await self._work.wait_placed()
+
     async def wait_ended(self) -> None:
         """Return once the last event is written, or the stream was refused."""
         await self._finished.wait()

@@ -30,6 +30,9 @@ class Work(Protocol):
     def is_storing(self) -> bool:
         """Whether the turn is being stored, or is stored."""
 
+    async def wait_placed(self) -> None:
+        """Return once the turn is being stored, or never will be: what is stored from then on comes behind it."""
+
     def withdraw(self) -> None:
         """Undo what `admit` stores, since a cancel came first."""
 
