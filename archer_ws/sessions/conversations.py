@@ -23,13 +23,11 @@ from archer_ws.sessions.models import (
 )
 from archer_ws.sessions.storage.bounded import bounded
 from archer_ws.sessions.storage.cursors import order_of
+from archer_ws.sessions.storage.message import listed_bytes
 from archer_ws.sessions.storage.refusals import check_version
 from archer_ws.sessions.storage.store import SessionStore
 from archer_ws.sessions.storage.values import SessionOrder
 from archer_ws.sessions.storage.words import check_words
-
-#: The approximate overhead of a message, and of each of its calls and parts, in a page, in bytes.
-_MESSAGE_BYTES = 256
 
 
 class Conversations:
@@ -76,7 +74,7 @@ class Conversations:
         Raises:
             InvalidParams: the cursor is not valid, or its message was deleted.
         """
-        session, found = await self._store.detail(principal, session_id, cursor, limit + 1)
+        session, found = await self._store.detail(principal, session_id, cursor, limit + 1, bytes_max=PAGE_BYTES_MAX)
         messages = _newest_of(found, limit)
         active = self._manager.active_in(principal, session_id)
         return SessionDetail.model_construct(
@@ -252,16 +250,8 @@ def _newest_of(messages: list[StoredMessage], limit: int) -> list[StoredMessage]
     size = 0
     start = len(messages)
     while start > max(0, len(messages) - limit):
-        size += _size(messages[start - 1])
+        size += listed_bytes(messages[start - 1])
         if size > PAGE_BYTES_MAX and start < len(messages):
             break
         start -= 1
     return messages[start:]
-
-
-def _size(message: StoredMessage) -> int:
-    texts = [message.content, message.reasoning or "", *(call.arguments for call in message.tool_calls or ())]
-    size = sum(_MESSAGE_BYTES + len(text.encode()) for text in texts)
-    if message.parts:
-        size += sum(_MESSAGE_BYTES + len(part.model_dump_json().encode()) for part in message.parts)
-    return size

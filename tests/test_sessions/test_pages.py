@@ -12,6 +12,7 @@ from archer_ws.sessions.conversations import Conversations
 from archer_ws.sessions.manager import SessionManager
 from archer_ws.sessions.models import SessionCreate, SessionDetail
 from archer_ws.sessions.storage.memory import MemoryStore
+from archer_ws.sessions.storage.store import SessionStore
 from archer_ws.sessions.storage.values import StoredCompletion
 from tests.fakes.scripted_gateway import ScriptedGateway
 from tests.test_sessions.conftest import MakeManager
@@ -23,7 +24,7 @@ def conversations(store: MemoryStore, manager: SessionManager) -> Conversations:
     return Conversations(store, manager)
 
 
-async def say(store: MemoryStore, *contents: str, name: str | None = None) -> None:
+async def say(store: SessionStore, *contents: str, name: str | None = None) -> None:
     turn = [ChatMessage(role=MessageRole.USER, content=content, name=name) for content in contents]
     await store.begin_turn("me", "s", turn, stream_id="str_1")
 
@@ -64,10 +65,11 @@ async def test_a_long_session_gives_its_newest_page_and_leads_to_each_older_mess
 
 
 async def test_a_page_of_long_messages_ends_where_it_would_pass_a_frame(
-    conversations: Conversations, store: MemoryStore
+    any_store: SessionStore, manager: SessionManager
 ) -> None:
+    conversations = Conversations(any_store, manager)
     await conversations.create("me", SessionCreate(session_id="s"))
-    await say(store, *["x" * 200_000] * 4, "y" * 3_000_000, "z")
+    await say(any_store, *["x" * 200_000] * 4, "y" * 3_000_000, "z")
 
     sizes = []
     page = await conversations.get("me", "s")

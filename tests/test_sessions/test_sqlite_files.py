@@ -6,6 +6,7 @@ import sqlite3
 import stat
 import sys
 import threading
+import tracemalloc
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -51,6 +52,27 @@ async def say(store: SqliteStore, session_id: str, content: str, principal: str 
     turn = [ChatMessage(role=MessageRole.USER, content=content)]
     stored = await store.begin_turn(principal, session_id, turn, stream_id="str_1", **fields)
     return stored.messages[-1].message_id
+
+
+@pytest.mark.parametrize("without_fts", [False, True], ids=["with the index", "without it"])
+async def test_a_page_or_a_search_takes_no_more_memory_than_one_long_message(
+    tmp_path: Path, *, without_fts: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(search_index, "SCAN_S", 60.0)  # A scan of one request, however slow the machine is.
+    async with opened(tmp_path, without_fts=without_fts) as store:
+        await store.create("ann", "s1", None, None)
+        for number in range(20):
+            await say(store, "s1", f"{number} {'sky ' * 250_000}")
+        tracemalloc.start()
+        try:
+            _, messages = await store.detail("ann", "s1", None, 20, bytes_max=1_500_000)
+            found = await store.search("ann", "sky", 20, None)
+            _, most = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+    assert [message.content.split()[0] for message in messages] == ["18", "19"]
+    assert len(found.items) == 20
+    assert most < 8_000_000
 
 
 async def contents(store: SqliteStore, session_id: str) -> list[str]:

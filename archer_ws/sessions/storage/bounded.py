@@ -85,9 +85,11 @@ class BoundedStore:
         return await self._within("messages", self._store.messages(principal, session_id, before, limit))
 
     async def detail(
-        self, principal: str, session_id: str, before: str | None, limit: int
+        self, principal: str, session_id: str, before: str | None, limit: int, *, bytes_max: int | None = None
     ) -> tuple[Session, list[StoredMessage]]:
-        return await self._within("detail", self._store.detail(principal, session_id, before, limit))
+        return await self._within(
+            "detail", self._store.detail(principal, session_id, before, limit, bytes_max=bytes_max)
+        )
 
     async def history(
         self, principal: str, session_id: str, *, before: str, turn_tokens: int, budget_tokens: int | None

@@ -142,9 +142,9 @@ class MemoryStore:
         return conversation.stored(0 if limit is None else max(0, end - limit), end)
 
     async def detail(
-        self, principal: str, session_id: str, before: str | None, limit: int
+        self, principal: str, session_id: str, before: str | None, limit: int, *, bytes_max: int | None = None
     ) -> tuple[Session, list[StoredMessage]]:
-        """`get` and `messages` of the same moment."""
+        """`get` and `messages` of the same moment. Without `bytes_max`: the messages are in memory anyway."""
         return await self.get(principal, session_id), await self.messages(principal, session_id, before, limit)
 
     async def history(

@@ -17,6 +17,8 @@ MESSAGE_OVERHEAD_BYTES = 1024
 CALL_OVERHEAD_BYTES = 768
 #: The overhead of each of its parts.
 PART_OVERHEAD_BYTES = 768
+#: The approximate overhead of a message, and of each of its calls and parts, in a page, in bytes.
+_LISTED_BYTES = 256
 
 
 def chat_bytes(chat: ChatMessage) -> int:
@@ -35,6 +37,15 @@ def _part_bytes(part: AnyPart) -> int:
         case TextPart(text=held) | MediaPart(url=str(held)):
             return PART_OVERHEAD_BYTES + len(held.encode())
     return PART_OVERHEAD_BYTES
+
+
+def listed_bytes(message: StoredMessage) -> int:
+    """The approximate bytes that a message takes in a page."""
+    texts = [message.content, message.reasoning or "", *(call.arguments for call in message.tool_calls or ())]
+    size = sum(_LISTED_BYTES + len(text.encode()) for text in texts)
+    if message.parts:
+        size += sum(_LISTED_BYTES + len(part.model_dump_json().encode()) for part in message.parts)
+    return size
 
 
 def completion_bytes(completion: StoredCompletion) -> int:

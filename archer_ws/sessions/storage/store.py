@@ -87,9 +87,12 @@ class SessionStore(Protocol):
         """
 
     async def detail(
-        self, principal: str, session_id: str, before: str | None, limit: int
+        self, principal: str, session_id: str, before: str | None, limit: int, *, bytes_max: int | None = None
     ) -> tuple[Session, list[StoredMessage]]:
         """`get` and `messages` in one transaction.
+
+        With `bytes_max`, none need be read that are older than the one with which they exceed it (see
+        message.listed_bytes), except for the newest two.
 
         Raises:
             InvalidParams: `before` is not a message of the session.

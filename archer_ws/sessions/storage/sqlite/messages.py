@@ -15,7 +15,7 @@ from archer_ws.sessions.history import History, fit_history, native_turns, witho
 from archer_ws.sessions.models import StoredMessage
 from archer_ws.sessions.results import check_open
 from archer_ws.sessions.storage.cursors import microseconds
-from archer_ws.sessions.storage.message import ids_for, left_by
+from archer_ws.sessions.storage.message import ids_for, left_by, listed_bytes
 from archer_ws.sessions.storage.refusals import no_message, nothing_asked, taken_message_id
 from archer_ws.sessions.storage.sqlite.rows import (
     HISTORY_COLUMNS,
@@ -49,9 +49,14 @@ _NAME_FILE = "INSERT OR IGNORE INTO session_file (session_pk, file_id) VALUES (?
 
 
 def page(
-    connection: sqlite3.Connection, session: SessionRow, before: str | None, limit: int | None
+    connection: sqlite3.Connection,
+    session: SessionRow,
+    before: str | None,
+    limit: int | None,
+    bytes_max: int | None = None,
 ) -> list[StoredMessage]:
-    """The messages in order: those before the message `before`, or all; with a limit the newest of these.
+    """The messages in order: those before the message `before`, or all; with a limit the newest of these (see
+    SessionStore.detail for `bytes_max`).
 
     Raises:
         InvalidParams: `before` is not a message of the session.
@@ -63,8 +68,15 @@ def page(
     rows = connection.execute(
         f"SELECT {MESSAGE_COLUMNS} FROM message WHERE {condition} ORDER BY position DESC LIMIT ?",
         (*values, -1 if limit is None else limit),
-    ).fetchall()
-    return [MessageRow(*row).as_message() for row in reversed(rows)]
+    )
+    found: list[StoredMessage] = []
+    size = 0
+    for row in rows:
+        found.append(MessageRow(*row).as_message())
+        if bytes_max is not None and (size := size + listed_bytes(found[-1])) > bytes_max and len(found) > 1:
+            break
+    found.reverse()
+    return found
 
 
 def position_of(connection: sqlite3.Connection, session: SessionRow, message_id: str) -> int | None:

@@ -5,8 +5,8 @@ A damaged index does not affect conversations: it is not used any more, and rebu
 
 import sqlite3
 import time
-from collections.abc import Iterable
-from typing import TypeAlias
+from collections.abc import Callable, Iterable
+from typing import TypeAlias, TypeVar
 
 import structlog
 
@@ -39,6 +39,7 @@ _SCANNED = (
 
 #: A found message: pk, session id, message id, role, text and time.
 FoundRow: TypeAlias = tuple[int, str, str, str, str, int]
+Told = TypeVar("Told")
 
 
 class SearchIndex:
@@ -114,12 +115,19 @@ class SearchIndex:
         return connection.total_changes - before < 2
 
     def found(
-        self, connection: sqlite3.Connection, principal_pk: int, query: str, before: int, limit: int
-    ) -> tuple[list[FoundRow], int]:
+        self,
+        connection: sqlite3.Connection,
+        principal_pk: int,
+        query: str,
+        before: int,
+        limit: int,
+        *,
+        told: Callable[[FoundRow], Told],
+    ) -> tuple[list[Told], int]:
         """The found messages below the pk `before`, the last stored first, at most `limit`.
 
-        Returns them, and the pk to search on below: where the index can't be used, a call scans for SCAN_S only. 0 if
-        there is nothing left to search.
+        Returns what `told` makes of each, so that only one text is in memory at a time, and the pk to search on below:
+        where the index can't be used, a call scans for SCAN_S only. 0 if there is nothing left to search.
 
         Raises:
             InvalidParams: the query is blank.
@@ -132,7 +140,7 @@ class SearchIndex:
             # one.
             match = " AND ".join(f'"{" ".join(term)}"' for term in terms) + " *"
             try:
-                rows = connection.execute(_INDEXED, (match, before, principal_pk, limit)).fetchall()
+                rows = [told(row) for row in connection.execute(_INDEXED, (match, before, principal_pk, limit))]
             except (sqlite3.Error, MemoryError) as error:
                 if not _is_damage(error):
                     raise
@@ -141,7 +149,7 @@ class SearchIndex:
                 return rows, 0
         conditions, wanted = _looked_at(query, has_words=bool(terms))
         scanned = connection.execute(_SCANNED.format(conditions=conditions), (principal_pk, *wanted, before))
-        return _first(scanned, limit, time.monotonic() + SCAN_S)
+        return _first(scanned, limit, time.monotonic() + SCAN_S, told)
 
     def _change(self, connection: sqlite3.Connection, statement: str, pk: int, text: str) -> None:
         try:
@@ -206,13 +214,15 @@ def _drop(connection: sqlite3.Connection) -> None:
             connection.execute(f"DROP TABLE IF EXISTS {INDEX}_{part}")
 
 
-def _first(rows: Iterable[FoundRow], limit: int, until: float) -> tuple[list[FoundRow], int]:
-    """The first rows with a text, at most `limit`, and the pk of the row that was read at the time `until`; 0 if none
-    is left."""
-    found: list[FoundRow] = []
+def _first(
+    rows: Iterable[FoundRow], limit: int, until: float, told: Callable[[FoundRow], Told]
+) -> tuple[list[Told], int]:
+    """What `told` makes of the first rows with a text, at most `limit`, and the pk of the row that was read at the time
+    `until`; 0 if none is left."""
+    found: list[Told] = []
     for row in rows:
         if row[4] is not None:
-            found.append(row)
+            found.append(told(row))
             if len(found) == limit:
                 break
         if time.monotonic() > until:

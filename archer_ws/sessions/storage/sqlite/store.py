@@ -116,13 +116,13 @@ class SqliteStore:
         )
 
     async def detail(
-        self, principal: str, session_id: str, before: str | None, limit: int
+        self, principal: str, session_id: str, before: str | None, limit: int, *, bytes_max: int | None = None
     ) -> tuple[Session, list[StoredMessage]]:
         """`get` and `messages` in one transaction."""
 
         def job(connection: sqlite3.Connection) -> tuple[Session, list[StoredMessage]]:
             session = sessions.get(connection, principal, session_id)
-            return session.as_session(), stored.page(connection, session, before, limit)
+            return session.as_session(), stored.page(connection, session, before, limit, bytes_max)
 
         return await self._read(job)
 
@@ -161,8 +161,10 @@ class SqliteStore:
 
         def job(connection: sqlite3.Connection) -> tuple[list[tuple[int, FoundMessage]], int]:
             principal_pk = self._accounts.find(connection, principal) or 0
-            rows, first = self._index.found(connection, principal_pk, query, before, limit + 1 - len(found))
-            return [(row[0], _found(row, query)) for row in rows], first
+            most = limit + 1 - len(found)
+            return self._index.found(
+                connection, principal_pk, query, before, most, told=lambda row: (row[0], _found(row, query))
+            )
 
         while True:
             more, before = await self._read(job)
