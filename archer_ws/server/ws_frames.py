@@ -6,6 +6,7 @@ The library websockets parses everything else.
 from collections.abc import Generator
 from typing import Any
 
+from websockets import http11
 from websockets.frames import apply_mask  # type: ignore[attr-defined]  # it chooses between C and Python
 from websockets.streams import StreamReader
 
@@ -16,6 +17,10 @@ _WHOLE_TEXT = 0x81
 _MASK_BIT = 0x80
 #: In place of a length: two bytes follow with it; eight bytes do.
 _TWO_BYTES, _EIGHT_BYTES = 126, 127
+
+# The limit of the whole head was applied before; the library's own, 128 fields, would refuse a handshake whose other
+# requests are served. It reads this for each handshake.
+http11.MAX_NUM_HEADERS = MAX_HEAD_BYTES + HTTP_SLICE_BYTES
 
 
 def text_frame(text: str) -> bytes:

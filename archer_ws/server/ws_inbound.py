@@ -30,11 +30,18 @@ _wire_log = logging.getLogger(f"{__name__}.wire")
 _wire_log.setLevel(logging.WARNING)
 
 _violation = RareLine("websocket_violation")
+_refused = RareLine("handshake_refused")
 
 
 #: The close reason for a message that is too long, with where to send a picture instead; a close reason has 123 bytes
 #: at most.
 _TOO_LONG = "messages have 1 MiB at most: send files to POST /api/v1/files, and name their file_id"
+#: The response to a handshake that the library can't read.
+_BAD_HANDSHAKE_TEXT = b"Failed to open a WebSocket connection: its handshake has a body, or is not HTTP/1.1."
+_BAD_HANDSHAKE = (
+    b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Type: text/plain; charset=utf-8\r\n"
+    b"Content-Length: %d\r\n\r\n%b" % (len(_BAD_HANDSHAKE_TEXT), _BAD_HANDSHAKE_TEXT)
+)
 
 
 def _fail(fail: Callable[[int, str], None], code: int, reason: str = "") -> None:
@@ -100,6 +107,8 @@ class BoundedWebSocketProtocol(WebSocketsSansIOProtocol):
             super().data_received(data)
             if not self.handshake_initiated:
                 self._refuse_handshake()
+            if self.handshake_complete:
+                self._tell_refusal()
         elif len(data) <= WS_SLICE_BYTES and not self._unparsed and self._may_parse():
             text = whole_text(data) if self._is_between_messages() else None
             if text is None:
@@ -256,9 +265,15 @@ class BoundedWebSocketProtocol(WebSocketsSansIOProtocol):
         """Refuse a handshake that passed the HTTP side and not the WebSocket side; uvicorn would leave it without a
         response."""
         answer = b"".join(self.conn.data_to_send())
-        self.transport.write(answer or b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")
+        self.transport.write(answer or _BAD_HANDSHAKE)
         self.handshake_complete = self.close_sent = True
         self.transport.close()
+
+    def _tell_refusal(self) -> None:
+        """Log that the handshake was refused, and for which field; its values may be secret."""
+        error = self.conn.handshake_exc
+        cause = getattr(error, "name", None) or type(error).__name__
+        _refused.write(cause=cause, peer=self.client[0] if self.client else None)
 
     def resume_writing(self) -> None:
         """The transport's buffer has room again."""

@@ -195,21 +195,39 @@ async def test_frames_sent_before_the_handshake_is_answered_are_kept(start_echo:
 
 
 @pytest.mark.parametrize(
-    ("header", "status"),
-    [("\r\n".join(["X-More: x"] * 130), 431), ("Sec-WebSocket-Version: 12", 400)],
-    ids=["more fields than the library takes", "two versions"],
+    ("header", "cause"),
+    [
+        ("Sec-WebSocket-Version: 12", "Sec-WebSocket-Version"),
+        ("Sec-WebSocket-Protocol: archer.ticket.SECRET, a@b", "Sec-WebSocket-Protocol"),
+        ("Content-Length: 5", "InvalidMessage"),
+        ("Transfer-Encoding: chunked", "InvalidMessage"),
+    ],
+    ids=["two versions", "no list of protocols", "a body", "a chunked body"],
 )
-async def test_an_upgrade_that_cannot_be_is_answered_and_closed(
-    start_echo: StartEcho, caplog: pytest.LogCaptureFixture, header: str, status: int
+async def test_an_upgrade_that_cannot_be_is_answered_logged_and_closed(
+    start_echo: StartEcho, caplog: pytest.LogCaptureFixture, header: str, cause: str
 ) -> None:
     async with (
         asyncio.timeout(LIMIT_S),
         start_echo() as echo,
         raw_websocket(echo.address, "/", header) as raw,
     ):
-        assert f" {status} " in await raw.head()
+        head = await raw.head()
+        assert " 400 " in head
+        assert "Content-Length: 0" not in head
         await raw.until_gone()
+    (line,) = lines(caplog, "handshake_refused")
+    assert cause in line.getMessage()
+    assert "SECRET" not in caplog.text
     assert_quiet(caplog)
+
+
+async def test_a_handshake_may_have_as_many_fields_as_any_other_head(start_echo: StartEcho) -> None:
+    fields = [f"X-More-{number}: x" for number in range(1000)]
+    async with asyncio.timeout(LIMIT_S), start_echo() as echo, raw_websocket(echo.address, "/", *fields) as raw:
+        assert " 101 " in await raw.head()
+        await raw.send(frame(TEXT, b"hi"))
+        assert await raw.frame() == (TEXT, b"hi")
 
 
 async def test_a_peer_that_does_not_answer_pings_is_closed(
