@@ -9,6 +9,7 @@ import websockets
 from openai import AsyncOpenAI, NotFoundError
 
 from archer_ws.api.signposts import foreign_chats
+from archer_ws.api.signposts.dialects import Dialect, dialect_of_path, is_familiar
 from tests.conftest import Archer, StartArcher
 from tests.fakes.ollama_api import ollama_stream
 
@@ -201,3 +202,29 @@ async def test_a_socket_for_responses_is_told_to_use_post_at_once(archer: Archer
     assert response.headers["upgrade"] == "HTTP/1.1"
     assert b"POST" in (response.body or b"")
     assert f"http://{archer.address}/v1".encode() in (response.body or b"")
+
+
+@pytest.mark.parametrize(
+    "part",
+    ["/models/", "/messages/batches/", "/responses/", "/api/chat/", "/v1/", "/v1/chat/completions/models/"],
+)
+async def test_a_long_path_with_a_line_end_is_read_once(archer: Archer, part: str) -> None:
+    path = part * (60_000 // len(part))
+    answer = await archer.http.get(f"{path}%0Ax")
+    assert answer.status_code == 404
+    # Of a path as long as this, a search that begins again at each place would never end.
+    endless = f"{part * 1_000_000}\nx"
+    assert dialect_of_path(endless) in {None, Dialect.ANTHROPIC, Dialect.OPENAI}
+    assert is_familiar(endless) == (part in {"/models/", "/v1/chat/completions/models/"})
+
+
+@pytest.mark.parametrize(
+    ("path", "dialect"),
+    [
+        ("/messages/batches/a\nb", Dialect.ANTHROPIC),
+        ("/a\nb/responses", Dialect.OPENAI),
+        ("/api/v1/sessions/a\nb/messages", None),
+    ],
+)
+def test_a_path_with_a_line_end_is_whose_it_would_be_without(path: str, dialect: Dialect | None) -> None:
+    assert dialect_of_path(path) is dialect

@@ -47,16 +47,19 @@ _AGENTS: tuple[tuple[re.Pattern[bytes], Dialect], ...] = (
 #: How many of them, and of their requests' names of fields, are searched once: a server has few kinds of clients, and
 #: some may send long ones.
 _AGENTS_KEPT = 16
-#: Paths that only one API's clients request, after whatever base URL they were given.
+#: Paths that only one API's clients request, after whatever base URL they were given. A path may have line ends (%0A):
+#: if `.` did not match them, such a path would be searched again from each place, for seconds.
 _PATHS: tuple[tuple[re.Pattern[str], Dialect], ...] = (
-    (re.compile(r".*/messages(?:/count_tokens|/batches(?:/.*)?)?|.*/v1/complete"), Dialect.ANTHROPIC),
-    (re.compile(r".*/api/(?:chat|generate|tags|show|ps|version|embed|embeddings|pull|push|copy)"), Dialect.OLLAMA),
-    (re.compile(r".*/responses(?:/.*)?"), Dialect.OPENAI),
+    (re.compile(r"(?s).*/messages(?:/count_tokens|/batches(?:/.*)?)?|.*/v1/complete"), Dialect.ANTHROPIC),
+    (re.compile(r"(?s).*/api/(?:chat|generate|tags|show|ps|version|embed|embeddings|pull|push|copy)"), Dialect.OLLAMA),
+    (re.compile(r"(?s).*/responses(?:/.*)?"), Dialect.OPENAI),
 )
 #: Paths that clients of OpenAI's API request, and clients of other APIs too.
-_FAMILIAR = re.compile(r".*/(?:chat/completions|completions|embeddings|models(?:/.*)?|moderations)")
+_FAMILIAR = re.compile(r"(?s).*/(?:chat/completions|completions|embeddings|models(?:/.*)?|moderations)")
 #: Our own API, where the name of a session or a provider may look like one of these paths.
-_OURS = re.compile(r"/api/v1/(?:chat|models|sessions|streams|ws|files)(?:/.*)?|/(?:health|console|docs)(?:/.*)?")
+_OURS = re.compile(
+    r"/api/v1/(?:chat|models|sessions|streams|ws|files)(?:/.*)?|/(?:health|console|docs)(?:/.*)?", re.DOTALL
+)
 
 
 def dialect_of(scope: Scope) -> Dialect:

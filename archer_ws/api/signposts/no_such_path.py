@@ -26,7 +26,8 @@ from archer_ws.core.exceptions import MethodNotFound
 _MAX_PATH_CHARS = 200
 #: A base URL whose end was given twice, or with the whole path.
 _DOUBLED = re.compile(
-    rf"{PREFIX}(?:/.*)?(?:{PREFIX}/.*|/chat/completions/(?:chat/completions|completions|embeddings|models).*)"
+    rf"{PREFIX}(?:/.*)?(?:{PREFIX}/.*|/chat/completions/(?:chat/completions|completions|embeddings|models).*)",
+    re.DOTALL,
 )
 
 
