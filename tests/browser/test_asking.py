@@ -221,6 +221,63 @@ async def test_what_is_attached_is_still_there_after_a_look_at_another_conversat
     assert "of mine" in (await sidecar.next_chat()).json()["messages"][-1]["content"]
 
 
+async def test_what_is_attached_is_still_there_after_a_reload_and_goes_along(
+    console: Console, sidecar: Server, tmp_path: Path
+) -> None:
+    picture, notes = tmp_path / "cat.png", tmp_path / "notes.md"
+    picture.write_bytes(PIXEL)
+    notes.write_text("# Cat", "utf-8")
+    seen = await console.run(
+        """
+        await shown.locator('input[type="file"]').setInputFiles(files);
+        await shown.locator('.attachments .chip[data-state="sent"]').nth(1).waitFor();
+        await field().fill("say seen");
+        await page.reload();
+        await connected();
+        await shown.locator(".attachments .chip img").waitFor();
+        const chips = await texts(shown.locator(".attachments .chip"));
+        await field().press("Enter");
+        await has("seen");
+        await ended();
+        await page.reload();
+        await shown.locator(".said img.picture").waitFor();
+        return [chips, await shown.locator(".attachments .chip").count(), await field().inputValue()];
+        """,
+        files=[str(picture), str(notes)],
+    )
+    assert seen == [["Picture", "notes.md"], 0, ""]
+    asked = (await sidecar.next_chat()).json()["messages"][-1]
+    assert asked["images"] == [base64.b64encode(PIXEL).decode()]
+    assert "# Cat" in asked["content"]
+
+
+@pytest.mark.parametrize(("name", "shown"), [("cat.png", "Picture"), ("notes.md", "notes.md")])
+async def test_what_was_attached_and_is_gone_from_the_server_after_a_reload_is_told_and_can_be_removed(
+    browser: Browser, sidecar: Server, tmp_path: Path, name: str, shown: str
+) -> None:
+    given = tmp_path / name
+    given.write_bytes(PIXEL if name.endswith("png") else b"# Cat")
+    async with Console(browser, sidecar.url) as console:
+        console.expected.append("404")
+        await console.run(
+            """
+            await shown.locator('input[type="file"]').setInputFiles(file);
+            await shown.locator('.attachments .chip[data-state="sent"]').waitFor();
+            const gone = async (route) => (await route.fetch({ method: "DELETE" }), route.continue());
+            await page.route("**/api/v1/files/*", gone, { times: 1 });
+            await page.reload();
+            await has("The server no longer has it");
+            await field().fill("say one");
+            if (await shown.getByRole("button", { name: "Send" }).isEnabled()) throw new Error("it can be sent");
+            await shown.getByLabel(`Remove ${named}`).click();
+            await field().press("Enter");
+            await ended();
+            """,
+            file=str(given),
+            named=shown,
+        )
+
+
 async def test_a_file_that_was_removed_meanwhile_is_told_at_once(console: Console, tmp_path: Path) -> None:
     console.expected += ["status of 507", "ERR_FILE_NOT_FOUND"]
     notes = tmp_path / "notes.txt"

@@ -282,6 +282,7 @@ export const strings = {
     remove: (/** @type {string} */ name) => `Remove ${name}`,
     uploading: (/** @type {number} */ percent) => `${percent} %`,
     failed: "Not sent",
+    gone: "The server no longer has it: remove it, or add it again",
     again: "Try again",
     hint: "Enter sends, Shift+Enter starts a new line",
   },

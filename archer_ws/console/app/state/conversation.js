@@ -4,7 +4,7 @@
 // anything was stored) keep their place after the message that they belong to.
 
 import { ArcherError } from "../../archer-client.js";
-import { computed, signal } from "../vendor/signals.js";
+import { computed, effect, signal } from "../vendor/signals.js";
 import { Completion } from "./completion.js";
 import { client } from "./connection.js";
 import { Attachment } from "./files.js";
@@ -18,6 +18,7 @@ import { offered, tools } from "./tools.js";
 /**
  * @typedef {import("../../archer.js").StoredMessage} StoredMessage
  * @typedef {import("../../archer.js").SessionChanged} SessionChanged
+ * @typedef {import("../../archer.js").Part} Part
  * @typedef {import("./items.js").Said} Said
  * @typedef {import("./items.js").SaidItem} SaidItem
  * @typedef {import("./items.js").CompletionItem} CompletionItem
@@ -39,7 +40,7 @@ export class Conversation {
   sought = signal(undefined);
   /** The text in the composer; it survives a reload. @type {import("../vendor/signals.js").Signal<string>} */
   draft;
-  /** What is attached to the next message. @type {import("../vendor/signals.js").Signal<Attachment[]>} */
+  /** What is attached to the next message; what of it was sent survives a reload. @type {import("../vendor/signals.js").Signal<Attachment[]>} */
   files = signal([]);
   /** What is being written instead of questions, by their ids. The view of a conversation does not outlast a look at another one. @type {Map<string, string>} */
   edits = new Map();
@@ -80,6 +81,7 @@ export class Conversation {
   constructor(id) {
     this.id = id;
     this.draft = kept("sessionStorage", `archer.draft.${id}`, "");
+    this.#keepFiles();
     this.#unsent = kept("sessionStorage", `archer.unsent.${id}`, "");
     const unsent = this.#unsent.peek();
     if (!unsent || unsent.isDraft) return;
@@ -109,6 +111,15 @@ export class Conversation {
   write({ text, parts }) {
     this.draft.value = [text, this.draft.peek()].filter(Boolean).join("\n\n");
     this.files.value = [...parts.map((part) => Attachment.again(part)), ...this.files.peek()];
+  }
+
+  #keepFiles() {
+    const parts = kept("sessionStorage", `archer.files.${this.id}`, /** @type {Part[] | ""} */ (""));
+    this.files.value = (parts.peek() || []).map((part) => Attachment.again(part));
+    effect(() => {
+      const sent = this.files.value.filter(({ state }) => state.value === "sent");
+      parts.value = sent.length > 0 ? sent.map(({ part }) => part) : "";
+    });
   }
 
   /**
@@ -320,7 +331,12 @@ export class Conversation {
     const head = text && `${text}\n\n`;
     if (draft !== text && !draft.startsWith(head)) return;
     this.draft.value = draft.slice(head.length);
-    this.files.value = this.files.peek().filter(({ part }) => !parts.includes(part));
+    const files = [...this.files.peek()];
+    for (const part of parts) {
+      const at = files.findIndex((file) => JSON.stringify(file.part) === JSON.stringify(part));
+      if (at >= 0) files.splice(at, 1);
+    }
+    this.files.value = files;
   }
 
   /** @param {string} streamId */

@@ -1,5 +1,6 @@
 // Pictures and files: uploads for the next message, and downloads of those in stored messages.
 
+import { ArcherError } from "../../archer-client.js";
 import { signal } from "../vendor/signals.js";
 import { client } from "./connection.js";
 import { request } from "./server.js";
@@ -15,7 +16,8 @@ let attachmentCount = 0;
 /** A picture or a file attached to the next message. */
 export class Attachment {
   sentBytes = signal(0);
-  state = signal(/** @type {"sending" | "sent" | "failed"} */ ("sending"));
+  /** `gone`: it was sent, and the server no longer has it. */
+  state = signal(/** @type {"sending" | "sent" | "failed" | "gone"} */ ("sending"));
   error = signal("");
   /** Where a picture can be shown from, once it can. */
   url = signal("");
@@ -47,7 +49,7 @@ export class Attachment {
     const made = new Attachment(filename ?? "", type === "image");
     made.#part = part;
     made.state.value = "sent";
-    if (made.isImage && fileId) fileUrl(fileId).then((shown) => (made.url.value = shown), () => {});
+    if (fileId) made.#find(fileId);
     else if (made.isImage && /^data:image\//.test(url)) made.url.value = url;
     return made;
   }
@@ -79,6 +81,16 @@ export class Attachment {
     }
   }
 
+  /** The server keeps a file for a while after its last use. @param {string} fileId */
+  async #find(fileId) {
+    try {
+      if (this.isImage) this.url.value = await fileUrl(fileId);
+      else await request(pathOf(fileId), { method: "HEAD" });
+    } catch (error) {
+      if (error instanceof ArcherError && error.code === 404) this.state.value = "gone";
+    }
+  }
+
   remove() {
     this.#stop.abort();
     if (this.#file && this.url.peek()) URL.revokeObjectURL(this.url.peek());
@@ -94,7 +106,7 @@ export class Attachment {
 export function fileUrl(fileId) {
   let made = urls.get(fileId);
   if (!made) {
-    made = request(`api/v1/files/${encodeURIComponent(fileId)}`)
+    made = request(pathOf(fileId))
       .then((response) => response.blob())
       .then((blob) => URL.createObjectURL(blob));
     made.catch(() => urls.delete(fileId));
@@ -102,3 +114,6 @@ export function fileUrl(fileId) {
   }
   return made;
 }
+
+/** @param {string} fileId */
+const pathOf = (fileId) => `api/v1/files/${encodeURIComponent(fileId)}`;

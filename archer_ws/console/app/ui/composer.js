@@ -124,6 +124,7 @@ function AttachmentView({ file, onRemove }) {
       <span class="name" dir="auto">${name}</span>
       ${state === "sending" &&
       html`<progress max="100" value=${file.percent} aria-label=${strings.composer.uploading(file.percent)} />`}
+      ${state === "gone" && html`<span class="wrong" role="alert">${strings.composer.gone}</span>`}
       ${state === "failed" &&
       html`<span class="wrong" role="alert">${strings.composer.failed}: ${file.error.value}</span>
         <button type="button" class="quiet" onClick=${() => file.send()}>${strings.composer.again}</button>`}
