@@ -202,8 +202,9 @@ export class ArcherClient {
   resume(streamId: string, options?: StreamOptions & { after?: number }): ChatStream;
 
   /**
-   * Approve or deny a call that needs approval; the first decision counts, from whichever window. Repeating it is
-   * harmless, as it is for `answer`: after a lost connection both are sent again.
+   * Approve or deny a call that needs approval; the first decision counts, from whichever window. A call that is denied
+   * here does not run here all the same: if another window approved it first, and no client has claimed it, the denial
+   * becomes its result. Repeating it is harmless, as it is for `answer`: after a lost connection both are sent again.
    */
   approve(streamId: string, callId: string, approved: boolean, reason?: string): Promise<ToolOutcome>;
 

@@ -12,7 +12,7 @@ import { ArcherError, closed, notify } from "./archer-errors.js";
 import { Link } from "./archer-link.js";
 import { newId } from "./archer-requests.js";
 import { ChatStream, Log } from "./archer-stream.js";
-import { offering } from "./archer-tools.js";
+import { DENIED, offering } from "./archer-tools.js";
 import { contentOf, hasLargeData, upload, withUploads } from "./archer-upload.js";
 
 export { ArcherError, ChatStream };
@@ -99,8 +99,16 @@ export class ArcherClient {
   }
 
   /** @type {Client["approve"]} */
-  approve(streamId, callId, approved, reason) {
-    return this.call("tool/approve", { stream_id: streamId, call_id: callId, approved, ...(reason && { reason }) });
+  async approve(streamId, callId, approved, reason) {
+    const mayRunHere = [...this.#streams]
+      .filter((stream) => stream.streamId === streamId)
+      .map(({ tools }) => tools?.decided(callId, approved))
+      .includes(true);
+    const asked = { stream_id: streamId, call_id: callId, approved, ...(reason && { reason }) };
+    const told = await this.call("tool/approve", asked);
+    if (approved || told.outcome !== "too_late" || !mayRunHere) return told;
+    // Another window's approval came first: unless a client has claimed the call by now, the denial is its result.
+    return this.answer(streamId, callId, reason || DENIED, { status: "denied" });
   }
 
   /** @type {Client["answer"]} */

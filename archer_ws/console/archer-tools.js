@@ -29,6 +29,8 @@ import { contentOf } from "./archer-upload.js";
  */
 
 const RETRY_MS = 1000;
+// What the model is told of a call that was denied without a reason.
+export const DENIED = "The call was denied.";
 // The limit of a denial's reason, in characters.
 const REASON_CHARS_MAX = 10_000;
 
@@ -58,6 +60,8 @@ export class ToolRunner {
   #runs = new Map();
   /** By call id. @type {Map<string, Question>} */
   #questions = new Map();
+  /** The ids of the calls that a person denied here. @type {Set<string>} */
+  #denied = new Set();
   #isLeft = false;
 
   /**
@@ -90,6 +94,19 @@ export class ToolRunner {
   /** The content of the result that was sent for a call, if its handler ran here. @param {string} callId */
   sentContent(callId) {
     return this.#runs.get(callId)?.result?.content;
+  }
+
+  /**
+   * A person decided here, without being asked by `approve`. What is denied here does not run here, though another
+   * window approved it first.
+   * @param {string} callId @param {boolean} approved
+   * @returns {boolean} whether the call could have run here
+   */
+  decided(callId, approved) {
+    if (approved) this.#denied.delete(callId);
+    else this.#denied.add(callId);
+    const call = this.#log.transcript.calls.get(callId);
+    return call !== undefined && this.#toolOf(call)?.run !== undefined && !this.#runs.has(callId);
   }
 
   /** The stream has ended. */
@@ -125,7 +142,7 @@ export class ToolRunner {
       return;
     }
     // Another window's approval came first; but who was asked here said no.
-    if (question?.approval?.approved === false) return;
+    if (question?.approval?.approved === false || this.#denied.has(call.call_id)) return;
     if (question) abort(question.unwanted, "it was decided elsewhere");
     let run = this.#runs.get(call.call_id);
     // The event of the other client's claim has arrived. If the claim lapses, the call is pending again: claim it then.
@@ -140,7 +157,7 @@ export class ToolRunner {
   }
 
   /** The denial of a call that the stream waits for: its result. @param {ToolCallState} call @param {string} [reason] */
-  #deny(call, reason = "The call was denied.") {
+  #deny(call, reason = DENIED) {
     /** @type {Run} */
     const run = {
       ...{ call, claim: undefined, phase: "sending", unwanted: new AbortController(), losses: noLosses() },

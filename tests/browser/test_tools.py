@@ -152,8 +152,9 @@ async def test_what_is_said_meanwhile_and_refused_is_back_in_the_field_with_the_
     assert seen == [0, True]
 
 
-async def test_who_denies_what_was_approved_elsewhere_a_moment_before_is_told_that_it_runs(
-    console: Console, sidecar: Server
+@pytest.mark.parametrize("is_claimed", [False, True])
+async def test_who_denies_what_was_approved_elsewhere_a_moment_before_is_told_if_it_runs(
+    console: Console, sidecar: Server, *, is_claimed: bool
 ) -> None:
     # What the server says of the approval is on its way here when a person denies the call.
     stream_id, call_id = await console.run(
@@ -161,12 +162,14 @@ async def test_who_denies_what_was_approved_elsewhere_a_moment_before_is_told_th
         + """
         await page.routeWebSocket(/api.v1.ws/, (socket) => {
             socket.connectToServer().onMessage((frame) => {
-                const { method = "", params } = JSON.parse(frame);
+                const { method = "", params, result } = JSON.parse(frame);
+                if (["accepted", "taken"].includes(result?.outcome)) kept.decide();
                 if (kept.held && method.startsWith("stream/")) kept.held.push(() => socket.send(frame));
                 else socket.send(frame);
                 if (method === "stream/tool_call") [kept.call, kept.held] = [[params.stream_id, params.call_id], []];
             });
         });
+        kept.decided = new Promise((resolve) => (kept.decide = resolve));
         await page.reload();
         await connected();
         await ask("roll 2");
@@ -174,17 +177,20 @@ async def test_who_denies_what_was_approved_elsewhere_a_moment_before_is_told_th
         return kept.call;
         """
     )
-    url = f"/api/v1/streams/{stream_id}/tool_calls/{call_id}/approval"
-    assert (await sidecar.http.post(url, json={"approved": True})).json()["outcome"] == "accepted"
-    state = await console.run(
-        """
+    url = f"/api/v1/streams/{stream_id}/tool_calls/{call_id}"
+    assert (await sidecar.http.post(f"{url}/approval", json={"approved": True})).json()["outcome"] == "accepted"
+    if is_claimed:
+        assert (await sidecar.http.post(f"{url}/claim", json={"claim": "theirs"})).json()["outcome"] == "claimed"
+    notices = await console.run("""
         await page.getByRole("button", { name: "Deny" }).click();
-        await page.locator(".notice").getByText("roll_dice was not denied").waitFor();
-        const sends = kept.held;
+        await kept.decided;
+        await drawn();
+        for (const send of kept.held) send();
         kept.held = undefined;
-        for (const send of sends) send();
-        await ended();
-        return page.locator(".tool").getAttribute("data-state");
-        """
-    )
-    assert state == "ok"
+        return texts(page.locator(".notice"));
+    """)
+    if is_claimed:
+        result = {"claim": "theirs", "content": "12", "status": "ok"}
+        assert (await sidecar.http.post(f"{url}/result", json=result)).json()["outcome"] == "accepted"
+    state = await console.run("await ended(); return page.locator('.tool').getAttribute('data-state');")
+    assert ("roll_dice was not denied" in notices[0], state) == (is_claimed, "ok" if is_claimed else "denied")

@@ -28,6 +28,13 @@ SEND = """
     for await (const delta of stream) deltas.push(delta);
     return { ran: kept.ran, deltas, text: stream.text, messages: stream.messages, calls: stream.toolCalls };
 """
+#: Asks nobody; over once the call is there.
+UNDECIDED = """
+    kept.stream = kept.archer.send(request, { tools: kept.tools });
+    await new Promise((resolve) => {
+        kept.archer.on("notification", ({ method }) => method === "stream/tool_call" && resolve());
+    });
+"""
 READ = """
     const deltas = [];
     for await (const delta of kept.stream) deltas.push(delta);
@@ -490,3 +497,54 @@ async def test_a_call_that_was_denied_here_does_not_run_here_though_another_wind
     results = server.asked_of("tool/result")
     assert results == [denied] * (1 + lost.count("tool/result"))
     assert seen["text"] == "c1 denied"
+
+
+@pytest.mark.parametrize("lost", [[], ["tool/approve"], ["tool/result"]], ids=str)
+async def test_a_call_that_was_denied_by_hand_does_not_run_here_though_another_window_approved_it_first(
+    js: Javascript, lost: list[str]
+) -> None:
+    async with exchange_server(Call("c1", needs_approval=True), lost=lost) as server:
+        await connected(js, server.url)
+        await js.run(TOOLS + UNDECIDED, request=QUESTION)
+        server.held_at = len(server.log)  # The approval's event is on its way when the person says no.
+        await server.approve("c1")
+        await js.run("kept.told = kept.archer.approve('mine', 'c1', false, 'not there')")
+        await server.until("tool/approve")
+        await server.release()
+        seen = await js.run(READ)
+        told = await js.run("return kept.told")
+    assert seen["ran"] == []
+    assert server.asked_of("tool/claim") == []
+    denied = {"stream_id": "mine", "call_id": "c1", "content": "not there", "status": "denied"}
+    assert server.asked_of("tool/result") == [denied] * (1 + lost.count("tool/result"))
+    assert seen["text"] == "c1 denied"
+    assert told["outcome"] == ("already_answered" if "tool/result" in lost else "accepted")
+
+
+async def test_who_denies_by_hand_what_runs_elsewhere_is_told(js: Javascript) -> None:
+    async with exchange_server(Call("c1", needs_approval=True)) as server:
+        await connected(js, server.url)
+        await js.run(TOOLS + UNDECIDED, request=QUESTION)
+        server.held_at = len(server.log)
+        await server.approve("c1")
+        server.calls["c1"].claim = "another window's"
+        told = await js.run("return kept.archer.approve('mine', 'c1', false)")
+        await server.settle("c1", "ok", "rain")
+        await server.release()
+        seen = await js.run(READ)
+    assert (told["outcome"], seen["ran"], seen["text"]) == ("taken", [], "c1 ok")
+
+
+async def test_a_call_that_was_denied_by_hand_in_vain_and_then_approved_runs_here(js: Javascript) -> None:
+    async with exchange_server(Call("c1", needs_approval=True)) as server:
+        await connected(js, server.url)
+        await js.run(TOOLS + UNDECIDED, request=QUESTION)
+        seen = await js.run(
+            """
+            const refused = kept.archer.approve("mine", "c1", false, "x".repeat(4_000_000)).catch(({ kind }) => kind);
+            if ((await refused) !== "content_too_large") throw new Error("it was sent");
+            await kept.archer.approve("mine", "c1", true);
+            """
+            + READ,
+        )
+    assert (seen["ran"], seen["text"]) == (["c1"], "c1 ok")

@@ -49,7 +49,7 @@ function Approval({ completion, call }) {
     focusNext(/** @type {HTMLElement} */ (box.current));
     try {
       const told = await client.peek()?.approve(completion.streamId, call.callId, approved, reason.trim() || undefined);
-      const wasApproved = told?.outcome === "too_late" || RAN.has(told?.status ?? "");
+      const wasApproved = ["too_late", "taken"].includes(told?.outcome ?? "") || RAN.has(told?.status ?? "");
       if (!approved && wasApproved) complain(new Error(strings.tools.tooLate(call.name)));
     } catch (error) {
       complain(error);
