@@ -47,6 +47,8 @@ export class Log {
   losses = noLosses();
   status = "queued";
   #isAttached = false;
+  /** Whether the connection was lost since it was attached. */
+  #wasLost = false;
   /** The number of the last event that the server had when the stream was attached. */
   #headSeq = 0;
   #accept = () => {};
@@ -85,7 +87,9 @@ export class Log {
     this.status = result?.status ?? this.status;
     this.#headSeq = result?.head_seq ?? 0;
     this.#accept();
-    for (const { tools } of this.views) tools?.repeat();
+    // After a gap, what was sent for the calls is still in flight.
+    if (this.#wasLost) for (const { tools } of this.views) tools?.repeat();
+    this.#wasLost = false;
     this.#look();
   }
 
@@ -113,6 +117,7 @@ export class Log {
   /** Events that arrive before the stream is attached again belong to an older subscription and are ignored. */
   detached() {
     this.#isAttached = false;
+    this.#wasLost = true;
   }
 
   /**

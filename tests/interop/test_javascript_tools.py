@@ -193,6 +193,41 @@ async def test_a_call_that_runs_while_the_connection_is_lost_goes_on_under_its_c
     assert first == second
 
 
+async def test_after_a_gap_in_the_events_no_claim_is_in_flight_twice(js: Javascript) -> None:
+    # The first call runs and the response to the second one's claim is on its way when the gap is seen.
+    async with exchange_server(Call("c1"), Call("c2")) as server:
+        seen = await js.run(
+            """
+            let [isLeftOut, attached, claimed, goOn] = [false, 0, 0];
+            const going = new Promise((resolve) => (goOn = resolve));
+            class Leaky extends WebSocket {
+                set onmessage(take) {
+                    super.onmessage = take && ((event) => {
+                        const { method, result } = JSON.parse(event.data);
+                        if (method === "stream/tool_update" && !isLeftOut) return (isLeftOut = true);
+                        if (result?.outcome === "claimed" && ++claimed === 2) return (kept.claimed = event);
+                        take(event);
+                        if (result?.head_seq === undefined || ++attached < 2) return;
+                        take(kept.claimed);
+                        goOn();
+                    });
+                }
+            }
+            const archer = connect({ url, WebSocket: Leaky });
+            const tools = { get_weather: { run: (_, { callId }) => going.then(() => callId) } };
+            const stream = archer.send(request, { tools });
+            await stream.ended;
+            archer.close();
+            return stream.text;
+            """,
+            url=server.url,
+            request=QUESTION,
+        )
+    assert seen == "c1 ok; c2 ok"
+    assert len(server.asked_of("stream/subscribe")) == 1
+    assert [claim["call_id"] for claim in server.asked_of("tool/claim")] == ["c1", "c2"]
+
+
 async def test_a_call_whose_result_stands_further_on_in_a_replay_is_not_run(js: Javascript) -> None:
     async with exchange_server(Call("c1"), Call("c2")) as server:
         server.begin("mine")
