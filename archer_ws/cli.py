@@ -368,10 +368,29 @@ def _misuse_of_chat(options: argparse.Namespace, text: str | None, models: Seque
         return f"--compare needs {lacking}"
     if options.compare and options.tools:
         return "--tools runs the calls of one model: leave --compare out"
-    for path in (*options.image, *options.file):
-        try:
-            with Path(path).open("rb"):
-                pass
-        except OSError as error:
-            return f"{path} can't be read: {error.strerror or error}"
+    for option, paths in (("--image", options.image), ("--file", options.file)):
+        for path in paths:
+            try:
+                wanted = _option_for(Path(path))
+            except OSError as error:
+                return f"{path} can't be read: {error.strerror or error}"
+            if wanted not in (option, None):
+                return f"{path} is {'a picture' if wanted == '--image' else 'not a picture'}: give it with {wanted}"
     return None
+
+
+def _option_for(path: Path) -> str | None:
+    """The option that takes such a file; None if only the server can say what it is.
+
+    Raises:
+        OSError: it can't be read.
+    """
+    from archer_ws.core.media_types import HEAD_BYTES, IMAGES, UnsupportedMediaType, media_type_of
+
+    with path.open("rb") as file:
+        # What is read of a pipe is gone.
+        head = file.read(HEAD_BYTES) if path.is_file() else b""
+    try:
+        return "--image" if media_type_of("", head) in IMAGES else "--file"
+    except UnsupportedMediaType:
+        return None

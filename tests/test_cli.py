@@ -19,6 +19,7 @@ from tests.fakes.ollama_api import ollama_error, ollama_stream
 from tests.fakes.scripted_server import Exchange, Reply, Wait, forever
 from tests.processes import ROOT, WAIT_LIMIT_S, program, server
 from tests.terminals import on_terminal
+from tests.test_client_uploads import PIXEL
 
 needs_signals = pytest.mark.skipif(sys.platform == "win32", reason="another process can't be sent a signal there")
 
@@ -305,6 +306,34 @@ async def test_chat_sends_what_it_was_told_and_prints_the_answer(tmp_path: Path)
         async with program("chat", "Why?", cwd=tmp_path, environment={"ARCHER_URL": running.url}) as chat:
             assert await chat.ended(limit_s=60) == 1
             assert "ARCHER_TOKEN" in await chat.errors()
+
+
+@pytest.mark.parametrize(
+    ("option", "content", "told"),
+    [
+        ("--file", PIXEL, "is a picture: give it with --image"),
+        ("--image", b"# Cat", "is not a picture: give it with --file"),
+    ],
+)
+def test_chat_says_which_option_takes_a_file(
+    option: str, content: bytes, told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = tmp_path / "cat"
+    given.write_bytes(content)
+    assert main(["chat", option, str(given), "Why?"]) == 2
+    assert capsys.readouterr().err.startswith(f"archer-ws: {given} {told}")
+
+
+async def test_what_to_do_about_an_effort_that_the_model_does_not_take_is_told_in_words_of_the_command(
+    tmp_path: Path,
+) -> None:
+    arguments = ("chat", "--effort", "low", "Why?", "--url")
+    async with (
+        server(ollama_stream("Because."), cwd=tmp_path, capabilities=["completion"]) as running,
+        program(*arguments, running.url, cwd=tmp_path, environment={}) as chat,
+    ):
+        assert await chat.ended(limit_s=60) == 1
+        assert "Leave --effort out" in await chat.errors()
 
 
 async def test_a_providers_error_goes_to_standard_error_with_its_hint(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from archer_ws.client.errors import ClientError, Refused, StreamError
 from archer_ws.client.events import Delta, Ended
 from archer_ws.client.link import ConnectionState
 from archer_ws.client.stream import ChatStream
+from archer_ws.core.exceptions import ErrorInfo
 from archer_ws.terminal.columns import Columns
 from archer_ws.terminal.line_input import line_input
 from archer_ws.terminal.screen import Terminal, printable
@@ -32,6 +33,8 @@ _HINTS = {
     "not_initialized": "Set ARCHER_TOKEN to the server's AUTH_TOKEN.",
     "unauthenticated": "Set ARCHER_TOKEN to the server's AUTH_TOKEN; a server that has none wants none.",
 }
+#: The same of errors about one field of the request.
+_FIELD_HINTS = {"reasoning_effort": "Leave --effort out, or choose another model with --model."}
 
 
 def ask(
@@ -211,7 +214,12 @@ def _title_of(question: str) -> str:
 def tell(error: ClientError, terminal: Terminal) -> None:
     """Print what went wrong, and what to do."""
     info = error.info if isinstance(error, Refused | StreamError) else None
-    terminal.error(error.message, _HINTS.get(info.kind, error.hint) if info else error.hint)
+    terminal.error(error.message, _hint_of(info) if info is not None else error.hint)
+
+
+def _hint_of(info: ErrorInfo) -> str | None:
+    of_fields = [_FIELD_HINTS.get(each.path) for each in info.errors or ()]
+    return next(filter(None, [_HINTS.get(info.kind), *of_fields]), info.hint)
 
 
 async def _one_after_the_other(streams: Sequence[ChatStream], models: Sequence[str], terminal: Terminal) -> bool:
@@ -302,7 +310,7 @@ def _tell_end(end: Ended, terminal: Terminal) -> bool:
         case status if end.error is None:
             terminal.notice(f"[{status}]")
     if end.error is not None:
-        terminal.error(end.error.message, end.error.hint)
+        terminal.error(end.error.message, _hint_of(end.error))
     return False
 
 
