@@ -21,7 +21,7 @@ from archer_ws.llm_gateway.types import ChatMessage, MessageRole, Refusal
 from archer_ws.sessions.history import without_refused
 from archer_ws.sessions.storage.journal import KeptStream, LogPart, LogPiece, StreamRecord
 from archer_ws.sessions.storage.memory import MemoryStore
-from archer_ws.sessions.storage.sqlite import messages, search_index, sessions
+from archer_ws.sessions.storage.sqlite import history, search_index, sessions
 from archer_ws.sessions.storage.sqlite.database import CHECKPOINT_AFTER_S, FileSettings, OpenDatabase
 from archer_ws.sessions.storage.sqlite.forgetting import EVERY_S, SOON_S
 from archer_ws.sessions.storage.sqlite.rows import SessionRow
@@ -518,11 +518,11 @@ async def test_a_refusal_in_a_long_conversation_is_not_looked_for_again_with_eac
 ) -> None:
     looked_at: list[int] = []
 
-    def counting(history: Sequence[Any]) -> Sequence[Any]:
-        looked_at.append(len(history))
-        return without_refused(history)
+    def counting(before: Sequence[Any]) -> Sequence[Any]:
+        looked_at.append(len(before))
+        return without_refused(before)
 
-    monkeypatch.setattr(messages, "without_refused", counting)
+    monkeypatch.setattr(history, "without_refused", counting)
     count = 4000
     async with opened(tmp_path) as store:
         await store.create("ann", "s1", None, None)

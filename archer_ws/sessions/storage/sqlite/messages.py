@@ -2,25 +2,23 @@
 
 import dataclasses
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 
 from archer_ws.core.clock import utc_now
 from archer_ws.core.ids import new_id
-from archer_ws.core.limits import HISTORY_TOKENS_MAX
-from archer_ws.llm_gateway.native_replay import loop_length
 from archer_ws.llm_gateway.native_turns import NativeTurn
-from archer_ws.llm_gateway.types import ASSISTANT, SYSTEM, TOOL, USER, ChatMessage
-from archer_ws.sessions.history import History, fit_history, native_turns, without_refused
+from archer_ws.llm_gateway.types import ASSISTANT, SYSTEM, TOOL, ChatMessage
+from archer_ws.sessions.history import native_turns
 from archer_ws.sessions.models import StoredMessage
 from archer_ws.sessions.results import check_open
 from archer_ws.sessions.storage.cursors import microseconds
 from archer_ws.sessions.storage.message import ids_for, left_by, listed_bytes
 from archer_ws.sessions.storage.refusals import no_message, nothing_asked, taken_message_id
+from archer_ws.sessions.storage.sqlite.history import loop_at_end, tail_before
 from archer_ws.sessions.storage.sqlite.rows import (
-    HISTORY_COLUMNS,
     MESSAGE_COLUMNS,
-    HistoryRow,
+    VISIBLE,
     MessageRow,
     NewMessage,
     SessionRow,
@@ -30,9 +28,6 @@ from archer_ws.sessions.storage.sqlite.transaction import Transaction
 from archer_ws.sessions.storage.values import StoredCompletion
 from archer_ws.sessions.storage.words import PREVIEW_MESSAGES, preview
 
-#: How many messages of a history are read at once: at first, and afterwards.
-_READ_FIRST, _READ_AT_ONCE = 32, 256
-_VISIBLE = "session_pk = ? AND hidden = 0"
 _INSERT = (
     "INSERT INTO message (session_pk, position, message_id, parent_id, role, stream_id, ordinal, after_id, status, "
     "refused, tokens, bytes, created_at, content, said, told, reasoning, native) VALUES (:session_pk, :position, "
@@ -42,8 +37,8 @@ _INSERT = (
 #: The messages of a stream's turn, which ends with a certain one: they were stored at one time. Earlier messages may
 #: have the same stream id, which may come again once its stream was forgotten.
 _OF_TURN = (
-    f"{_VISIBLE} AND stream_id = ? AND ordinal IS NULL "
-    f"AND created_at = (SELECT created_at FROM message WHERE {_VISIBLE} AND message_id = ?)"
+    f"{VISIBLE} AND stream_id = ? AND ordinal IS NULL "
+    f"AND created_at = (SELECT created_at FROM message WHERE {VISIBLE} AND message_id = ?)"
 )
 _NAME_FILE = "INSERT OR IGNORE INTO session_file (session_pk, file_id) VALUES (?, ?)"
 
@@ -61,7 +56,7 @@ def page(
     Raises:
         InvalidParams: `before` is not a message of the session.
     """
-    condition, values = _VISIBLE, [session.pk]
+    condition, values = VISIBLE, [session.pk]
     if before is not None:
         condition += " AND position < ?"
         values.append(position_given(connection, session, before, "cursor"))
@@ -82,7 +77,7 @@ def page(
 def position_of(connection: sqlite3.Connection, session: SessionRow, message_id: str) -> int | None:
     """The position of a message; None if there is none."""
     row = connection.execute(
-        f"SELECT position FROM message WHERE {_VISIBLE} AND message_id = ?", (session.pk, message_id)
+        f"SELECT position FROM message WHERE {VISIBLE} AND message_id = ?", (session.pk, message_id)
     ).fetchone()
     return None if row is None else int(row[0])
 
@@ -99,62 +94,9 @@ def position_given(connection: sqlite3.Connection, session: SessionRow, message_
     return position
 
 
-def history(
-    connection: sqlite3.Connection, session: SessionRow, position: int, turn_tokens: int, budget_tokens: int | None
-) -> History:
-    """The history before the turn that begins at a position, cut to the budget (see history.fit_history).
-
-    Read from its end, only as far as needed.
-    """
-    (role,) = connection.execute(
-        f"SELECT role FROM message WHERE {_VISIBLE} AND position = ?", (session.pk, position)
-    ).fetchone()
-    goes_on = role == TOOL
-    system: list[HistoryRow] = []
-    if session.system_count:
-        rows = connection.execute(
-            f"SELECT {HISTORY_COLUMNS} FROM message WHERE session_pk = ? AND hidden = 0 AND role = 'system' "
-            "AND position < ? ORDER BY position",
-            (session.pk, position),
-        )
-        system = [HistoryRow.of(row) for row in rows]
-    budget = HISTORY_TOKENS_MAX if budget_tokens is None else budget_tokens
-    room = budget - turn_tokens - sum(message.tokens for message in system)
-    tail = _tail(connection, session, position, room, whole_turn=goes_on)
-    told = without_refused(tail) if session.refused_count else tail
-    fitting = fit_history(told, system, turn_tokens, budget_tokens, goes_on=goes_on)
-    return dataclasses.replace(
-        fitting,
-        dropped=_count(connection, session, position) - len(fitting.messages),
-        native_turns=native_turns(_loop(connection, session)),
-    )
-
-
-def _loop(connection: sqlite3.Connection, session: SessionRow) -> list[HistoryRow]:
-    """The end of the session with the tool loop of its last message; empty if the session has no native turns."""
-    if not connection.execute(
-        "SELECT 1 FROM message WHERE session_pk = ? AND native IS NOT NULL LIMIT 1", (session.pk,)
-    ).fetchone():
-        return []
-    found: list[HistoryRow] = []
-    rows = connection.execute(
-        f"SELECT {HISTORY_COLUMNS} FROM message WHERE {_VISIBLE} ORDER BY position DESC", (session.pk,)
-    )
-
-    def newest_first() -> Iterator[ChatMessage]:
-        for row in rows:
-            found.append(HistoryRow.of(row))
-            yield found[-1].chat
-
-    # Reads only as many rows as loop_length consumes.
-    loop_length(newest_first())
-    found.reverse()
-    return found
-
-
 def _forget_native(at: Transaction, session: SessionRow) -> int:
     """Remove the native turns of earlier tool loops, which are no longer needed; returns their size in bytes."""
-    kept = {native.packed() for native in native_turns(_loop(at.connection, session)).values()}
+    kept = {native.packed() for native in native_turns(loop_at_end(at.connection, session)).values()}
     rows = at.connection.execute(
         "SELECT pk, native FROM message WHERE session_pk = ? AND native IS NOT NULL", (session.pk,)
     ).fetchall()
@@ -165,51 +107,6 @@ def _forget_native(at: Transaction, session: SessionRow) -> int:
             at.connection.execute("UPDATE message SET native = NULL, bytes = bytes - ? WHERE pk = ?", (size, pk))
             given_back += size
     return given_back
-
-
-def _tail(
-    connection: sqlite3.Connection, session: SessionRow, position: int, room: int, *, whole_turn: bool
-) -> list[HistoryRow]:
-    """The messages before a position, read from the end: all of them, or just more than fit into `room` tokens. With
-    `whole_turn`, at least the last turn."""
-    found: list[HistoryRow] = []
-    rows = connection.execute(
-        f"SELECT {HISTORY_COLUMNS} FROM message WHERE {_VISIBLE} AND position < ? ORDER BY position DESC",
-        (session.pk, position),
-    )
-    taken, most = 0, _READ_FIRST
-    while read := rows.fetchmany(most):
-        new = [HistoryRow.of(row) for row in read]
-        found += new
-        if session.refused_count:
-            # A refusal hides messages that were read before it, so all are counted again: of twice as many each time.
-            taken, most = _tokens(without_refused(found[::-1])), max(_READ_AT_ONCE, len(found))
-        else:
-            taken, most = taken + _tokens(new), _READ_AT_ONCE
-        is_whole = not whole_turn or any(message.chat.role is USER for message in found)
-        if taken > room and is_whole:
-            break
-    found.reverse()
-    return found
-
-
-def _tokens(messages: Sequence[HistoryRow]) -> int:
-    return sum(message.tokens for message in messages if message.chat.role is not SYSTEM)
-
-
-def _count(connection: sqlite3.Connection, session: SessionRow, position: int) -> int:
-    """The number of messages before a position, without refused turns."""
-    if not session.refused_count:
-        (count,) = connection.execute(
-            f"SELECT count(*) FROM message WHERE {_VISIBLE} AND position < ?", (session.pk, position)
-        ).fetchone()
-        return int(count)
-    rows = connection.execute(
-        f"SELECT role, stream_id, created_at, refused, tokens, '', NULL, NULL FROM message WHERE {_VISIBLE} "
-        "AND position < ? ORDER BY position",
-        (session.pk, position),
-    )
-    return len(without_refused([HistoryRow.of(row) for row in rows]))
 
 
 def begin_turn(
@@ -231,7 +128,7 @@ def begin_turn(
     _check_ids(at.connection, session, turn, kept)
     if turn and turn[0].role is TOOL:
         end = kept if kept is not None else _end(at.connection, session)
-        check_open(turn, _tail(at.connection, session, end, -1, whole_turn=True))
+        check_open(turn, tail_before(at.connection, session, end, -1, whole_turn=True))
     now = utc_now()
     new = [NewMessage(message.message_id or new_id("msg"), message, stream_id, "completed", now) for message in turn]
     change = Counts.of(new)
@@ -243,7 +140,7 @@ def begin_turn(
     _changed(at, session, now, change.without(Counts(size=_forget_native(at, session))))
     begin = position + 1 if begin is None else begin
     rows = at.connection.execute(
-        f"SELECT {MESSAGE_COLUMNS} FROM message WHERE {_VISIBLE} AND position >= ? ORDER BY position",
+        f"SELECT {MESSAGE_COLUMNS} FROM message WHERE {VISIBLE} AND position >= ? ORDER BY position",
         (session.pk, begin),
     )
     turn_stored = [MessageRow(*row).as_message() for row in rows]
@@ -294,7 +191,7 @@ def ids_of_stream(connection: sqlite3.Connection, session: SessionRow, stream_id
     """The ids of a stream's messages, in order: of its turn, which ends with the message `after`, and of what it
     left."""
     rows = connection.execute(
-        f"SELECT message_id FROM message WHERE {_OF_TURN} OR ({_VISIBLE} AND stream_id = ? AND after_id = ?) "
+        f"SELECT message_id FROM message WHERE {_OF_TURN} OR ({VISIBLE} AND stream_id = ? AND after_id = ?) "
         "ORDER BY position",
         (session.pk, stream_id, session.pk, after, session.pk, stream_id, after),
     )
@@ -328,11 +225,11 @@ def append_completion(
         for ordinal, (each, message_id) in enumerate(zip(left, ids, strict=True))
     ]
     follower = at.connection.execute(
-        f"SELECT pk FROM message WHERE {_VISIBLE} AND position > ? ORDER BY position LIMIT 1", (session.pk, position)
+        f"SELECT pk FROM message WHERE {VISIBLE} AND position > ? ORDER BY position LIMIT 1", (session.pk, position)
     ).fetchone()
     if follower is not None:
         at.connection.execute(
-            f"UPDATE message SET position = position + ? WHERE {_VISIBLE} AND position > ?",
+            f"UPDATE message SET position = position + ? WHERE {VISIBLE} AND position > ?",
             (len(new), session.pk, position),
         )
         at.connection.execute("UPDATE message SET parent_id = ? WHERE pk = ?", (ids[-1], follower[0]))
@@ -345,7 +242,7 @@ def _asked_at(connection: sqlite3.Connection, session: SessionRow, after: str, s
     """The position of a stream's question; None if it was deleted or replaced, also if a later stream's question has
     its id."""
     row = connection.execute(
-        f"SELECT position FROM message WHERE {_VISIBLE} AND message_id = ? AND NOT EXISTS (SELECT 1 FROM stream mine "
+        f"SELECT position FROM message WHERE {VISIBLE} AND message_id = ? AND NOT EXISTS (SELECT 1 FROM stream mine "
         "JOIN stream later ON later.principal_pk = mine.principal_pk AND later.stream_id = message.stream_id "
         "AND later.pk > mine.pk WHERE mine.principal_pk = ? AND mine.stream_id = ?)",
         (session.pk, after, session.principal_pk, stream_id),
@@ -400,11 +297,11 @@ class Counts:
 def hide(at: Transaction, session: SessionRow, position: int) -> Counts:
     """Hide the messages from a position on, and remove them from the index. Returns their counts."""
     gone = at.connection.execute(
-        f"SELECT pk, content, role, refused FROM message WHERE {_VISIBLE} AND position >= ?", (session.pk, position)
+        f"SELECT pk, content, role, refused FROM message WHERE {VISIBLE} AND position >= ?", (session.pk, position)
     ).fetchall()
     for pk, content, _, _ in gone:
         at.index.remove(at.connection, pk, content)
-    at.connection.execute(f"UPDATE message SET hidden = 1 WHERE {_VISIBLE} AND position >= ?", (session.pk, position))
+    at.connection.execute(f"UPDATE message SET hidden = 1 WHERE {VISIBLE} AND position >= ?", (session.pk, position))
     system = sum(1 for *_, role, _ in gone if role == SYSTEM)
     return Counts(len(gone), system, sum(refused for *_, refused in gone))
 
@@ -424,12 +321,12 @@ def copy_all(at: Transaction, source: SessionRow, target: SessionRow, before: in
         "created_at, content, said, told, reasoning, native"
     )
     at.connection.execute(
-        f"INSERT INTO message (session_pk, {columns}) SELECT ?, {columns} FROM message WHERE {_VISIBLE} "
+        f"INSERT INTO message (session_pk, {columns}) SELECT ?, {columns} FROM message WHERE {VISIBLE} "
         "AND (? IS NULL OR position < ?) ORDER BY position",
         (target.pk, source.pk, before, before),
     )
     rows = at.connection.execute(
-        f"SELECT pk, content, role, refused, bytes, said FROM message WHERE {_VISIBLE}", (target.pk,)
+        f"SELECT pk, content, role, refused, bytes, said FROM message WHERE {VISIBLE}", (target.pk,)
     ).fetchall()
     for pk, content, *_, said in rows:
         at.index.add(at.connection, pk, content)
@@ -465,7 +362,7 @@ def _changed(at: Transaction, session: SessionRow, now: datetime, change: Counts
 
 def _preview(connection: sqlite3.Connection, session: SessionRow) -> str | None:
     rows = connection.execute(
-        f"SELECT content FROM message WHERE {_VISIBLE} ORDER BY position DESC LIMIT ?", (session.pk, PREVIEW_MESSAGES)
+        f"SELECT content FROM message WHERE {VISIBLE} ORDER BY position DESC LIMIT ?", (session.pk, PREVIEW_MESSAGES)
     )
     return next((shown for (content,) in rows if (shown := preview(content)) is not None), None)
 
@@ -473,7 +370,7 @@ def _preview(connection: sqlite3.Connection, session: SessionRow) -> str | None:
 def _last(connection: sqlite3.Connection, session: SessionRow) -> tuple[int, str | None]:
     """The position and id of the last message; position 0 if there is none."""
     row = connection.execute(
-        f"SELECT position, message_id FROM message WHERE {_VISIBLE} ORDER BY position DESC LIMIT 1", (session.pk,)
+        f"SELECT position, message_id FROM message WHERE {VISIBLE} ORDER BY position DESC LIMIT 1", (session.pk,)
     ).fetchone()
     return (0, None) if row is None else (row[0], row[1])
 
@@ -489,10 +386,10 @@ def _asked_before(connection: sqlite3.Connection, session: SessionRow, position:
         InvalidParams: there is no completion at `position`, or no question before it.
     """
     (role,) = connection.execute(
-        f"SELECT role FROM message WHERE {_VISIBLE} AND position = ?", (session.pk, position)
+        f"SELECT role FROM message WHERE {VISIBLE} AND position = ?", (session.pk, position)
     ).fetchone() or (None,)
     row = connection.execute(
-        f"SELECT position FROM message WHERE {_VISIBLE} AND position < ? AND role = 'user' "
+        f"SELECT position FROM message WHERE {VISIBLE} AND position < ? AND role = 'user' "
         "ORDER BY position DESC LIMIT 1",
         (session.pk, position),
     ).fetchone()

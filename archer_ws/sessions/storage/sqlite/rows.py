@@ -32,6 +32,8 @@ MESSAGE_COLUMNS = (
     "pk, position, message_id, parent_id, role, stream_id, status, created_at, content, said, told, reasoning"
 )
 HISTORY_COLUMNS = "role, stream_id, created_at, refused, tokens, content, said, native"
+#: The messages of a session that a client sees: those that were not replaced.
+VISIBLE = "session_pk = ? AND hidden = 0"
 
 #: The fields that the column `said` may have, with their defaults.
 _NOTHING_SAID: dict[str, Any] = {

@@ -23,6 +23,7 @@ from archer_ws.sessions.storage.sqlite import messages as stored
 from archer_ws.sessions.storage.sqlite import sessions, streams
 from archer_ws.sessions.storage.sqlite.accounts import Accounts
 from archer_ws.sessions.storage.sqlite.database import FileSettings, OpenDatabase
+from archer_ws.sessions.storage.sqlite.history import history_before
 from archer_ws.sessions.storage.sqlite.journal import SqliteJournal
 from archer_ws.sessions.storage.sqlite.migrations import copy_to
 from archer_ws.sessions.storage.sqlite.rows import NewMessage, SessionRow
@@ -136,7 +137,7 @@ class SqliteStore:
             position = stored.position_of(connection, session, before)
             if position is None:
                 return NO_HISTORY
-            return stored.history(connection, session, position, turn_tokens, budget_tokens)
+            return history_before(connection, session, position, turn_tokens, budget_tokens)
 
         return await self._read(job)
 
@@ -283,7 +284,7 @@ class SqliteStore:
             if record is not None:
                 self.journal.begin(connection, session, record, turn[-1].message_id)
             again = 0 if messages else estimate_tokens([message.as_chat() for message in turn])
-            return StoredTurn(turn, stored.history(connection, session, begin, turn_tokens + again, budget_tokens))
+            return StoredTurn(turn, history_before(connection, session, begin, turn_tokens + again, budget_tokens))
 
         return await self._write(job)
 
