@@ -1,5 +1,5 @@
-"""The work of a stream for one chat request: stores its turn, waits for its provider's slot, assembles the messages,
-and stores the completion."""
+"""The work of a stream for one chat request: stores its turn, waits for its provider's slot, asks an agent for each
+step's completion, and stores what the stream leaves. prompt.py has the messages."""
 
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import contextmanager

@@ -346,8 +346,8 @@ class Exchange:
         """Check whether the wait is over."""
         if self._wait_over is None or self._wait_over.done():
             return
-        is_parked = self._parking == "at once" or (self._parking == "soon" and not self.calls.are_running)
+        is_parked = self._parking == "at once" or (self._parking == "soon" and not self.calls.has_running)
         if is_parked or not self.calls.open:
             self._wait_over.set_result(None)
-        elif self._on_idle is not None and not self.calls.are_running:
+        elif self._on_idle is not None and not self.calls.has_running:
             self._on_idle()

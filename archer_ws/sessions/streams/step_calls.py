@@ -46,7 +46,7 @@ class StepCalls:
         return [call for call in self._calls.values() if call.result is None]
 
     @property
-    def are_running(self) -> bool:
+    def has_running(self) -> bool:
         """Whether a client runs one of the calls."""
         return any(call.is_running for call in self._calls.values())
 
