@@ -27,7 +27,7 @@ class ChatOptions(msgspec.Struct, frozen=True):
     them, the request is sent again without it. `principal` is the one that the completion is for: it never comes over a
     connection that carried another principal's. `on_progress(phase, detail)` is called from the event loop before the
     first token, `on_native_turn(turn)` at the end of a completion that ended well and calls tools; neither may block or
-    raise. `on_logprobs(tokens)` gets what `extras` asks for, and may raise an OutputTooLong.
+    raise. `on_logprobs(tokens, kind)` gets what `extras` asks for, and may raise an OutputTooLong.
 
     `on_chunk` gets the chunks that `stream_chat` would yield otherwise: most of them in the call in which the event
     loop delivers the provider's bytes, so that no task is woken for a token, and the others in the task that reads the

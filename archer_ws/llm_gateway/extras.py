@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 ExtraName = Literal["presence_penalty", "frequency_penalty", "logprobs"]
-#: Receives the probabilities of one read, in the form of OpenAI's `logprobs.content`: `token`, `logprob`, `bytes`,
-#: `top_logprobs`. Called before the read's text is handed on.
-TakeLogprobs = Callable[[list[dict[str, Any]]], None]
+#: What tokens are of: the text, the reasoning, or a call's name and arguments.
+ScoredKind = Literal["content", "reasoning", "arguments"]
+#: Receives the probabilities of one chunk, in the form of OpenAI's `logprobs.content`: `token`, `logprob`, `bytes`,
+#: `top_logprobs`. Called before the text of the chunk's read is handed on.
+TakeLogprobs = Callable[[list[dict[str, Any]], ScoredKind], None]
 
 
 @dataclass(frozen=True, slots=True)

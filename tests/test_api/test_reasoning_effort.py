@@ -177,10 +177,11 @@ def token(text: str, logprob: float = -0.1, *others: str) -> dict[str, Any]:
     return {**said, "top_logprobs": [{"token": each, "logprob": -2.0, "bytes": None} for each in others]}
 
 
-def scored(text: str | None, *tokens: dict[str, Any]) -> bytes:
+def scored(text: str | None, *tokens: dict[str, Any], delta: dict[str, Any] | None = None) -> bytes:
     """A chunk whose tokens have probabilities, with a field that OpenAI does not have, as llama.cpp's."""
     content = [{"id": 7, **each} for each in tokens]
-    choice = {"index": 0, "delta": {"content": text}, "logprobs": {"content": content}, "finish_reason": None}
+    delta = delta or {"content": text}
+    choice = {"index": 0, "delta": delta, "logprobs": {"content": content}, "finish_reason": None}
     return event({"id": "c", "object": "chat.completion.chunk", "created": 1, "model": "m", "choices": [choice]})
 
 
@@ -212,6 +213,29 @@ async def test_probabilities_come_back_whole_and_streamed_with_their_text(start_
         assert seen == tokens
         for exchange in provider.exchanges:
             assert (exchange.json()["logprobs"], exchange.json()["top_logprobs"]) == (True, 2)
+
+
+@pytest.mark.parametrize("is_one_read", [True, False], ids=["in one read", "in reads of their own"])
+async def test_reasoning_text_and_calls_have_their_own_probabilities(
+    start_archer: StartArcher, is_one_read: bool
+) -> None:
+    # vLLM's and llama.cpp's, which score every token.
+    deltas: list[dict[str, Any]] = [{"reasoning_content": "h"}, {"reasoning_content": "m"}, {"content": "Hel"}]
+    deltas += [{"content": "lo"}, {"tool_calls": [{"index": 0, "id": "a", "function": {"name": "f"}}]}]
+    deltas += [{"tool_calls": [{"index": 0, "function": {"arguments": "{}"}}]}]
+    tokens = [token(each) for each in ("h", "m", "Hel", "lo", "<call>", "{}")]
+    steps = [scored(None, one, delta=delta) for delta, one in zip(deltas, tokens, strict=True)]
+    steps = [b"".join(steps)] if is_one_read else steps
+    tools = [{"type": "function", "function": {"name": "f"}}]
+    async with before(start_archer, *[stream(*steps, *ending("tool_calls"))] * 2) as (archer, _):
+        chunks = [each.choices[0] for each in await chunks_of(archer, tools=tools)]
+        for field, text in (("reasoning_content", "hm"), ("content", "Hello")):
+            own = [each for each in chunks if getattr(each.delta, field, None)]
+            assert "".join(getattr(each.delta, field) for each in own) == text
+            assert "".join(one.token for each in own for one in each.logprobs.content) == text
+        assert [one.token for one in chunks[-1].logprobs.content] == ["<call>", "{}"]
+        answer = await archer.http.post(DIALECT, json={"model": "openai/gpt-4o", "messages": HELLO, "logprobs": True})
+        assert answer.json()["choices"][0]["logprobs"]["content"] == tokens
 
 
 async def test_an_attempt_that_fails_before_its_text_leaves_no_probabilities_and_no_counts(

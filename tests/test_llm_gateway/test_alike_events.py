@@ -361,11 +361,11 @@ def test_what_goes_back_in_a_tool_loop_is_kept_of_events_that_are_alike(
 
 def test_probabilities_are_handed_on_though_all_events_have_the_same() -> None:
     handed: list[Any] = []
-    decoder = LogprobsDecoder(handed.append)
+    decoder = LogprobsDecoder(lambda tokens, kind: handed.append((kind, [each["token"] for each in tokens])))
     scored = content("a").replace(b'"logprobs": null', b'"logprobs": {"content": [{"token": "a", "logprob": -1}]}')
     for _ in range(3):
         decoder.feed(scored)
-    assert len(handed) == 3
+    assert handed == [("content", ["a"])] * 3
 
 
 def test_where_no_event_is_like_another_few_are_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:

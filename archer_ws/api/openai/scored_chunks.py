@@ -14,15 +14,17 @@ def encoder_of(stream: Stream, *, include_usage: bool) -> ChunkEncoder:
 
 
 class ScoredChunkEncoder(ChunkEncoder):
-    """The chunks of a stream whose tokens have log probabilities, each with the text that they belong to."""
+    """The chunks of a stream whose tokens have log probabilities, each with the text that they belong to. Those of
+    calls come last."""
 
     def __init__(self, stream: Stream, logprobs: TokenLogprobs, *, include_usage: bool) -> None:
         super().__init__(stream, include_usage=include_usage)
         self._logprobs = logprobs
 
     def __call__(self, event: Event) -> bytes:
-        if isinstance(event, Delta) and event.kind == "content" and (tokens := self._logprobs.take(event.seq)):
-            return self._chunk({"content": event.text.decode()}, None, tokens)
+        if isinstance(event, Delta) and event.call is None and (tokens := self._logprobs.take(event.seq, event.kind)):
+            field = "content" if event.kind == "content" else "reasoning_content"
+            return self._chunk({field: event.text.decode()}, None, tokens)
         return super().__call__(event)
 
     def _last(self, finish_reason: str) -> bytes:

@@ -5,8 +5,9 @@ from typing import Any
 
 from archer_ws.core.limits import PROVIDER_DOCUMENT_BYTES
 from archer_ws.llm_gateway.decoding.gathered import Gathered
-from archer_ws.llm_gateway.extras import TakeLogprobs
+from archer_ws.llm_gateway.extras import ScoredKind, TakeLogprobs
 from archer_ws.llm_gateway.openai.decoder import ChatStreamDecoder
+from archer_ws.llm_gateway.openai.documents import choices_of
 
 
 class LogprobsDecoder(ChatStreamDecoder):
@@ -36,7 +37,7 @@ class LogprobsDecoder(ChatStreamDecoder):
     def _take(self, document: dict[str, Any], event: str, data: bytes, gathered: Gathered) -> None:
         super()._take(document, event, data, gathered)
         if tokens := tokens_in(document):
-            self._hand_on(tokens)
+            self._hand_on(tokens, _kind_of(document))
 
 
 def tokens_in(document: dict[str, Any]) -> list[dict[str, Any]]:
@@ -48,6 +49,17 @@ def tokens_in(document: dict[str, Any]) -> list[dict[str, Any]]:
         if isinstance(content, list):
             return [_token(each, with_others=True) for each in content if _is_token(each)]
     return []
+
+
+def _kind_of(document: dict[str, Any]) -> ScoredKind:
+    """What a document's tokens are of: some servers score all tokens, not only those of the text."""
+    for choice in choices_of(document):
+        kinds = {is_reasoning for is_reasoning, _ in choice.parts.pieces}
+        if kinds:
+            return "reasoning" if kinds == {True} else "content"
+        if choice.calls:
+            return "arguments"
+    return "content"
 
 
 def _is_token(value: Any) -> bool:

@@ -10,6 +10,7 @@ from typing import Any
 
 from archer_ws.core.exceptions import OutputTooLong
 from archer_ws.core.secrets import MASK, TextScrubber
+from archer_ws.llm_gateway.extras import ScoredKind
 
 #: The limit of buffered log probabilities, in bytes of JSON: enough for ten thousand tokens with twenty alternatives
 #: each.
@@ -30,13 +31,15 @@ class TokenLogprobs:
         self._head = head
         self._provider = provider
         self._scrubber = TextScrubber()
-        self._suspects: list[dict[str, Any]] = []
-        #: Each token as JSON, with the number of the last event before its text.
-        self._waiting: deque[tuple[int, bytes]] = deque()
+        self._suspects: list[tuple[ScoredKind, dict[str, Any]]] = []
+        #: Each token as JSON, by what it is of, with its place among all and the number of the last event before its
+        #: text.
+        self._waiting: dict[ScoredKind, deque[tuple[int, int, bytes]]] = {}
+        self._count = 0
         self.size_bytes = 0
 
-    def add(self, tokens: list[dict[str, Any]]) -> None:
-        """Buffer the tokens of the text that is about to be appended to the log.
+    def add(self, tokens: list[dict[str, Any]], kind: ScoredKind) -> None:
+        """Buffer the tokens of the text of this kind that is about to be appended to the log.
 
         Raises:
             OutputTooLong: the buffer is full.
@@ -45,21 +48,22 @@ class TokenLogprobs:
         for token in tokens:
             text = token["token"]
             shown = self._scrubber.feed(text)
-            self._suspects.append(token)
+            self._suspects.append((kind, token))
             if self._scrubber.held:
                 continue
             if shown is not text and MASK in shown:
                 self._suspects = [
-                    {"token": MASK, "logprob": each["logprob"], "bytes": None, "top_logprobs": []}
-                    for each in self._suspects
+                    (of, {"token": MASK, "logprob": each["logprob"], "bytes": None, "top_logprobs": []})
+                    for of, each in self._suspects
                 ]
             self._release(after)
 
-    def take(self, before: int) -> list[Any]:
-        """Remove and return the tokens of the text up to event `before`, as JSON values in order."""
+    def take(self, before: int, kind: ScoredKind) -> list[Any]:
+        """Remove and return the tokens of the text of this kind up to event `before`, as JSON values in order."""
         taken: list[Any] = []
-        while self._waiting and self._waiting[0][0] < before:
-            _, encoded = self._waiting.popleft()
+        waiting = self._waiting.get(kind)
+        while waiting and waiting[0][1] < before:
+            _, _, encoded = waiting.popleft()
             self.size_bytes -= len(encoded)
             taken.append(json.loads(encoded))
         return taken
@@ -67,7 +71,10 @@ class TokenLogprobs:
     def rest(self) -> list[Any]:
         """Remove and return all remaining tokens, at the end."""
         self._release(self._head())
-        return self.take(self._head() + 1)
+        tokens = sorted(token for waiting in self._waiting.values() for token in waiting)
+        self._waiting.clear()
+        self.size_bytes = 0
+        return [json.loads(encoded) for _, _, encoded in tokens]
 
     def clear(self) -> None:
         """Forget all tokens: those of a try that failed before its first text."""
@@ -77,10 +84,11 @@ class TokenLogprobs:
         self.size_bytes = 0
 
     def _release(self, after: int) -> None:
-        for token in self._suspects:
+        for kind, token in self._suspects:
             # JSON takes a fifth of the memory.
             encoded = json.dumps(token, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
-            self._waiting.append((after, encoded))
+            self._waiting.setdefault(kind, deque()).append((self._count, after, encoded))
+            self._count += 1
             self.size_bytes += len(encoded)
         self._suspects.clear()
         if self.size_bytes > WAITING_BYTES_MAX:
