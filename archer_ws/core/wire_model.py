@@ -118,4 +118,7 @@ def _message(found: Mapping[str, Any]) -> str:
     if found["type"] == "union_tag_invalid":
         # The only message of pydantic's that quotes the input.
         return f"should be one of {found['ctx']['expected_tags']}"
+    if found["type"] == "model_type":
+        # pydantic's message names our class.
+        return "should be an object"
     return str(found["msg"]).removeprefix("Value error, ")

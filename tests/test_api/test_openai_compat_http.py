@@ -81,6 +81,25 @@ async def test_a_defect_is_told_in_openai_s_form_and_not_tried_again(
     assert answer.headers["x-should-retry"] == "false"
 
 
+@pytest.mark.parametrize(
+    ("fields", "param", "said"),
+    [
+        ({"messages": [{"role": "user", "content": 5}]}, "messages[0].content", "text, or a list"),
+        ({"messages": [{"role": "user", "content": {"type": "text"}}]}, "messages[0].content", "text, or a list"),
+        ({"messages": [{"role": "user", "content": ["Hi"]}]}, "messages[0].content[0]", "an object"),
+        ({"messages": ["Hi"]}, "messages[0]", "an object"),
+        ({"response_format": "json"}, "response_format", "an object"),
+    ],
+)
+async def test_a_value_of_a_wrong_type_is_told_what_it_should_be(
+    archer: Archer, fields: dict[str, Any], param: str, said: str
+) -> None:
+    error = error_of(await archer.http.post(PATH, json={**BODY, **fields}))
+    assert (error["param"], error["code"]) == (param, "invalid_value")
+    assert said in error["message"]
+    assert "instance of" not in error["message"]
+
+
 async def test_errors_elsewhere_stay_ours(archer: Archer) -> None:
     for path in ("/api/v1/nothing", "/v1x", "/nothing"):
         assert (await archer.http.get(path)).json()["error"]["kind"] == "method_not_found"

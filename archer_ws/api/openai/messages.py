@@ -6,9 +6,10 @@ from pydantic import BeforeValidator, Field
 
 from archer_ws.api.openai.tools import MessageToolCall
 from archer_ws.core.exceptions import FieldError, InvalidParams, Unsupported
-from archer_ws.core.wire_model import Text, WireModel
+from archer_ws.core.wire_model import Text, WireModel, wrong
 
 TEXT_ONLY = "Leave it out: completions are text."
+_TEXT_OR_PARTS = "Send a string, or a list of parts."
 _PARTS = "Send parts of the types text, image_url and file."
 _FILE = 'Send {"type": "file", "file": {"file_data": …, "filename": …}}.'
 _NOT_SAID = "data:application/octet-stream;base64,"
@@ -46,7 +47,11 @@ class ContentPart(WireModel):
 
 
 def _as_parts(content: Any) -> Any:
-    return [{"type": "text", "text": content}] if isinstance(content, str) else content
+    if isinstance(content, str):
+        return [{"type": "text", "text": content}]
+    if content is not None and not isinstance(content, list):
+        raise wrong("should be a text, or a list of parts", "", _TEXT_OR_PARTS)
+    return content
 
 
 Content = Annotated[
@@ -108,7 +113,7 @@ def chat_message(message: CompletionMessage, path: str) -> dict[str, Any]:
 def _content(message: CompletionMessage, path: str) -> str | list[dict[str, Any]]:
     if message.content is None:
         if message.role != "assistant":
-            _wrong(f"{path}.content", "has no text", "Send a string, or a list of parts.")
+            _wrong(f"{path}.content", "has no text", _TEXT_OR_PARTS)
         return message.refusal or ""
     parts = [_part(part, f"{path}.content.{index}") for index, part in enumerate(message.content)]
     return parts if any(part["type"] != "text" for part in parts) else "\n".join(part["text"] for part in parts)
