@@ -108,6 +108,17 @@ def test_calls_without_ids_whose_arguments_are_objects_are_calls_of_their_own_al
     assert assembled(fragments) == [(name, text) for (name, _), text in zip(calls, texts, strict=True)]
 
 
+@pytest.mark.parametrize("nothing", [None, ""], ids=repr)
+def test_with_neither_index_nor_id_another_name_is_another_call(nothing: object) -> None:
+    fragments: list[Fragment] = [
+        {"name": "now", "arguments": nothing},
+        {"name": "roll", "arguments": '{"sides"'},
+        {"name": "roll", "arguments": ":6}"},
+        {"name": "today", "arguments": nothing},
+    ]
+    assert assembled(fragments) == [("now", "{}"), ("roll", '{"sides":6}'), ("today", "{}")]
+
+
 @pytest.mark.parametrize("more", ['{"sides":6}', {"sides": 6}], ids=["text", "an object"])
 @pytest.mark.parametrize("name", ["roll", None], ids=["with its name again", "without its name"])
 def test_an_empty_object_is_the_beginning_of_a_call_whose_arguments_follow(name: str | None, more: object) -> None:

@@ -1,12 +1,12 @@
 """Assembles the calls of all providers: fragments in, pieces of arguments with a call's id and name out. Pure.
 
 A new call begins (protocol section 22) if the index is new; if an id comes that differs from that index's id; without
-an index, if the id is new; or if a whole call follows a whole one, unless it repeats that with its id. Arguments given
-as an object are whole, but an empty one may also be only the beginning of a call. The first name wins, objects are
-serialised once, and a call without arguments has `{}`. Ids are generated here, nine letters and digits: the shortest
-form that all providers accept (Mistral accepts no other). Pieces before a call's name are held back, since each piece
-is sent with the name. Pieces of a call are also held back until the call before it has sent something, so that calls
-are first sent in their order.
+an index, if the id is new, or without ids, if the name is another; or if a whole call follows a whole one, unless it
+repeats that with its id. Arguments given as an object are whole, but an empty one may also be only the beginning of a
+call. Under one index the first name wins, objects are serialised once, and a call without arguments has `{}`. Ids are
+generated here, nine letters and digits: the shortest form that all providers accept (Mistral accepts no other). Pieces
+before a call's name are held back, since each piece is sent with the name. Pieces of a call are also held back until
+the call before it has sent something, so that calls are first sent in their order.
 """
 
 import json
@@ -72,10 +72,18 @@ class _Call:
     #: Its id and name, once it was reported.
     told: tuple[str, str] | None = None
 
-    def is_before(self, name: str, text: str) -> bool:
-        """Whether arguments that come as an object, without an id, are those of another call than this one, which has
-        them as an object: they follow it, unless this one was only begun with an empty object."""
-        return self.is_object and self.foreign_id is None and (not text or _safe_name(name) != self.name)
+    def is_before(self, name: str, text: str, *, is_object: bool, has_index: bool) -> bool:
+        """Whether a fragment with a name and without an id is of another call than this one, the last.
+
+        If nothing else distinguishes them, another name does. Objects follow an object, unless that was empty and only
+        began this call.
+        """
+        if self.foreign_id is not None or not self.name:
+            return False
+        follows_object = self.is_object and is_object
+        if _safe_name(name) != self.name:
+            return follows_object or not has_index
+        return follows_object and not text
 
     def hold(self, text: str) -> None:
         """Hold back more of its arguments."""
@@ -151,7 +159,9 @@ class ToolCallAssembler:
                     # (meilisearch/meilisearch#5712, BerriAI/litellm#11999); two may be equal. Other servers have the
                     # tool's name as the id.
                     call = self._begin(index, its_id)
-            elif isinstance(arguments, dict) and its_id is None and call.is_before(name, text):
+            elif its_id is None and call.is_before(
+                name, text, is_object=isinstance(arguments, dict), has_index=index is not None
+            ):
                 call = self._begin(index, its_id)
             if not call.name:
                 call.name = _safe_name(name)
