@@ -127,13 +127,18 @@ async def test_a_message_behind_its_reasoning_alone_is_the_text_however_they_are
     assert (completion.reasoning, completion.content, completion.finish_reason) == ("hm", "Hello", "stop")
 
 
-@pytest.mark.parametrize("name", ["reasoning_content", "reasoning", "reasoning_text", "thinking", "thoughts"])
+@pytest.mark.parametrize(
+    "name", ["reasoning_content", "reasoning", "reasoning_text", "reasoning_details", "thinking", "thoughts"]
+)
 async def test_reasoning_beside_text_or_a_call_is_kept_whatever_its_name(name: str) -> None:
     call = {"index": 0, "id": "a", "function": {"name": "look", "arguments": "{}"}}
+    h, m, query = (
+        [{"type": "reasoning.text", "text": text}] if name == "reasoning_details" else text for text in "hm?"
+    )
     outcome = await outcome_of(
-        choice(delta={"content": "Hel", name: "h"}),
-        choice(delta={"content": "lo", name: "m"}),
-        choice(delta={"tool_calls": [call], name: "?"}, reason="tool_calls"),
+        choice(delta={"content": "Hel", name: h}),
+        choice(delta={"content": "lo", name: m}),
+        choice(delta={"tool_calls": [call], name: query}, reason="tool_calls"),
     )
 
     assert (outcome.failure, outcome.text, outcome.reasoning) == (None, "Hello", "hm?")

@@ -235,6 +235,7 @@ class ChatStreamDecoder:
             choice.index or delta is None or delta.refusal or choice.error
             # Reasoning under another name, which may come beside text.
             or delta.thinking or delta.thoughts or delta.reasoning_text
+            or (delta.reasoning_details and not (delta.reasoning_content or delta.reasoning))
         ):  # fmt: skip
             return False
         content, reasoning, calls = delta.content, delta.reasoning_content or delta.reasoning, delta.tool_calls
