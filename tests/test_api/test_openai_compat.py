@@ -136,6 +136,9 @@ class TestErrors:
             (ollama_error("model not found", 404), openai.NotFoundError, "model_not_found"),
             (ollama_error("slow down", 429), openai.RateLimitError, "rate_limit_exceeded"),
             (ollama_error("broken", 500), openai.InternalServerError, "provider_error"),
+            # No retry helps, and other clients than OpenAI's SDKs retry each 5xx.
+            (ollama_error("invalid option", 400), openai.BadRequestError, "provider_error"),
+            (ollama_error("unauthorized", 401), openai.BadRequestError, "provider_auth"),
             (ollama_stream(end=False), openai.InternalServerError, "upstream_truncated"),
         ],
     )

@@ -125,7 +125,7 @@ def every_kind(base: type[ArcherError] = ArcherError) -> Iterator[type[ArcherErr
 @pytest.mark.parametrize("kind", sorted(set(every_kind()), key=str))
 def test_every_error_of_ours_is_one_of_openai_s(kind: type[ArcherError]) -> None:
     info = kind("it happened", hint="Do this.").info("req_1")
-    status = openai_status(info.kind)
+    status = openai_status(info.kind, retryable=info.retryable)
     error = openai_error(info)["error"]
     assert set(error) == {"message", "type", "param", "code"}
     assert error["message"] == "it happened. Do this."

@@ -20,14 +20,16 @@ from archer_ws.sessions.streams.events import StreamEnded
 
 #: nginx's and Google's status for a cancelled request: no SDK retries it.
 CANCELLED_STATUS = 499
+_REFUSED_STATUS = 400
 #: When a stopping server is likely to be back, in milliseconds.
 _DRAINING_RETRY_MS = 5000
 
-#: Statuses that differ from our protocol's. A missing key is 503 there; but clients retry a 5xx, and waiting does not
-#: bring a key.
+#: Statuses that differ from our protocol's. A missing key is 503 there, and a refused one 502; but many clients retry a
+#: 5xx, some for minutes, and waiting does not bring a key.
 _STATUS: Mapping[str, int] = {
     "invalid_params": 400,
     "provider_not_configured": 400,
+    "provider_auth": 400,
     "provider_quota": 429,
     "cancelled": CANCELLED_STATUS,
 }
@@ -87,14 +89,14 @@ def openai_error_response(
         was_retried: whether the server has retried already.
         headers: further header fields.
     """
-    status = status or openai_status(info.kind)
+    status = status or openai_status(info.kind, retryable=info.retryable)
     told = retry_headers(info, status, was_retried=was_retried)
     return error_json(openai_error(info, status=status), info, status, {**told, **(headers or {})})
 
 
 def openai_error(info: ErrorInfo, *, status: int | None = None) -> dict[str, Any]:
     """The body for an error; `status` overrides the status of its kind."""
-    status = status or openai_status(info.kind)
+    status = status or openai_status(info.kind, retryable=info.retryable)
     default_type = "server_error" if status >= 500 else "invalid_request_error"
     kind = "insufficient_quota" if info.kind == "provider_quota" else _TYPE_OF_STATUS.get(status, default_type)
     error = OpenAIError(
@@ -106,8 +108,16 @@ def openai_error(info: ErrorInfo, *, status: int | None = None) -> dict[str, Any
     return OpenAIErrorBody(error=error).model_dump()
 
 
-def openai_status(kind: str) -> int:
-    """The status of a kind in OpenAI's API."""
+def openai_status(kind: str, *, retryable: bool = True) -> int:
+    """The status of an error in OpenAI's API.
+
+    Args:
+        kind: its kind.
+        retryable: whether the same request may succeed later. What a provider refuses for good is a 400, as it is
+            there.
+    """
+    if kind == "provider_error" and not retryable:
+        return _REFUSED_STATUS
     return _STATUS.get(kind) or http_status(kind)
 
 
