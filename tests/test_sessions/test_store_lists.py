@@ -621,3 +621,30 @@ async def test_a_search_knows_other_scripts_and_accents(any_store: SessionStore,
     assert await hits(any_store, query) == ["s1"]
     found = (await any_store.search("ann", query, 1, None)).items[0]
     assert found.snippet == text
+
+
+@pytest.mark.parametrize(
+    ("begun", "text", "query"),
+    [
+        ("Das Haus war offen. ", "Das Café war zu.", "cafe"),
+        ("Das Haus war offen. ", "Das Cafe\u0301 war zu.", "café"),
+        ("Das Haus war offen. ", "Das Café war zu.", "cafe\u0301"),
+        ("Il était une fois. ", "C\u2019était l\u2019été indien.", "l'ete"),
+        ("Das Haus war offen. ", "Die Straße war leer.", "strasse"),
+        ("İstanbul ", "There is a needle here.", "needle"),
+        (
+            f"{'x' * 142} ",
+            "Between slices: CAFÉ.",
+            "cafe",
+        ),  # The text is looked at in slices, and one ends in this word.
+    ],
+)
+async def test_a_snippet_shows_what_was_found_also_far_behind_the_beginning(
+    any_store: SessionStore, begun: str, text: str, query: str
+) -> None:
+    if lacks_index(any_store):
+        text, query = "There is a needle here.", "needle"
+    await make(any_store, "s1")
+    await say(any_store, "s1", f"{begun * 50}{text} {'And nothing more. ' * 100}")
+    (found,) = (await any_store.search("ann", query, 1, None)).items
+    assert text in found.snippet

@@ -27,6 +27,9 @@ _WORD = re.compile(r"[^\W_]+")
 #: The text is processed in slices of this size. Normalizing sorts the marks of a character, which takes time that grows
 #: with the square of their number; and neither it nor a regular expression releases the interpreter's lock.
 _SLICE_CHARS = 512
+#: How much of a text is searched for the place of a snippet without regard to accents: it takes some milliseconds. And
+#: how far a slice of it reaches into the next one, so that a word between them is found.
+_LOOK_CHARS, _OVERLAP_CHARS = 64 * 1024, 256
 
 
 def indexed(text: str) -> str:
@@ -38,10 +41,14 @@ def indexed(text: str) -> str:
 
 
 def _folded(text: str) -> str:
+    return text.lower() if text.isascii() else _UNSPACED.sub(_spaced, _plain(text))
+
+
+def _plain(text: str) -> str:
+    """The text without case and accents."""
     if text.isascii():
         return text.lower()
-    decomposed = unicodedata.normalize("NFKD", text).casefold()
-    return _UNSPACED.sub(_spaced, _ACCENT.sub("", decomposed))
+    return _ACCENT.sub("", unicodedata.normalize("NFKD", text).casefold())
 
 
 def _spaced(found: re.Match[str]) -> str:
@@ -94,9 +101,7 @@ def finder(query: str) -> Callable[[str], bool]:
 
 def snippet(text: str, query: str) -> str:
     """The text around the first occurrence of one of the query's words, on one line."""
-    lowered = text.casefold() if text.isascii() else text.lower()
-    places = [place for word in query.lower().split() if (place := lowered.find(word)) >= 0]
-    middle = min(places, default=0)
+    middle = _place_of(text, query)
     start = max(0, middle - SNIPPET_CHARS // 3)
     if start > 0:
         # Start at the beginning of a word, if one is near.
@@ -104,6 +109,31 @@ def snippet(text: str, query: str) -> str:
         start = start if space < 0 else space + 1
     part = one_line(text[start : start + SNIPPET_CHARS])
     return f"{'…' if start else ''}{part}{'…' if start + SNIPPET_CHARS < len(text) else ''}"
+
+
+def _place_of(text: str, query: str) -> int:
+    """The place of the first occurrence of one of the query's words; 0 if there is none."""
+    lowered = text.casefold() if text.isascii() else text.lower()
+    exactly = min((place for word in query.lower().split() if (place := lowered.find(word)) >= 0), default=None)
+    if exactly is not None and len(lowered) == len(text):  # Some letters become two, which moves what follows.
+        return exactly
+    words = [max(term, key=len) for term in terms_of(query)]
+    for start in range(0, min(len(text), _LOOK_CHARS), _SLICE_CHARS):
+        part = text[start : start + _SLICE_CHARS + _OVERLAP_CHARS]
+        flat = _plain(part)
+        places = [place for word in words if (place := flat.find(word)) >= 0]
+        if places:
+            return start + _chars_within(part, min(places))
+    return exactly or 0
+
+
+def _chars_within(text: str, length: int) -> int:
+    """How many of the text's first characters have so many characters without case and accents."""
+    for number, char in enumerate(text):
+        length -= len(_plain(char))
+        if length < 0:
+            return number
+    return len(text)
 
 
 def preview(text: str) -> str | None:
