@@ -75,6 +75,26 @@ async def test_a_page_or_a_search_takes_no_more_memory_than_one_long_message(
     assert most < 8_000_000
 
 
+async def test_copying_replacing_and_indexing_many_long_messages_takes_the_memory_of_a_few(tmp_path: Path) -> None:
+    async with opened(tmp_path, without_fts=True) as store:
+        await store.create("ann", "s1", None, None)
+        first = await say(store, "s1", "first")
+        for number in range(40):
+            await say(store, "s1", f"{number} {'sky ' * 250_000}")
+    tracemalloc.start()
+    try:
+        async with opened(tmp_path) as store:  # Which builds the index.
+            assert len((await store.search("ann", "sky", 50, None)).items) == 40
+            await store.fork("ann", "s1", new_session_id="s2")
+            assert len((await store.search("ann", "sky", 100, None)).items) == 80
+            await say(store, "s1", "instead", replace_from=first)
+            assert len((await store.search("ann", "sky", 100, None)).items) == 40
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert most < 12_000_000
+
+
 async def contents(store: SqliteStore, session_id: str) -> list[str]:
     return [message.content for message in await store.messages("ann", session_id)]
 

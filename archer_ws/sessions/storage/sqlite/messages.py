@@ -296,14 +296,15 @@ class Counts:
 
 def hide(at: Transaction, session: SessionRow, position: int) -> Counts:
     """Hide the messages from a position on, and remove them from the index. Returns their counts."""
-    gone = at.connection.execute(
+    gone: list[tuple[str, int]] = []
+    # Read one by one: their texts may take much memory.
+    for pk, content, role, refused in at.connection.execute(
         f"SELECT pk, content, role, refused FROM message WHERE {VISIBLE} AND position >= ?", (session.pk, position)
-    ).fetchall()
-    for pk, content, _, _ in gone:
+    ):
         at.index.remove(at.connection, pk, content)
+        gone.append((role, refused))
     at.connection.execute(f"UPDATE message SET hidden = 1 WHERE {VISIBLE} AND position >= ?", (session.pk, position))
-    system = sum(1 for *_, role, _ in gone if role == SYSTEM)
-    return Counts(len(gone), system, sum(refused for *_, refused in gone))
+    return Counts(len(gone), sum(role == SYSTEM for role, _ in gone), sum(refused for _, refused in gone))
 
 
 def named_files(connection: sqlite3.Connection, session: SessionRow | None) -> set[str]:
@@ -325,17 +326,18 @@ def copy_all(at: Transaction, source: SessionRow, target: SessionRow, before: in
         "AND (? IS NULL OR position < ?) ORDER BY position",
         (target.pk, source.pk, before, before),
     )
-    rows = at.connection.execute(
+    copied: list[tuple[str, int, int]] = []
+    for pk, content, role, refused, size, said in at.connection.execute(
         f"SELECT pk, content, role, refused, bytes, said FROM message WHERE {VISIBLE}", (target.pk,)
-    ).fetchall()
-    for pk, content, *_, said in rows:
+    ):
         at.index.add(at.connection, pk, content)
         at.connection.executemany(_NAME_FILE, [(target.pk, file_id) for file_id in file_ids_in(said)])
+        copied.append((role, refused, size))
     return Counts(
-        len(rows),
-        sum(1 for row in rows if row[2] == SYSTEM),
-        sum(row[3] for row in rows),
-        sum(row[4] for row in rows),
+        len(copied),
+        sum(role == SYSTEM for role, *_ in copied),
+        sum(refused for _, refused, _ in copied),
+        sum(size for *_, size in copied),
     )
 
 

@@ -19,8 +19,8 @@ log = structlog.get_logger(__name__)
 
 #: The entry in the table `meta` that marks the index as incomplete.
 _STALE = "index_stale"
-#: How many messages are added to a new index in one transaction.
-_BUILD_MESSAGES = 1000
+#: How many messages are added to a new index in one transaction, and about how many characters.
+_BUILD_MESSAGES, _BUILD_CHARS = 1000, 4 * 1024 * 1024
 #: How long one request scans messages, in seconds; other requests wait meanwhile.
 SCAN_S = 0.01
 _COLUMNS = "m.pk, s.session_id, m.message_id, m.role, m.content, m.created_at"
@@ -176,20 +176,27 @@ class SearchIndex:
         self._mark(connection)
         _drop(connection)
         connection.execute(SEARCH_INDEX)
-        last = 0
-        while True:
-            rows = connection.execute(
-                "SELECT pk, content FROM message WHERE pk > ? AND hidden = 0 ORDER BY pk LIMIT ?",
-                (last, _BUILD_MESSAGES),
-            ).fetchall()
-            if not rows:
-                break
+        last: int | None = 0
+        while last is not None:
             connection.execute("BEGIN IMMEDIATE")
-            for pk, content in rows:
-                self.add(connection, pk, content)
+            last = self._add_some(connection, last)
             connection.execute("COMMIT")
-            last = rows[-1][0]
         connection.execute("DELETE FROM meta WHERE name = ?", (_STALE,))
+
+    def _add_some(self, connection: sqlite3.Connection, after: int) -> int | None:
+        """Add the texts of some messages after the pk `after`. Returns the last one's pk; None if there are no more."""
+        last, size = None, 0
+        # Read one by one: a thousand texts may take gigabytes.
+        rows = connection.execute(
+            "SELECT pk, content FROM message WHERE pk > ? AND hidden = 0 ORDER BY pk LIMIT ?", (after, _BUILD_MESSAGES)
+        )
+        for pk, content in rows:
+            self.add(connection, pk, content)
+            last, size = int(pk), size + len(content)
+            if size > _BUILD_CHARS:
+                break
+        rows.close()
+        return last
 
 
 def _is_damage(error: Exception) -> bool:
