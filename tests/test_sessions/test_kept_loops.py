@@ -83,7 +83,7 @@ def _said_in(part: LogPart) -> bool:
 class Process:
     """A server of these objects."""
 
-    def __init__(self, folder: Path, gateway: ScriptedGateway, concurrency: int) -> None:
+    def __init__(self, folder: Path, gateway: ScriptedGateway, concurrency: int, grace_s: float | None = None) -> None:
         self.gateway = gateway
         self.store = sqlite_store(folder)
         judge = FormatJudge()
@@ -98,7 +98,7 @@ class Process:
             store=self.store,
             quota=self.quota,
             gates={"ollama": self.gate},
-            limits=ManagerLimits(),
+            limits=ManagerLimits(grace_s=grace_s),
             bounds=Limits(journal_every_s=0.01, settle_pauses_s=(0.0, 0.05)),
         )
 
@@ -136,9 +136,11 @@ class Process:
 
 
 @asynccontextmanager
-async def process(folder: Path, gateway: ScriptedGateway, *, concurrency: int = 100) -> AsyncIterator[Process]:
+async def process(
+    folder: Path, gateway: ScriptedGateway, *, concurrency: int = 100, grace_s: float | None = None
+) -> AsyncIterator[Process]:
     """A process from its start on; at the end it is left as a kill leaves it."""
-    running = Process(folder, gateway, concurrency)
+    running = Process(folder, gateway, concurrency, grace_s)
     await running.store.open()
     await running.manager.recover()
     if await running.store.principals() == []:
@@ -673,6 +675,16 @@ async def test_reading_the_messages_of_a_stream_that_nobody_follows_yet_after_a_
         assert (await at.result("call1")).outcome == "accepted"
         (await gateway.call(1)).finish()
         assert (await ended(stream)).status == "completed"
+
+
+async def test_the_grace_bounds_a_stream_that_nobody_follows_after_a_restart_too(
+    tmp_path: Path, gateway: ScriptedGateway
+) -> None:
+    async with process(tmp_path, gateway) as at:
+        await at.waiting(WEATHER)
+    async with process(tmp_path, gateway, grace_s=0.05) as at:
+        end = await ended(at.manager.find("me", "s"))
+        assert (end.status, end.reason) == ("cancelled", "disconnected")
 
 
 async def test_a_waiting_stream_goes_on_also_where_new_streams_have_taken_all_room(

@@ -246,6 +246,9 @@ class Stream:
         self._intake.go_on(usage, work.estimate_prompt)
         self._exchange = exchange
         self._live_status = "waiting"
+        if self._rules.grace_s is not None:
+            # Who held it was lost with that process.
+            self._grace = asyncio.get_running_loop().call_later(self._rules.grace_s, self._leave)
         self.start(work)
 
     def set_waiting(self) -> None:
