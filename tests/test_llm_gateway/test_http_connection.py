@@ -545,6 +545,20 @@ async def test_only_what_lies_unread_counts() -> None:
     await answer.aclose()
 
 
+async def test_few_chunks_of_one_byte_lie_unread() -> None:
+    transport = NotedTransport()
+    answer = HttpResponse(transport, lambda _: None)
+    answer.feed(CHUNKED)
+    # As many bytes on the wire as may lie unread, a sixth of them in the body.
+    fed = 0
+    while not transport.told:
+        answer.feed(chunk(b"x") * (LARGEST_READ // 8 // 6))
+        fed += LARGEST_READ // 8 // 6
+
+    assert fed * 6 < PROVIDER_UNREAD_BYTES + LARGEST_READ
+    await answer.aclose()
+
+
 async def test_nobody_listening_is_told_with_the_cause() -> None:
     async with raw_http_server() as server:
         pass

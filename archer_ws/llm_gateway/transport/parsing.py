@@ -15,6 +15,8 @@ from archer_ws.llm_gateway.transport.content_coding import ContentDecoder, Decod
 from archer_ws.llm_gateway.transport.head import is_about_framing, mended
 from archer_ws.llm_gateway.transport.response import StreamedResponse, TakeBytes, slices_of
 
+#: The number of unread pieces of a body at which reading pauses: many chunks of one byte take long to join.
+_PIECES_MAX = 16 * 1024
 #: The bytes of a header field on the wire besides its name and value.
 _FIELD_BYTES = 4
 
@@ -201,7 +203,7 @@ class HttpResponse(StreamedResponse):
     def _pause_if_full(self) -> None:
         """Count exactly what is unread, and pause reading if it is too much."""
         self._unread_bytes = sum(map(len, self._pieces))
-        if self._unread_bytes > PROVIDER_UNREAD_BYTES:
+        if self._unread_bytes > PROVIDER_UNREAD_BYTES or len(self._pieces) > _PIECES_MAX:
             self._is_paused = True
             self._transport.pause_reading()
 
