@@ -24,7 +24,7 @@ from archer_ws.llm_gateway.decoding.framing import BARE_JSON, EventDecoder, Serv
 from archer_ws.llm_gateway.decoding.gathered import Gathered, Kind, chunk_of
 from archer_ws.llm_gateway.decoding.json_documents import LineTooLong, decode_json, is_sign_of_life, is_web_page
 from archer_ws.llm_gateway.decoding.refusals import refusal_of
-from archer_ws.llm_gateway.native_turns import NativeBlocks
+from archer_ws.llm_gateway.native_turns import NativeBlocks, size_of
 from archer_ws.llm_gateway.types import FinishReason
 
 log = structlog.get_logger(__name__)
@@ -38,6 +38,8 @@ _EVENTS = frozenset(
 _KINDS = {"text_delta": False, "thinking_delta": True}
 #: Pieces of blocks that have no text for the reader.
 _SILENT_DELTAS = frozenset({"signature_delta", "citations_delta", "compaction_delta"})
+#: The limits of a usage object's size, and of the names of counts: real ones have a tenth of both.
+_USAGE_BYTES, _USAGE_NAMES = 16 * 1024, 200
 
 
 class MessageStreamDecoder:
@@ -294,7 +296,7 @@ class MessageStreamDecoder:
         """The text in a block, a piece of one, or a list of blocks."""
         parts = Parts()
         parts.add(said)
-        self._unknown |= parts.unknown
+        parts.note_unknown(self._unknown)
         for is_reasoning, text in parts.pieces:
             gathered.add(text, reasoning=is_reasoning)
         for text in parts.refusals:
@@ -302,7 +304,7 @@ class MessageStreamDecoder:
 
     def _count(self, usage: object, gathered: Gathered, *, is_final: bool = False) -> None:
         # The counts are totals so far; a missing or null count keeps its value.
-        if isinstance(usage, dict):
+        if isinstance(usage, dict) and size_of(usage) <= _USAGE_BYTES and len(self._usage) <= _USAGE_NAMES:
             self._usage.update({name: value for name, value in usage.items() if value is not None})
             gathered.usage = usage_of(self._usage) or gathered.usage
             self._has_final_counts = self._has_final_counts or is_final

@@ -16,6 +16,8 @@ _CALLS = frozenset({"tool_use", "tool_call", "tool-call", "function_call", "func
 _SILENT_WORDS = ("tool", "function", "redacted", "signature", "citation", "encrypted")
 #: The fields that may contain a part's text; the first one with text counts.
 _TEXT_KEYS = ("text", "content", "value", "output_text", "parts", "delta")
+#: How many kinds of unknown parts are noted; a few of them are logged.
+_UNKNOWN_MAX = 64
 _REASONING_KEYS = ("thinking", "reasoning", "reasoning_content", "reasoning_text", "thought", "summary")
 
 
@@ -58,6 +60,11 @@ class Parts:
                 self._add_part(value, is_reasoning, depth + 1)
             case _:
                 raise Unreadable("a piece of the completion that is not text")
+
+    def note_unknown(self, noted: set[str]) -> None:
+        """Add the types of unknown parts to those that were noted before; a server may invent any number of them."""
+        if self.unknown and len(noted) < _UNKNOWN_MAX:
+            noted |= self.unknown
 
     def add_refusal(self, value: object) -> None:
         """Add the value of a refusal's field."""

@@ -8,7 +8,7 @@ The providers' failures modules decide what the words mean for the caller.
 import re
 from dataclasses import dataclass, field
 
-from archer_ws.core.limits import PROVIDER_NESTING
+from archer_ws.core.limits import PROVIDER_ERROR_BYTES, PROVIDER_NESTING
 from archer_ws.llm_gateway.decoding.framing import EventDecoder
 from archer_ws.llm_gateway.decoding.json_documents import LineTooLong, decode_json
 
@@ -140,7 +140,8 @@ class ErrorDetails:
 def error_details(body: object) -> ErrorDetails:
     """The details in an error's body, or in its error object; `body` is decoded JSON, or None if it was not JSON."""
     said = ErrorDetails()
-    said.message = _sentence(body, said, 0)
+    # An error in the middle of a stream may be as long as any event.
+    said.message = _sentence(body, said, 0)[:PROVIDER_ERROR_BYTES]
     return said
 
 

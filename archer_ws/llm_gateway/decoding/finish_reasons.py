@@ -45,6 +45,8 @@ _PARTS: tuple[tuple[re.Pattern[str], FinishReason], ...] = (
     (re.compile(r"tool(call|use)|functioncall"), "tool_calls"),
 )
 _NOT_A_LETTER = re.compile(r"[^a-z]+")
+#: How much of a reason is read, in characters: some servers send a sentence.
+_READ_CHARS = 1000
 
 
 def finish_reason_of(reason: object) -> FinishReason | None:
@@ -56,7 +58,7 @@ def finish_reason_of(reason: object) -> FinishReason | None:
     if isinstance(reason, dict):
         # The form of text-generation-inference: {"type": "length"}.
         reason = reason.get("type") or reason.get("reason")
-    said = "" if reason is None or reason is False else str(reason).strip().lower()
+    said = "" if reason is None or reason is False else str(reason)[:_READ_CHARS].strip().lower()
     known = _WORDS.get(said)
     if known is not None or said in _NO_REASON:
         return known

@@ -114,6 +114,8 @@ class EventDecoder:
         self._bare: list[bytes] = []
         self._at_start = True
         self._has_no_blank_lines = False
+        #: The last line found not to be whole JSON: it is not searched again with each read.
+        self._unfit = b""
         #: Whether comments came: a body of only comments is an event stream, too.
         self.has_comments = False
         #: The beginning of an event, if all bytes before it belong to complete events; empty at the end of an event.
@@ -259,9 +261,14 @@ class EventDecoder:
 
     def _end_line_event(self, events: list[ServerEvent]) -> None:
         """Without blank lines, an event ends with its line, if its JSON is complete."""
-        if self._data[-1].startswith(b"[DONE]") or (len(self._data) == 1 and is_whole_json(self._data[0].strip())):
+        line = self._data[-1]
+        if line.startswith(b"[DONE]") or (
+            len(self._data) == 1 and line is not self._unfit and is_whole_json(line.strip())
+        ):
             self._end_event(events)
             self._event = ""
+        else:
+            self._unfit = line
 
     def _end_event(self, events: list[ServerEvent]) -> None:
         event = self._event if self._next_event is None else self._next_event
@@ -270,7 +277,7 @@ class EventDecoder:
         if len(self._data) > 1 and len(data) > LARGE_BYTES:
             refuse_many_values(data)
         events.append((event, data))
-        self._data = []
+        self._data, self._unfit = [], b""
 
     def _count(self, line: bytes) -> None:
         self._size += len(line) + _LINE_COSTS

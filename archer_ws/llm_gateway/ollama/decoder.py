@@ -235,7 +235,7 @@ class OllamaStreamDecoder:
         parts = Parts()
         parts.add(thinking, is_reasoning=True)
         parts.add(content)
-        self._unknown |= parts.unknown
+        parts.note_unknown(self._unknown)
         for is_reasoning, text in parts.pieces:
             _run_of(is_reasoning, runs).append(text)
         for text in parts.refusals:

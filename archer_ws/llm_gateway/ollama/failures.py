@@ -39,7 +39,7 @@ _OUT_OF_MEMORY = re.compile(
 # "request (302 tokens) exceeds the available context size", "prompt too long; exceeded maximum context length",
 # "Context size has been exceeded".
 _CONTEXT_EXCEEDED = re.compile(
-    r"exceed\w* .{0,40}context|context size has been exceeded|prompt (?:is )?too long|exceed_context_size",
+    r"exceed\w{0,10} .{0,40}context|context size has been exceeded|prompt (?:is )?too long|exceed_context_size",
     re.IGNORECASE,
 )
 # "model is required": the error for a name that it can't parse, for example "a b/c:d:e".

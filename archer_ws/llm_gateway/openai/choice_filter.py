@@ -11,6 +11,9 @@ from archer_ws.core.limits import PROVIDER_DOCUMENT_BYTES
 from archer_ws.llm_gateway.decoding.completion import Unreadable
 from archer_ws.llm_gateway.openai.documents import Choice
 
+#: What a choice counts besides its text; it takes ten times as much memory.
+_CHOICE_COSTS = 64
+
 
 class ChoiceFilter:
     """Selects the choices of each document.
@@ -86,8 +89,9 @@ class ChoiceFilter:
         if choice.says_something:
             self._kept_back.append(choice)
         self._kept_reason = choice.reason or self._kept_reason
+        self._kept_size += _CHOICE_COSTS
         self._kept_size += sum(len(text) for _, text in choice.parts.pieces)
         self._kept_size += sum(map(len, choice.parts.refusals))
-        self._kept_size += sum(len(str(call.arguments)) for call in choice.calls)
+        self._kept_size += sum(len(str(part)) for call in choice.calls for part in call)
         if self._kept_size > self._max_chars:
             raise Unreadable("several completions by turns, though one was requested")

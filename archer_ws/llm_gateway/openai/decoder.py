@@ -40,8 +40,8 @@ _CHUNK_EVENTS = frozenset(
 
 _MOST_MUTE = 4
 _BRACE = ord("{")
-#: Other fields that may contain a chunk's token counts.
-_COUNTS = re.compile(rb'(?i)(?:usage|x_groq)[^"]*" *: *\{')
+#: Parts of the names of other fields that may contain a chunk's token counts, and what follows an object's name.
+_COUNTS, _OBJECT = re.compile(rb"(?i)usage|x_groq"), re.compile(rb'" *: *\{')
 
 
 class ChatStreamDecoder:
@@ -338,7 +338,7 @@ class ChatStreamDecoder:
                 raise ErrorReported(choice.error)
             if choice.is_message and choice.says_something:
                 self._drop_repeated(choice, gathered)
-            self._unknown |= choice.parts.unknown
+            choice.parts.note_unknown(self._unknown)
         if self._kept is not None:
             self._kept.add_document(document)
         self._is_whole_answer = is_whole and any(choice.has_message for choice in choices)
@@ -415,7 +415,7 @@ class ChatStreamDecoder:
 
     def _conclude(self, gathered: Gathered) -> None:
         """Search the last document for counts and a reason in unusual fields, and set the finish reason."""
-        seeks_counts = not self._has_usage and _COUNTS.search(self._last) is not None
+        seeks_counts = not self._has_usage and _may_count(self._last)
         seeks_reason = self.finish_reason is None and self._is_plain
         if seeks_counts or seeks_reason:
             for document in _documents_in(self._last):
@@ -431,7 +431,7 @@ class ChatStreamDecoder:
         if is_silent:
             for document in (document for data in self._mute for document in _documents_in(data)):
                 for choice in choices_of(document):
-                    self._unknown |= choice.parts.unknown
+                    choice.parts.note_unknown(self._unknown)
         elif self.done and self.finish_reason is None:
             self.finish_reason = "stop"
         if self._refusal is not None:
@@ -474,6 +474,19 @@ def _documents_in(data: bytes) -> list[dict[str, Any]]:
     except ValueError:
         return []
     return [document for document in (found if isinstance(found, list) else [found]) if isinstance(document, dict)]
+
+
+def _may_count(data: bytes) -> bool:
+    """Whether a document may have token counts, under any name. Each text is searched once, however often it has such a
+    word."""
+    at = 0
+    while (found := _COUNTS.search(data, at)) is not None:
+        at = data.find(b'"', found.end())
+        if at < 0:
+            return False
+        if _OBJECT.match(data, at):
+            return True
+    return False
 
 
 def _is_json(data: bytes) -> bool:

@@ -31,11 +31,15 @@ class TokenLogprobs:
         self._head = head
         self._provider = provider
         self._scrubber = TextScrubber()
-        self._suspects: list[tuple[ScoredKind, dict[str, Any]]] = []
+        #: The tokens whose text may be the beginning of a secret, as JSON, each with what it is of and its log
+        #: probability.
+        self._suspects: list[tuple[ScoredKind, float, bytes]] = []
         #: Each token as JSON, by what it is of, with its place among all and the number of the last event before its
         #: text.
         self._waiting: dict[ScoredKind, deque[tuple[int, int, bytes]]] = {}
         self._count = 0
+        #: The number of the event that began the current step.
+        self._step_began = 0
         self.size_bytes = 0
 
     def add(self, tokens: list[dict[str, Any]], kind: ScoredKind) -> None:
@@ -48,15 +52,17 @@ class TokenLogprobs:
         for token in tokens:
             text = token["token"]
             shown = self._scrubber.feed(text)
-            self._suspects.append((kind, token))
+            self._suspect(kind, token["logprob"], token)
             if self._scrubber.held:
+                self._bound()
                 continue
             if shown is not text and MASK in shown:
-                self._suspects = [
-                    (of, {"token": MASK, "logprob": each["logprob"], "bytes": None, "top_logprobs": []})
-                    for of, each in self._suspects
-                ]
+                masked, self._suspects = self._suspects, []
+                for of, logprob, encoded in masked:
+                    self.size_bytes -= len(encoded)
+                    self._suspect(of, logprob, {"token": MASK, "logprob": logprob, "bytes": None, "top_logprobs": []})
             self._release(after)
+            self._bound()
 
     def take(self, before: int, kind: ScoredKind) -> list[Any]:
         """Remove and return the tokens of the text of this kind up to event `before`, as JSON values in order."""
@@ -76,24 +82,36 @@ class TokenLogprobs:
         self.size_bytes = 0
         return [json.loads(encoded) for _, _, encoded in tokens]
 
-    def clear(self) -> None:
-        """Forget all tokens: those of a try that failed before its first text."""
+    def next_step(self) -> None:
+        """Note that the log's last event began the next step."""
+        self._step_began = self._head()
+        self._release(self._step_began - 1)
         self._scrubber = TextScrubber()
-        self._suspects.clear()
-        self._waiting.clear()
-        self.size_bytes = 0
 
-    def _release(self, after: int) -> None:
-        for kind, token in self._suspects:
-            # JSON takes a fifth of the memory.
-            encoded = json.dumps(token, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
-            self._waiting.setdefault(kind, deque()).append((self._count, after, encoded))
-            self._count += 1
-            self.size_bytes += len(encoded)
-        self._suspects.clear()
+    def forget_try(self) -> None:
+        """Forget the tokens of a try that failed before the first text of its step."""
+        self._scrubber = TextScrubber()
+        self._release(self._head())
+        for waiting in self._waiting.values():
+            while waiting and waiting[-1][1] >= self._step_began:
+                self.size_bytes -= len(waiting.pop()[2])
+
+    def _suspect(self, kind: ScoredKind, logprob: float, token: dict[str, Any]) -> None:
+        # JSON takes a fifth of the memory.
+        encoded = json.dumps(token, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
+        self._suspects.append((kind, logprob, encoded))
+        self.size_bytes += len(encoded)
+
+    def _bound(self) -> None:
         if self.size_bytes > WAITING_BYTES_MAX:
             raise OutputTooLong(
                 f"the log probabilities are larger than the {WAITING_BYTES_MAX} bytes that are buffered",
                 hint="Ask for fewer top_logprobs, or set max_tokens.",
                 provider=self._provider,
             )
+
+    def _release(self, after: int) -> None:
+        for kind, _, encoded in self._suspects:
+            self._waiting.setdefault(kind, deque()).append((self._count, after, encoded))
+            self._count += 1
+        self._suspects.clear()

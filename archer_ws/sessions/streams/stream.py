@@ -312,7 +312,7 @@ class Stream:
         if self._intake is not None:
             self._intake.forget_try()
         if self.logprobs is not None:
-            self.logprobs.clear()
+            self.logprobs.forget_try()
 
     def keep_logprobs(self) -> None:
         """Buffer log probabilities from now on, for the response that sends them."""
@@ -579,6 +579,8 @@ class Stream:
             self.cancel("draining")
         if self._intake is not None:
             self._intake.next_step()
+        if self.logprobs is not None:
+            self.logprobs.next_step()
 
     def _write_end(self, work: Work, intake: Intake) -> None:
         outcome = self._outcome

@@ -86,11 +86,12 @@ class Output:
 
     def key_of(self, number: object, item_id: object) -> Key:
         """The key of an item. Numbers take precedence over ids: some gateways give an item a new id with each event."""
+        named = item_id[:256] if isinstance(item_id, str) else None
         if isinstance(number, int):
-            if isinstance(item_id, str) and len(self._numbers) < PROVIDER_PARTS:
-                self._numbers.setdefault(item_id, number)
+            if named is not None and len(self._numbers) < PROVIDER_PARTS:
+                self._numbers.setdefault(named, number)
             return number
-        return self._numbers.get(item_id, item_id[:256]) if isinstance(item_id, str) else 0
+        return 0 if named is None else self._numbers.get(named, named)
 
     def say(self, kind: Kind, key: Key, part: object, text: object, gathered: Gathered) -> None:
         """Add a piece of text.
