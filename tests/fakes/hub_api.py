@@ -33,6 +33,8 @@ class FakeHub:
     refusals: deque[int] = field(default_factory=deque)
     #: What is sent in place of a file's bytes.
     damage: bytes | None = None
+    #: What is sent behind a file's bytes, and was not announced.
+    surplus: bytes = b""
     #: Method, path, and the Range header of each request.
     requests: list[tuple[str, str, str | None]] = field(default_factory=list)
     tokens: set[str | None] = field(default_factory=set)
@@ -107,6 +109,8 @@ class _Handler(BaseHTTPRequestHandler):
         tag = hashlib.sha256(content).hexdigest()
         if self.hub.damage is not None:
             content = self.hub.damage
+        if self.command == "GET":
+            content += self.hub.surplus
         wanted = re.fullmatch(r"bytes=(\d+)-", self.headers["range"] or "")
         start = int(wanted[1]) if wanted and self.hub.knows_ranges else 0
         self.send_response(206 if wanted and self.hub.knows_ranges else 200)

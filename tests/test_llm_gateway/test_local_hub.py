@@ -126,6 +126,21 @@ def test_a_file_that_came_damaged_is_thrown_away(hub: FakeHub, person: Person, t
     assert person.fetch("hf:owner/one").read_bytes() == SMALL
 
 
+def test_a_file_that_is_longer_than_announced_is_thrown_away(hub: FakeHub, person: Person, tmp_path: Path) -> None:
+    hub.surplus = bytes(20_000_000)
+    assert "longer than the hub announced" in person.refused("hf:owner/one")
+    assert len(hub.transfers) == 1
+    assert not [path for path in tmp_path.rglob("*") if path.is_file() and path.stat().st_size]
+
+
+@pytest.mark.parametrize("path", ["../../outside.gguf", "/outside.gguf", "a/../../outside.gguf"])
+def test_a_file_is_never_stored_outside_of_its_folder(tmp_path: Path, path: str) -> None:
+    path = f"{tmp_path}{path}" if path.startswith("/") else path
+    with fake_hub(odd={path: SMALL}) as hub:
+        assert "has no GGUF file" in Person(hub, tmp_path / "kept").refused("hf:owner/odd")
+    assert not list(tmp_path.rglob("outside*"))
+
+
 def test_another_version_of_a_file_does_not_go_on_in_the_old_ones_part(hub: FakeHub, person: Person) -> None:
     hub.cuts.extend([500_000] + [0] * RETRIES)
     person.refused("hf:owner/several:Q4_K_M", ProviderUnavailable)

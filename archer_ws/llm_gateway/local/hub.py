@@ -4,6 +4,7 @@ Owns: parsing the name, choosing among a repository's files, where files are sto
 to the hub and transfers files; the caller shows progress. Blocks: for a command line, not for an event loop.
 """
 
+import os
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -52,7 +53,7 @@ def fetch(text: str, progress: Progress, note: Callable[[str], None], client: Hu
     """The model's file on this machine, fetched if it is not there yet; of a split model, the first file.
 
     An interrupted transfer is continued. If the hub can't be reached, a file that was fetched before is used; also if
-    the hub lists files of the same sizes, and then refuses them.
+    the hub lists files of the same sizes, and then refuses them. A path that leads out of the repository names no file.
 
     Args:
         text: `hf:owner/repo[:file]`.
@@ -75,7 +76,7 @@ def fetch(text: str, progress: Progress, note: Callable[[str], None], client: Hu
             raise
         note(f"{failure.message}: using {kept}, which was fetched before")
         return kept
-    chosen = choose(files, name)
+    chosen = choose((file for file in files if _is_below(folder, file.path)), name)
     try:
         paths = [client.fetch(name.repository, commit, file, folder / file.path, progress) for file in chosen]
     except ProviderUnavailable as failure:
@@ -147,6 +148,10 @@ def _kept(folder: Path, name: HubName) -> Path | None:
         return None
     first = _SHARD.search(chosen[0].path)
     return folder / chosen[0].path if first is None or int(first[2]) == len(chosen) else None
+
+
+def _is_below(folder: Path, path: str) -> bool:
+    return Path(os.path.normpath(folder / path)).is_relative_to(os.path.normpath(folder))
 
 
 def _size(file: Path) -> int | None:

@@ -121,6 +121,9 @@ class HubClient:
             try:
                 with self._mapping(repository):
                     _append(url, partial, size, tell)
+                if _size(partial) > size:
+                    partial.unlink()
+                    raise _refused(f"{url} is longer than the hub announced", "Run the command again.")
                 if _size(partial) < size:
                     raise ProviderUnavailable(f"{self._endpoint} broke off the transfer", provider="local")
             except ProviderUnavailable as failure:
@@ -200,7 +203,7 @@ class HubClient:
 
 
 def _append(url: str, partial: Path, size: int, tell: Callable[[int], None]) -> None:
-    """One request for the missing bytes, written as they come.
+    """One request for the missing bytes, written as they come; a file that is longer than announced is left there.
 
     Raises:
         Exception: one that `_mapping` translates.
@@ -230,6 +233,8 @@ def _append(url: str, partial: Path, size: int, tell: Callable[[int], None]) -> 
                 opened.write(block)
                 done += len(block)
                 tell(done)
+                if done > size:
+                    return
 
 
 def _check_hash(partial: Path, tag: str, name: str) -> None:
