@@ -214,6 +214,36 @@ async def test_what_is_written_from_right_to_left_stands_so(console: Console) ->
     assert TEXT in (await console.run("return answers();"))
 
 
+async def test_lists_quotes_and_tables_that_are_written_from_right_to_left_stand_so(console: Console) -> None:
+    right = "- שלום\n  - one\n\n1. ثانيا\n\n- [x] منجز\n\n> اقتباس\n\n| # | اسم |\n| - | - |\n| 1 | واحد |"
+    left = "- one\n  - שלום\n\n1. two\n\n- [x] three\n\n> four\n\n| # | five |\n| - | - |\n| 1 | ستة |"
+    seen = await console.run(
+        """
+        const told = [];
+        for (const [index, text] of given.entries()) {
+            await ask(`say ${text}`);
+            await page.waitForFunction((count) => document.querySelectorAll(".answer").length === count, index + 1);
+            await ended();
+            await drawn();
+            told.push(await answer().evaluate((box) => {
+                const directions = [...box.querySelectorAll("ul, ol, blockquote, table")]
+                    .map((each) => `${each.localName} ${getComputedStyle(each).direction}`);
+                const words = document.createRange();
+                words.selectNodeContents(box.querySelector(".md-to-do p"));
+                const [task, text] = [box.querySelector(".md-task"), words].map((each) => each.getBoundingClientRect());
+                return [...directions, task.left >= text.right ? "before" : task.right <= text.left ? "after" : "over"];
+            }));
+        }
+        return told;
+        """,
+        given=[right, left],
+    )
+    assert seen == [
+        ["ul rtl", "ul ltr", "ol rtl", "ul rtl", "blockquote rtl", "table rtl", "before"],
+        ["ul ltr", "ul rtl", "ol ltr", "ul ltr", "blockquote ltr", "table ltr", "after"],
+    ]
+
+
 async def test_esc_and_enter_of_an_input_method_end_the_composition_alone(console: Console) -> None:
     seen = await console.run("""
         const compose = (where, key) => where.evaluate((where, key) => {

@@ -1,6 +1,8 @@
 // A table on the page. A long table is split into parts whose rows are laid out separately, with fixed column widths. If
 // the widths depended on every row, each new row would cause a layout of the whole table.
 
+import { directionByLetter } from "../letters.js";
+
 /**
  * @typedef {import("./blocks.js").Block} Block
  * @typedef {import("./rendered.js").View} View
@@ -36,6 +38,7 @@ export class TableView {
     this.#head = new RowView(block.children[0], makeCell);
     this.#table.createTHead().append(this.#head.element);
     this.element.append(this.#table);
+    this.#direct(block.children[0]);
     const columns = block.children[0].children.length;
     this.#rowsOfPart = Math.max(1, Math.min(PART_ROWS_MAX, Math.floor(PART_CELLS_MAX / columns)));
   }
@@ -45,6 +48,7 @@ export class TableView {
     if (block.kind !== "table" || block.children[0].children.length !== this.#head.length) return false;
     const [head, ...rows] = block.children;
     this.#head.update(head);
+    this.#direct(head);
     rows.forEach((row, index) => {
       if (index < this.#open.length) return this.#open[index].update(row);
       this.#open.push(new RowView(row, this.#makeCell));
@@ -52,6 +56,12 @@ export class TableView {
     });
     if (!block.hasMore) this.#drop(rows.length);
     return true;
+  }
+
+  /** The columns follow each other in the direction of the head; each cell has its own. @param {Row} head */
+  #direct({ children }) {
+    const direction = directionByLetter(children.map(({ source }) => source).join(" "));
+    if (this.element.dir !== direction) this.element.dir = direction;
   }
 
   settle() {
