@@ -261,6 +261,19 @@ async def test_who_asks_while_reading_further_up_sees_the_question(console: Cons
     assert seen
 
 
+async def test_who_selects_an_answer_and_copies_it_gets_its_code_without_the_words_above_it(console: Console) -> None:
+    copied = await console.run("""
+        await context.grantPermissions(["clipboard-read", "clipboard-write"]);
+        await ask("say See:\\n\\n```python\\nx = 1\\ny = 2\\n```\\n\\nThat is all.");
+        await ended();
+        await drawn();
+        await answer().locator(".md").evaluate((text) => getSelection().selectAllChildren(text));
+        await page.keyboard.press("Control+c");
+        return page.evaluate(() => navigator.clipboard.readText());
+    """)
+    assert [line for line in copied.splitlines() if line] == ["See:", "x = 1", "y = 2", "That is all."]
+
+
 async def test_the_way_to_the_end_does_not_lie_over_a_long_draft(console: Console) -> None:
     boxes = await console.run(f"""{READING_FURTHER_UP}
         await field().fill("line\\n".repeat(30));
