@@ -23,7 +23,7 @@ from archer_ws.core.exceptions import (
     ProviderRateLimited,
 )
 from archer_ws.llm_gateway.types import CancelReason, StreamStatus, TokenUsage
-from archer_ws.sessions.streams.events import CallName, Delta, Event, StreamEnded, StreamToolCall
+from archer_ws.sessions.streams.events import CallName, Delta, Event, StreamEnded, StreamStep, StreamToolCall
 from archer_ws.sessions.streams.memory_log import MemoryLog
 from archer_ws.sessions.streams.rules import StreamRules
 from archer_ws.sessions.streams.stream import Stream
@@ -59,6 +59,25 @@ def test_any_text_of_any_model_stays_within_its_event(text: str, model: str, kin
     assert chunk["model"] == model
     field = "content" if kind == "content" else "reasoning_content"
     assert chunk["choices"] == [{"index": 0, "delta": {field: text}, "logprobs": None, "finish_reason": None}]
+
+
+def test_an_empty_line_stands_between_the_texts_of_two_steps_and_nowhere_else() -> None:
+    to_wire = encoder()
+    steps = [StreamStep(stream_id="str_1", seq=seq, step=number) for number, seq in enumerate((3, 5, 6, 9), 2)]
+    events: list[Event] = [
+        stream_events.started(2),
+        steps[0],  # The first step called a tool only,
+        Delta(4, 4, "content", b"a"),
+        steps[1],  # and so did the third.
+        steps[2],
+        Delta(7, 7, "content", b"b"),
+        Delta(8, 8, "content", b"c"),
+        steps[3],
+        ended(),
+    ]
+    *chunks, _ = sent(to_wire, *events)
+    texts = [json.loads(chunk)["choices"][0]["delta"].get("content", "") for chunk in chunks]
+    assert texts == ["", "a", "\n\nb", "c", ""]
 
 
 def test_a_whole_stream_is_role_text_reason_and_the_end() -> None:

@@ -98,8 +98,9 @@ def test_probabilities_that_wait_for_the_end_of_a_secret_count() -> None:
         waiting = TokenLogprobs(lambda: 0, "openai")
         others = [{"token": "x" * MB, "logprob": -1.0, "bytes": None}]
         texts = itertools.chain([KEY[:6]], itertools.repeat("", 48))
+        tokens = [{"token": text, "logprob": -1.0, "bytes": None, "top_logprobs": others} for text in texts]
         with pytest.raises(OutputTooLong):
-            waiting.add([{"token": text, "logprob": -1.0, "bytes": None, "top_logprobs": others} for text in texts])
+            waiting.add(tokens, "content")
     finally:
         forget(KEY)
 

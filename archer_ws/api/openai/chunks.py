@@ -159,12 +159,16 @@ class ChunkEncoder:
         self._call: CallName | None = None
         self._around_call = self._around_content
         self._began = False
+        #: Whether there was text, and whether there was any in the current step.
+        self._has_text = self._has_text_of_step = False
 
     def __call__(self, event: Event) -> bytes:
         """The event's bytes on the wire; empty for an event that OpenAI's API does not have."""
         match event:
             case Delta():
                 if event.kind == "content":
+                    if not self._has_text_of_step and (between := self._begin_text()):
+                        return self._chunk({"content": between + event.text.decode()}, None)
                     before, after = self._around_content
                 elif event.call is not None and event.call is self._call:
                     before, after = self._around_call
@@ -173,12 +177,19 @@ class ChunkEncoder:
                 return b"%b%b%b" % (before, encode_basestring(event.text.decode()).encode(), after)
             case StreamStarted():
                 return self._opening()
-            case StreamStep() if self._stream.log.content_bytes:
-                return self._chunk({"content": _BETWEEN_STEPS}, None)
+            case StreamStep():
+                self._has_text_of_step = False
+                return b""
             case StreamEnded():
                 return self._end(event)
             case _:
                 return b""  # OpenAI's API has no such event; of a complete call, its pieces have been sent.
+
+    def _begin_text(self) -> str:
+        """What stands before the first text of a step."""
+        between = _BETWEEN_STEPS if self._has_text else ""
+        self._has_text = self._has_text_of_step = True
+        return between
 
     def _around_other(self, delta: Delta) -> tuple[bytes, bytes]:
         """The bytes before and after reasoning, or after arguments of another call than the last piece's."""

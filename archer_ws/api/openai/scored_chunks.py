@@ -23,8 +23,11 @@ class ScoredChunkEncoder(ChunkEncoder):
 
     def __call__(self, event: Event) -> bytes:
         if isinstance(event, Delta) and event.call is None and (tokens := self._logprobs.take(event.seq, event.kind)):
-            field = "content" if event.kind == "content" else "reasoning_content"
-            return self._chunk({field: event.text.decode()}, None, tokens)
+            text = event.text.decode()
+            if event.kind == "content":
+                between = "" if self._has_text_of_step else self._begin_text()
+                return self._chunk({"content": between + text}, None, tokens)
+            return self._chunk({"reasoning_content": text}, None, tokens)
         return super().__call__(event)
 
     def _last(self, finish_reason: str) -> bytes:
