@@ -183,15 +183,18 @@ class TextScrubber:
 def _occurrences(window: str) -> list[tuple[int, int]]:
     """The places of forms in the window, in order, without overlaps."""
     found: list[tuple[int, int]] = []
-    at = 0
-    while True:
-        nearest = min(
-            ((start, -len(form)) for form in _known.in_answers if (start := window.find(form, at)) >= 0), default=None
-        )
-        if nearest is None:
-            return found
-        at = nearest[0] - nearest[1]
-        found.append((nearest[0], at))
+    #: Where each form comes next: it is searched for again only behind that place.
+    places = {form: start for form in _known.in_answers if (start := window.find(form)) >= 0}
+    while places:
+        start, length = min((start, -len(form)) for form, start in places.items())
+        at = start - length
+        found.append((start, at))
+        for form, start in tuple(places.items()):
+            if start < at and (later := window.find(form, at)) >= 0:
+                places[form] = later
+            elif start < at:
+                del places[form]
+    return found
 
 
 def _longest_beginning(text: str) -> int:
