@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from archer_ws.core.limits import PAGE_BYTES_MAX
 from tests.browser.console import Console
 from tests.browser.scripted_model import HALF, TEXT, ScriptedModel
 from tests.interop.browser import Browser
@@ -242,6 +243,59 @@ async def test_messages_without_streams_are_questions_with_their_answers(console
         return [await said(), (await answers()).length];
     """)
     assert seen == [["question 000", "question 001", "question 002"], 3]
+
+
+async def test_a_search_leads_to_an_answer_that_was_given_here(console: Console) -> None:
+    await console.run("""
+        await ask("say alphabet");
+        await ended();
+        await ask(`say ${"one line\\n\\n".repeat(60)}`);
+        await page.waitForFunction(() => document.querySelectorAll(".answer").length === 2);
+        await ended();
+        await page.locator("#search").fill("alphabet");
+        const found = page.locator(".sidebar .list .entry", { has: page.locator(".preview") });
+        await found.nth(1).waitFor();
+        const previews = await texts(found.locator(".preview"));
+        await found.nth(previews.indexOf("alphabet")).click();
+        await shown.locator(".step[data-found]").getByText("alphabet").waitFor();
+        await answer(0).and(page.locator(":focus")).waitFor();
+    """)
+
+
+async def test_behind_an_answer_that_is_longer_than_a_page_everything_stays_in_its_place(
+    console: Console, model: ScriptedModel
+) -> None:
+    lines = "a line of code\n" * 40_000
+    model.long = f"A very long answer.\n\n```\n{lines}```\n"
+    assert len(model.long) > PAGE_BYTES_MAX
+    seen = await console.run("""
+        const shownNow = () => shown.locator("article").evaluateAll((all) => all.map((each) =>
+            (each.querySelector(".words, .text p")?.textContent ?? "")));
+        await ask("say one");
+        await ended();
+        for (const [index, text] of ["long", "say two"].entries()) {
+            await ask(text);
+            await page.waitForFunction((count) => document.querySelectorAll(".answer").length >= count, index + 2);
+            await ended();
+            // The stored messages have been read since.
+            await answer().locator(".step[data-message]").waitFor();
+        }
+        const before = await shownNow();
+        await page.reload();
+        await shown.locator(".answer").last().waitFor();
+        await drawn();
+        const after = await shownNow();
+        const older = shown.getByRole("button", { name: "Show older messages" });
+        while (await older.isVisible()) {
+            const count = await shown.locator("article").count();
+            await older.click();
+            await page.waitForFunction((count) => document.querySelectorAll("article").length > count, count);
+        }
+        await drawn();
+        return [before, after, await shownNow()];
+    """)
+    whole = ["say one", "one", "long", "A very long answer.", "say two", "two"]
+    assert (seen[0], seen[1], seen[2]) == (whole, whole[4:], whole)
 
 
 async def test_older_messages_come_once_and_leave_the_reader_where_he_is(console: Console, sidecar: Server) -> None:

@@ -84,7 +84,7 @@ export class Completion {
 
   /** The id of its first stored message, for `replace_from`. */
   get messageId() {
-    return this.steps.peek().find(({ messageId }) => messageId)?.messageId;
+    return this.steps.peek().find(({ messageId }) => messageId.peek())?.messageId.peek();
   }
 
   /**
@@ -152,7 +152,7 @@ export class Completion {
   /** Take over the ids of its stored messages. @param {StoredMessage[]} messages those of this stream */
   adopt(messages) {
     const ids = messages.filter(isAssistant).map(({ message_id }) => message_id);
-    this.steps.peek().forEach((step, index) => (step.messageId = ids[index]));
+    this.steps.peek().forEach((step, index) => (step.messageId.value = ids[index]));
     const error = messages.findLast(isAssistant)?.error;
     if (error && !this.outcome.peek().error) this.outcome.value = { ...this.outcome.peek(), error };
   }

@@ -192,7 +192,7 @@ export class Conversation {
   /** The id of the message after that item: a branch that includes the item ends before this id. @param {Item} item */
   idBehind(item) {
     const { completion } = item.kind === "completion" ? item : { completion: undefined };
-    const ids = new Set(item.kind === "said" ? [item.id] : completion?.steps.peek().map(({ messageId }) => messageId));
+    const ids = new Set(item.kind === "said" ? [item.id] : completion?.steps.peek().map(({ messageId }) => messageId.peek()));
     const last = this.#stored.findLastIndex((each) => ids.has(each.message_id) || each.stream_id === completion?.streamId);
     return this.#stored[last + 1]?.message_id;
   }
@@ -236,7 +236,7 @@ export class Conversation {
   }
 
   async #prepend() {
-    const page = await this.#get(this.#cursor);
+    const page = await this.#getWhole(this.#cursor, isOfModel);
     this.#stored = [...page.messages, ...this.#stored];
     this.#cursor = page.next_cursor;
     this.hasOlder.value = this.#cursor != null;
@@ -283,11 +283,29 @@ export class Conversation {
     return now.call("session/get", { session_id: this.id, limit: PAGE, ...(cursor != null && { cursor }) });
   }
 
+  /**
+   * A page, and those before it for as long as its first message can't be the first one: an answer may have messages on
+   * several pages, and its question too.
+   * @param {string | null | undefined} cursor @param {(first: StoredMessage) => boolean} hasMoreBefore
+   */
+  async #getWhole(cursor, hasMoreBefore) {
+    const page = await this.#get(cursor);
+    while (page.next_cursor != null && hasMoreBefore(page.messages[0])) {
+      const older = await this.#get(page.next_cursor);
+      page.messages = [...older.messages, ...page.messages];
+      page.next_cursor = older.next_cursor;
+    }
+    return page;
+  }
+
   /** @returns {Promise<number | undefined>} the version that was loaded; undefined if it can't be loaded */
   async #read() {
     this.isReading.value = !this.#wasRead;
     try {
-      const page = await this.#get();
+      // What is new may be longer than a page: then what was shown before is further up.
+      const isApart = (/** @type {StoredMessage} */ first) =>
+        !this.#has(first.message_id) && (isOfModel(first) || this.#stored.length > 0);
+      const page = await this.#getWhole(undefined, isApart);
       const first = page.messages[0]?.message_id;
       const at = this.#stored.findIndex(({ message_id }) => message_id === first);
       if (at <= 0) this.#cursor = page.next_cursor;

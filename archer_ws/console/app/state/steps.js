@@ -25,8 +25,8 @@ export class Step {
   revision = signal(0);
   calls = signal(/** @type {Call[]} */ ([]));
   seams = signal(/** @type {Seam[]} */ ([]));
-  /** The id of the stored message, if known. @type {string | undefined} */
-  messageId;
+  /** The id of the stored message, once it is known. */
+  messageId = signal(/** @type {string | undefined} */ (undefined));
 
   /** @param {string} callId @param {Partial<Call>} change */
   change(callId, change) {
@@ -45,7 +45,7 @@ export class Step {
 /** @param {StoredMessage} message */
 export function storedStep(message) {
   const step = new Step();
-  step.messageId = message.message_id;
+  step.messageId.value = message.message_id;
   step.text = message.content;
   step.reasoning = message.reasoning ?? "";
   for (const call of message.tool_calls ?? []) {

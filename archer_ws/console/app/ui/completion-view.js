@@ -84,7 +84,7 @@ function StepView({ completion, step }) {
   const isWritten = completion.isRunning && isLast;
   return html`
     ${step.steered.map((text) => html`<p class="steered" dir="auto">${text}</p>`)}
-    <div class="step" data-message=${step.messageId} data-written=${isWritten && completion.status.value !== "waiting"}>
+    <div class="step" data-message=${step.messageId.value} data-written=${isWritten && completion.status.value !== "waiting"}>
       <${Rail} step=${step} />
       <${StepText} step=${step} isWritten=${isWritten} />
       ${step.calls.value.map((call) => html`<${ToolCard} key=${call.callId} completion=${completion} call=${call} />`)}
