@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+import websockets
 
 from tests.fakes.deadly_server import Deadly, sent
 from tests.fakes.exchange_server import Call, ExchangeServer, exchange_server
@@ -37,6 +38,19 @@ async def test_a_request_that_breaks_every_connection_fails_at_last_and_holds_up
     assert "times before the response to session/delete_all came" in deleted["deleted"]["Err"]
     assert said == BLUE
     assert sent(scripted, "session/delete_all") >= LOSSES_MAX
+
+
+async def test_losses_that_have_not_taken_long_enough_fail_no_request(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ARCHER_GIVE_UP_MS", "60000")
+    deadly, mild = Deadly("session/delete_all"), Deadly()
+
+    async def serve(connection: websockets.ServerConnection, request: dict[str, Any]) -> None:
+        has_many = sent(scripted, "session/delete_all") > LOSSES_MAX + 1
+        await (mild if has_many else deadly)(connection, request)
+
+    scripted = Scripted(serve)
+    assert await seen_beside_deletion(scripted) == [DELETED, BLUE]
+    assert sent(scripted, "session/delete_all") > LOSSES_MAX
 
 
 async def test_a_chat_that_breaks_every_connection_fails_if_the_server_has_no_such_stream() -> None:
