@@ -451,10 +451,28 @@ mod tests {
         Some(frames.try_recv().ok()?.to_string())
     }
 
+    fn id_of(request: &str) -> Value {
+        serde_json::from_str::<Value>(request).unwrap()["id"].clone()
+    }
+
     fn answer(ledger: &mut Ledger, request: &str) {
-        let id = serde_json::from_str::<Value>(request).unwrap()["id"].clone();
+        let id = id_of(request);
         let response = serde_json::json!({"jsonrpc": "2.0", "id": id, "result": {"head_seq": 0}});
         assert!(ledger.take(&response.to_string()).unwrap());
+    }
+
+    /// Refuse a request, which may succeed if it is sent again now.
+    fn refuse_for_the_moment(ledger: &mut Ledger, request: &str) {
+        let data = serde_json::json!({
+            "kind": "storage_unavailable",
+            "message": "the stored streams are not loaded yet",
+            "retryable": true,
+            "retry_after_ms": 0,
+            "request_id": "r",
+        });
+        let error = serde_json::json!({"code": -32000, "message": data["message"], "data": data});
+        let response = serde_json::json!({"jsonrpc": "2.0", "id": id_of(request), "error": error});
+        assert!(!ledger.take(&response.to_string()).unwrap());
     }
 
     /// Give a response to the next request; returns the request.
@@ -498,6 +516,68 @@ mod tests {
         assert!(deleted.is_some());
         assert!(answer_next(&mut ledger, &mut frames).contains("session/delete"));
         assert!(answer_next(&mut ledger, &mut frames).contains("stream/subscribe"));
+    }
+
+    #[test]
+    fn streams_with_which_connections_were_lost_again_are_attached_after_the_others() {
+        let mut ledger = Ledger::new(Ids::new(), MINUTE);
+        let mut frames = connect(&mut ledger, 64);
+        let _readers = ["one", "two"].map(|stream_id| {
+            let reader = asked_for_stream(&mut ledger, stream_id);
+            answer_next(&mut ledger, &mut frames);
+            reader
+        });
+        for _ in 0..2 {
+            ledger.disconnected();
+            frames = connect(&mut ledger, 64);
+            assert!(next_of(&mut frames).unwrap().contains("\"one\""));
+            assert!(answer_next(&mut ledger, &mut frames).contains("\"two\""));
+        }
+        ledger.disconnected();
+        frames = connect(&mut ledger, 64);
+        assert!(next_of(&mut frames).unwrap().contains("\"two\""));
+        assert!(next_of(&mut frames).unwrap().contains("\"one\""));
+    }
+
+    #[test]
+    fn a_refusal_for_the_moment_ends_the_losses_of_a_stream() {
+        let mut ledger = Ledger::new(Ids::new(), Duration::ZERO);
+        let mut frames = connect(&mut ledger, 64);
+        let _reader = asked_for_stream(&mut ledger, "stream");
+        answer_next(&mut ledger, &mut frames);
+        ledger.disconnected();
+        assert_refusal_ends_losses(&mut ledger);
+    }
+
+    #[test]
+    fn a_refusal_for_the_moment_ends_the_losses_of_a_stream_whose_chat_got_no_response() {
+        let mut ledger = Ledger::new(Ids::new(), Duration::ZERO);
+        let _reader = asked_for_stream(&mut ledger, "stream");
+        for _ in 0..5 {
+            let mut frames = connect(&mut ledger, 64);
+            assert!(next_of(&mut frames).unwrap().contains("chat/send"));
+            ledger.disconnected();
+        }
+        assert_refusal_ends_losses(&mut ledger);
+    }
+
+    /// Lose as many connections before the response to a subscription as it survives, refuse it for the moment, and do both
+    /// again.
+    fn assert_refusal_ends_losses(ledger: &mut Ledger) {
+        let mut frames = connect(ledger, 64);
+        let mut subscription = next_of(&mut frames).unwrap();
+        for _ in 0..2 {
+            for _ in 0..4 {
+                ledger.disconnected();
+                frames = connect(ledger, 64);
+                subscription = next_of(&mut frames).unwrap();
+                assert!(subscription.contains("stream/subscribe"));
+            }
+            refuse_for_the_moment(ledger, &subscription);
+            ledger.ask_again();
+            subscription = next_of(&mut frames).unwrap();
+            assert!(subscription.contains("stream/subscribe"));
+        }
     }
 
     #[test]

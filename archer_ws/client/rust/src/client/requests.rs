@@ -267,3 +267,68 @@ impl Requests {
         std::mem::take(&mut self.open).into_values()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::SessionDeleteParams;
+
+    fn add(requests: &mut Requests, id: i64) {
+        let method = SessionDeleteParams::NAME;
+        let text = id.to_string();
+        let request = Numbered { id, method, text };
+        requests.add(request, Awaited::Nothing, Losses::default());
+    }
+
+    fn connect(requests: &mut Requests, in_flight_max: u64) -> mpsc::UnboundedReceiver<Message> {
+        let (outgoing, frames) = mpsc::unbounded_channel();
+        let ids = requests.connected(outgoing, in_flight_max);
+        requests.send_all(ids);
+        frames
+    }
+
+    /// The ids of the requests that were sent since the last call.
+    fn sent(frames: &mut mpsc::UnboundedReceiver<Message>) -> Vec<i64> {
+        std::iter::from_fn(|| frames.try_recv().ok())
+            .map(|frame| frame.to_string().parse().unwrap())
+            .collect()
+    }
+
+    #[test]
+    fn of_the_requests_with_which_connections_were_lost_again_one_is_in_flight_at_a_time() {
+        let mut requests = Requests::default();
+        for id in 1..=3 {
+            add(&mut requests, id);
+        }
+        for _ in 0..2 {
+            assert_eq!(sent(&mut connect(&mut requests, 64)), [1, 2, 3]);
+            requests.disconnected(Duration::MAX);
+        }
+        for id in 4..=5 {
+            add(&mut requests, id);
+        }
+        let mut frames = connect(&mut requests, 64);
+        assert_eq!(sent(&mut frames), [1, 4, 5]);
+        for (answered, next) in [(1, 2), (2, 3)] {
+            requests.answered(answered);
+            requests.flush();
+            assert_eq!(sent(&mut frames), [next]);
+        }
+    }
+
+    #[test]
+    fn a_request_that_was_not_sent_does_not_fail_for_the_connections_lost_meanwhile() {
+        let mut requests = Requests::default();
+        for id in 1..=2 {
+            add(&mut requests, id);
+        }
+        let mut failed = Vec::new();
+        for _ in 0..5 {
+            assert_eq!(sent(&mut connect(&mut requests, 1)), [1]);
+            let unanswered = requests.disconnected(Duration::ZERO);
+            failed.extend(unanswered.into_iter().map(|request| request.text));
+        }
+        assert_eq!(failed, ["1"]);
+        assert_eq!(sent(&mut connect(&mut requests, 1)), [2]);
+    }
+}
