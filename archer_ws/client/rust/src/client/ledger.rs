@@ -407,6 +407,9 @@ mod tests {
 
     const MINUTE: Duration = Duration::from_secs(60);
 
+    /// What the reader of a requested stream holds.
+    type Reader = (Arc<Inbox>, oneshot::Receiver<Result<Value, Error>>);
+
     fn asked_to_delete(
         ledger: &mut Ledger,
         session_id: &str,
@@ -420,11 +423,7 @@ mod tests {
         response
     }
 
-    /// Request a stream; returns what its reader holds.
-    fn asked_for_stream(
-        ledger: &mut Ledger,
-        stream_id: &str,
-    ) -> (Arc<Inbox>, oneshot::Receiver<Result<Value, Error>>) {
+    fn asked_for_stream(ledger: &mut Ledger, stream_id: &str) -> Reader {
         let (reply, response) = oneshot::channel();
         let inbox = Arc::new(Inbox::default());
         let params = ChatSendParams {
@@ -539,44 +538,101 @@ mod tests {
         assert!(next_of(&mut frames).unwrap().contains("\"one\""));
     }
 
-    #[test]
-    fn a_refusal_for_the_moment_ends_the_losses_of_a_stream() {
-        let mut ledger = Ledger::new(Ids::new(), Duration::ZERO);
-        let mut frames = connect(&mut ledger, 64);
-        let _reader = asked_for_stream(&mut ledger, "stream");
-        answer_next(&mut ledger, &mut frames);
+    /// There was a connection, on which this stream was attached.
+    fn attached(ledger: &mut Ledger) -> Reader {
+        let mut frames = connect(ledger, 64);
+        let reader = asked_for_stream(ledger, "stream");
+        answer_next(ledger, &mut frames);
         ledger.disconnected();
-        assert_refusal_ends_losses(&mut ledger);
+        reader
     }
 
-    #[test]
-    fn a_refusal_for_the_moment_ends_the_losses_of_a_stream_whose_chat_got_no_response() {
-        let mut ledger = Ledger::new(Ids::new(), Duration::ZERO);
-        let _reader = asked_for_stream(&mut ledger, "stream");
+    /// There were connections, all of which were lost before the response to the chat. The ledger gives up at once.
+    fn unanswered(ledger: &mut Ledger) -> Reader {
+        let reader = asked_for_stream(ledger, "stream");
         for _ in 0..5 {
-            let mut frames = connect(&mut ledger, 64);
+            let mut frames = connect(ledger, 64);
             assert!(next_of(&mut frames).unwrap().contains("chat/send"));
             ledger.disconnected();
         }
-        assert_refusal_ends_losses(&mut ledger);
+        reader
     }
 
-    /// Lose as many connections before the response to a subscription as it survives, refuse it for the moment, and do both
-    /// again.
-    fn assert_refusal_ends_losses(ledger: &mut Ledger) {
-        let mut frames = connect(ledger, 64);
-        let mut subscription = next_of(&mut frames).unwrap();
+    /// Both are followed by a subscription on the next connection.
+    const BEGINNINGS: [fn(&mut Ledger) -> Reader; 2] = [attached, unanswered];
+
+    /// Take the only frame so far, which has to be a subscription.
+    fn subscription(frames: &mut mpsc::UnboundedReceiver<Message>) -> String {
+        let frame = next_of(frames).unwrap();
+        assert!(frame.contains("stream/subscribe"));
+        assert_eq!(next_of(frames), None);
+        frame
+    }
+
+    /// Lose some connections before the response to a subscription, and connect.
+    fn connect_after_losses(ledger: &mut Ledger) -> mpsc::UnboundedReceiver<Message> {
+        for _ in 0..3 {
+            subscription(&mut connect(ledger, 64));
+            ledger.disconnected();
+        }
+        connect(ledger, 64)
+    }
+
+    #[test]
+    fn the_losses_of_a_stream_end_when_it_is_attached_again() {
+        let mut ledger = Ledger::new(Ids::new(), Duration::ZERO);
+        let _reader = attached(&mut ledger);
         for _ in 0..2 {
-            for _ in 0..4 {
+            let mut frames = connect_after_losses(&mut ledger);
+            answer(&mut ledger, &subscription(&mut frames));
+            ledger.disconnected();
+        }
+    }
+
+    #[test]
+    fn the_losses_of_a_stream_end_when_it_is_refused_for_the_moment() {
+        for begin in BEGINNINGS {
+            let mut ledger = Ledger::new(Ids::new(), Duration::ZERO);
+            let _reader = begin(&mut ledger);
+            for _ in 0..2 {
+                let mut frames = connect_after_losses(&mut ledger);
+                refuse_for_the_moment(&mut ledger, &subscription(&mut frames));
+                ledger.ask_again();
+                subscription(&mut frames);
                 ledger.disconnected();
-                frames = connect(ledger, 64);
-                subscription = next_of(&mut frames).unwrap();
-                assert!(subscription.contains("stream/subscribe"));
             }
-            refuse_for_the_moment(ledger, &subscription);
+        }
+    }
+
+    #[test]
+    fn a_stream_that_was_refused_for_the_moment_is_asked_for_once_on_the_next_connection() {
+        for begin in BEGINNINGS {
+            let mut ledger = Ledger::new(Ids::new(), Duration::ZERO);
+            let _reader = begin(&mut ledger);
+            let mut frames = connect(&mut ledger, 64);
+            refuse_for_the_moment(&mut ledger, &subscription(&mut frames));
+            ledger.disconnected();
+            frames = connect(&mut ledger, 64);
             ledger.ask_again();
-            subscription = next_of(&mut frames).unwrap();
-            assert!(subscription.contains("stream/subscribe"));
+            subscription(&mut frames);
+        }
+    }
+
+    #[test]
+    fn a_stream_that_was_refused_for_the_moment_and_let_go_is_not_asked_for_again() {
+        for begin in BEGINNINGS {
+            let mut ledger = Ledger::new(Ids::new(), Duration::ZERO);
+            let (inbox, _response) = begin(&mut ledger);
+            let mut frames = connect(&mut ledger, 64);
+            refuse_for_the_moment(&mut ledger, &subscription(&mut frames));
+            ledger.obey(Command::LetGo {
+                stream_id: "stream".into(),
+                inbox,
+                cancel: true,
+            });
+            ledger.ask_again();
+            assert!(next_of(&mut frames).unwrap().contains("stream/cancel"));
+            assert_eq!(next_of(&mut frames), None);
         }
     }
 

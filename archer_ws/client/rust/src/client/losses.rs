@@ -41,3 +41,22 @@ impl Losses {
         self.are_many() && self.since.is_some_and(|since| now - since >= give_up_after)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn losses_are_too_many_once_there_are_enough_and_the_first_is_long_enough_ago() {
+        let first = Instant::now();
+        let after = |seconds| first + Duration::from_secs(seconds);
+        let mut losses = Losses::default();
+        for seconds in 0..4 {
+            losses.add(after(seconds));
+            assert!(!losses.are_too_many(after(3600), Duration::ZERO));
+        }
+        losses.add(after(10));
+        assert!(!losses.are_too_many(after(10), Duration::from_secs(11)));
+        assert!(losses.are_too_many(after(10), Duration::from_secs(10)));
+    }
+}

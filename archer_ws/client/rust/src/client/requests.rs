@@ -274,7 +274,10 @@ mod tests {
     use crate::types::SessionDeleteParams;
 
     fn add(requests: &mut Requests, id: i64) {
-        let method = SessionDeleteParams::NAME;
+        add_of(SessionDeleteParams::NAME, requests, id);
+    }
+
+    fn add_of(method: &'static str, requests: &mut Requests, id: i64) {
         let text = id.to_string();
         let request = Numbered { id, method, text };
         requests.add(request, Awaited::Nothing, Losses::default());
@@ -309,10 +312,10 @@ mod tests {
         }
         let mut frames = connect(&mut requests, 64);
         assert_eq!(sent(&mut frames), [1, 4, 5]);
-        for (answered, next) in [(1, 2), (2, 3)] {
+        for (answered, next) in [(4, vec![]), (1, vec![2]), (2, vec![3])] {
             requests.answered(answered);
             requests.flush();
-            assert_eq!(sent(&mut frames), [next]);
+            assert_eq!(sent(&mut frames), next);
         }
     }
 
@@ -330,5 +333,30 @@ mod tests {
         }
         assert_eq!(failed, ["1"]);
         assert_eq!(sent(&mut connect(&mut requests, 1)), [2]);
+    }
+
+    #[test]
+    fn a_request_that_waited_when_the_connection_was_lost_is_sent_once_on_the_next() {
+        let mut requests = Requests::default();
+        for id in 1..=2 {
+            add(&mut requests, id);
+        }
+        assert_eq!(sent(&mut connect(&mut requests, 1)), [1]);
+        requests.disconnected(Duration::MAX);
+        let mut frames = connect(&mut requests, 64);
+        requests.flush();
+        assert_eq!(sent(&mut frames), [1, 2]);
+    }
+
+    #[test]
+    fn requests_that_the_server_always_takes_do_not_wait_for_others() {
+        let mut requests = Requests::default();
+        for id in 1..=2 {
+            add(&mut requests, id);
+        }
+        for (id, method) in (3..).zip(CONTROL) {
+            add_of(method, &mut requests, id);
+        }
+        assert_eq!(sent(&mut connect(&mut requests, 1)), [1, 3, 4, 5, 6, 7, 8]);
     }
 }
