@@ -14,6 +14,7 @@ from typing import Any, ClassVar, Protocol
 
 from archer_ws.core.exceptions import ArcherError, ProviderError, UpstreamTruncated
 from archer_ws.core.limits import PROVIDER_DOCUMENT_BYTES
+from archer_ws.core.standstill import stood_still
 from archer_ws.llm_gateway.base import BaseLLMAdapter, Timeouts
 from archer_ws.llm_gateway.catalog import UNKNOWN_MEDIA_INTAKE, Catalog, MediaIntake, ModelFacts
 from archer_ws.llm_gateway.chunks import LeanChunk, passed_on
@@ -47,6 +48,8 @@ from archer_ws.llm_gateway.types import (
 _NO_LIST: tuple[type[Exception], ...] = (Unreadable, *FORESEEN)
 #: Errors of requests for a list.
 _FAILED: tuple[type[Exception], ...] = (ErrorReported, BrokenOff, *_NO_LIST)
+#: How long the token counts and the end marker are waited for after a completion's finish reason, in seconds.
+LAST_S = 5.0
 
 
 class Client(Protocol):
@@ -234,13 +237,19 @@ class SdkAdapter(BaseLLMAdapter):
                 response.push_to(partial(_decode, decoder, take))
             try:
                 # Nearly all reads are pushed to `_decode` meanwhile: these are the others.
-                while not decoder.done and (data := await response.read_some()):
+                while (
+                    not (decoder.done or decoder.fault)
+                    and (decoder.finish_reason is None or not decoder.is_whole)
+                    and (data := await response.read_some())
+                ):
                     for chunk in passed_on(decoder.feed(data), take):
                         yield chunk
-                    if decoder.fault is not None:
-                        break
                 if decoder.done and decoder.fault is None:
                     await drain(response)
+                elif decoder.is_whole:
+                    async with aclosing(self._read_last(response, decoder, take)) as last:
+                        async for chunk in last:
+                            yield chunk
             except FORESEEN as error:
                 # A connection error only ends the stream: the decoder knows whether the completion was complete.
                 if isinstance(error, DecodingError) and not decoder.is_whole:
@@ -249,14 +258,45 @@ class SdkAdapter(BaseLLMAdapter):
                 broke = error.with_traceback(None)
             for chunk in passed_on(decoder.finish(), take):
                 yield chunk
-            if decoder.fault is not None:
-                raise self._told(decoder.fault, model) from decoder.fault
         finally:
             # Closing a response before its end closes its connection, too.
             await response.aclose()
-        if not decoder.is_whole:
-            raise self._truncated("stopped without its end marker") from broke
+        if (fault := decoder.fault) is not None or not decoder.is_whole:
+            truncated = self._truncated("stopped without its end marker")
+            raise (self._told(fault, model) if fault is not None else truncated) from fault or broke
         self._note_end(decoder, messages, options, model)
+
+    async def _read_last(
+        self, response: StreamedResponse, decoder: Decoder, take: TakeChunk | None
+    ) -> AsyncGenerator[StreamChunk, None]:
+        """What follows a finish reason that completes the completion, also without an end marker.
+
+        Silence is then the end, as the end of the connection is. But if text follows, the reason was none: the wait for
+        more is the caller's to limit.
+        """
+        response.push_to(None)
+        loop = asyncio.get_running_loop()
+        # Before the caller's limit of silence.
+        limit_s = min(LAST_S, self._timeouts.idle_s / 2)
+        deadline: float | None = loop.time() + limit_s
+        while not decoder.done and decoder.fault is None:
+            try:
+                async with asyncio.timeout_at(deadline):
+                    data = await response.read_some()
+            except TimeoutError:
+                if deadline is None or not stood_still(deadline, loop.time()):
+                    return
+                deadline = loop.time() + limit_s
+                continue
+            if not data:
+                return
+            chunks = list(decoder.feed(data))
+            if any(chunk.content or chunk.reasoning or chunk.arguments for chunk in chunks):
+                deadline = None
+            for chunk in passed_on(chunks, take):
+                yield chunk
+        if decoder.done and decoder.fault is None:
+            await drain(response)
 
     def _note_end(self, decoder: Decoder, messages: Sequence[ChatMessage], options: ChatOptions, model: str) -> None:
         """Called when a completion for these messages ended well."""
@@ -406,10 +446,10 @@ class SdkAdapter(BaseLLMAdapter):
 
 
 def _decode(decoder: Decoder, take: TakeChunk, data: bytes) -> bool:
-    """Decode a read; returns whether nothing more is to be read."""
+    """Decode a read; returns whether nothing more is to be read, or only what follows the finish reason."""
     for chunk in decoder.feed(data):
         take(chunk)
-    return decoder.done or decoder.fault is not None
+    return decoder.done or decoder.fault is not None or (decoder.finish_reason is not None and decoder.is_whole)
 
 
 def _says_no_list(error: Exception) -> bool:

@@ -4,8 +4,12 @@ import asyncio
 
 import pytest
 
+from archer_ws.core.exceptions import ProviderTimeout
+from archer_ws.llm_gateway.base import Timeouts
 from archer_ws.llm_gateway.decoding.completion import BrokenOff
 from archer_ws.llm_gateway.decoding.finish_reasons import finish_reason_of
+from archer_ws.llm_gateway.resilience.retry import RetryPolicy, WaitPolicy, stream_with_retries
+from archer_ws.llm_gateway.types import ChatOptions, Chunk, TokenUsage
 from tests.fakes import openai_api as api
 from tests.fakes.dialects import (
     MESSAGES,
@@ -18,7 +22,8 @@ from tests.fakes.dialects import (
     reply_of,
     streamed_and_whole,
 )
-from tests.fakes.scripted_server import Abort, Wait, scripted_server
+from tests.fakes.raw_http import soon
+from tests.fakes.scripted_server import Abort, Step, Wait, forever, scripted_server
 
 LENGTH = ["length", "LENGTH", "MAX_TOKENS", "max-output-tokens", "maxTokens", "model_length", "limit", " length "]
 STOP = ["stop", "STOP", "end_turn", "eos", "eos_token", "stop_sequence", "FinishReason.STOP", "of_the_future"]
@@ -147,3 +152,88 @@ async def test_a_connection_that_breaks_behind_the_end_marker_breaks_nothing(dia
             if chunk.finish_reason is not None:
                 has_ended.set()
     assert ("".join(chunk.content for chunk in chunks), chunks[-1].finish_reason) == ("Hello", "stop")
+
+
+class Ended:
+    """How a completion of these steps ended; after them the provider neither says more nor closes. `then` waits until
+    their text has come."""
+
+    def __init__(self, *steps: Step, then: tuple[Step, ...] = ()) -> None:
+        self.text = ""
+        self.finish_reason: str | None = None
+        self.usage: TokenUsage | None = None
+        self._has_come = asyncio.Event()
+        self._steps = [*steps, Wait(self._has_come), *then]
+
+    async def read(self, dialect: Dialect, *, idle_s: float, is_pushed: bool = True, carrier: str = "own") -> None:
+        timeouts = Timeouts(idle_s=idle_s)
+        waits = WaitPolicy(RetryPolicy(max_retries=0), timeouts)
+        reply = reply_of(dialect, *self._steps, forever())
+        limits = {"idle_s": idle_s} if dialect is OLLAMA else {"timeouts": timeouts}
+        async with scripted_server(reply) as server, dialect.adapter(server, **limits, carrier=carrier) as adapter:
+            chunks = stream_with_retries(
+                adapter,
+                waits,
+                ChatOptions(),
+                lambda take: adapter.stream_chat(MESSAGES, options=ChatOptions(on_chunk=take)),
+                lambda error: error,
+                on_chunk=self._take if is_pushed else None,
+            )
+            async for chunk in chunks:
+                self._take(chunk)
+            await soon(server.exchanges[0].client_left.wait())
+
+    def _take(self, chunk: Chunk) -> None:
+        self.text += chunk.content
+        self.finish_reason = chunk.finish_reason or self.finish_reason
+        self.usage = chunk.usage or self.usage
+        if chunk.content:
+            self._has_come.set()
+
+
+every_way = pytest.mark.parametrize(
+    ("is_pushed", "carrier"), [(True, "own"), (True, "library"), (False, "own"), (False, "library")]
+)
+
+
+@every_way
+async def test_silence_after_the_finish_reason_is_the_end_and_closes_the_connection(
+    is_pushed: bool, carrier: str
+) -> None:
+    ended = Ended(api.delta("Hello"), api.finish("length"))
+
+    await soon(ended.read(OPENAI, idle_s=1, is_pushed=is_pushed, carrier=carrier))
+
+    assert (ended.text, ended.finish_reason) == ("Hello", "length")
+
+
+@every_way
+async def test_the_counts_that_follow_the_finish_reason_are_waited_for(is_pushed: bool, carrier: str) -> None:
+    last = api.chunk({"content": "Hello"}, finish_reason="stop")
+    ended = Ended(last, then=(b": alive\n\n", api.usage(3, 5), api.DONE))
+
+    await soon(ended.read(OPENAI, idle_s=10, is_pushed=is_pushed, carrier=carrier))
+
+    assert (ended.text, ended.finish_reason) == ("Hello", "stop")
+    assert ended.usage is not None
+    assert ended.usage.total_tokens == 8
+
+
+@every_way
+async def test_a_finish_reason_before_further_text_is_no_end(is_pushed: bool, carrier: str) -> None:
+    ended = Ended(api.chunk({"content": "Hel"}, finish_reason="stop"), then=(api.delta("lo"),))
+
+    with pytest.raises(ProviderTimeout, match="fell silent"):
+        await soon(ended.read(OPENAI, idle_s=1, is_pushed=is_pushed, carrier=carrier))
+
+    assert ended.text == "Hello"
+
+
+@every_dialect
+async def test_silence_without_a_finish_reason_is_no_end(dialect: Dialect) -> None:
+    ended = Ended(dialect.start + dialect.text("Hello"))
+
+    with pytest.raises(ProviderTimeout, match="fell silent"):
+        await soon(ended.read(dialect, idle_s=0.2))
+
+    assert ended.text == "Hello"

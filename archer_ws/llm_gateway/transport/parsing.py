@@ -143,9 +143,11 @@ class HttpResponse(StreamedResponse):
             else:
                 await self._next_read()
 
-    def push_to(self, take: TakeBytes) -> None:
+    def push_to(self, take: TakeBytes | None) -> None:
         """See `StreamedResponse`; `take` runs in the caller's context, so that its log lines name the request."""
-        if self._coding is None:
+        if take is None:
+            self._take = None
+        elif self._coding is None:
             self._take, self._context = take, copy_context()
 
     def _next_read(self) -> asyncio.Future[bool]:

@@ -50,13 +50,14 @@ class StreamedResponse(ABC):
     async def read_some(self) -> bytes:
         """The next bytes of the body, all that have come; empty at its end."""
 
-    def push_to(self, take: TakeBytes) -> None:
+    def push_to(self, take: TakeBytes | None) -> None:
         """Hand reads that come while `read_some` waits straight to `take`, in the call in which the event loop delivers
         them: the task that waits is not woken for them.
 
         `read_some` goes on returning all other data: what came before it was called, large or compressed reads, and
         everything if the carrier can't push. Since it is called again only when that was handled, the order stays. It
-        returns nothing once `take` wants no more, and raises what `take` raises; after either, nothing more is pushed.
+        returns nothing once `take` wants no more, and raises what `take` raises; after either, or with None, nothing
+        more is pushed.
         """
 
     @abstractmethod
