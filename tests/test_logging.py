@@ -20,7 +20,7 @@ from websockets.asyncio.client import connect
 from archer_ws.api.http.access_log import RequestLog
 from archer_ws.core import logging as archer_logging
 from archer_ws.core import secrets
-from archer_ws.core.redaction import REDACTED, redact
+from archer_ws.core.redaction import REDACTED, exception_text, redact
 from tests.test_api.conftest import serving
 
 SECRET = "the user's secret prompt"
@@ -299,6 +299,18 @@ def test_a_validation_error_is_logged_without_the_value_it_refuses(out: io.Strin
     assert "2 validation errors for Model" in out.getvalue()
     assert "1 validation error:" in out.getvalue()
     assert "secret" not in out.getvalue()
+
+
+def test_a_line_that_might_repeat_values_everywhere_is_read_once() -> None:
+    # If each beginning were followed to the end of the line, this would take many minutes.
+    beginnings = "input_value=" * 100_000
+    try:
+        raise RuntimeError(f"{beginnings}\ninput_value='my prompt', input_type=str, 'input': 'my prompt'\n{beginnings}")
+    except RuntimeError as error:
+        shown = exception_text((RuntimeError, error, None))
+
+    masked = f"input_value={REDACTED}, input_type=str, 'input': {REDACTED}"
+    assert shown == f"RuntimeError: {beginnings}\n{masked}\n{beginnings}"
 
 
 def test_a_clients_text_can_neither_forge_console_lines_nor_steer_the_terminal(out: io.StringIO) -> None:

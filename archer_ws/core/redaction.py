@@ -1,6 +1,5 @@
 """Masks what must never be logged: a safety net for the rule in logging.py. It recognises keys, not sentences. Pure."""
 
-import re
 import traceback
 from collections.abc import Mapping
 from typing import Any
@@ -24,8 +23,9 @@ _harmless: set[str] = set()
 _HARMLESS_MAX = 1024
 #: The depth to which `redact` checks values; deeper ones are left out.
 _MAX_DEPTH = 4
-#: pydantic's and FastAPI's validation errors print the value they refuse, which may be a prompt.
-_ECHOED_INPUT = re.compile(r"(?<=input_value=).*(?=, input_type=)|(?<='input': ).*")
+#: pydantic's and FastAPI's validation errors print the value they refuse, which may be a prompt. It stands between the
+#: first two of these, or between the third and the end of the line.
+_ECHO_BEGINS, _ECHO_ENDS, _ECHO_TO_LINE_END = "input_value=", ", input_type=", "'input': "
 
 
 def redact(_logger: WrappedLogger, _method: str, event_dict: EventDict) -> EventDict:
@@ -80,4 +80,21 @@ def exception_text(exc_info: ExcInfo) -> str:
     """A traceback as text: without local variables, which contain prompts; without the input that a validation error
     repeats; and without key-like text, since libraries put a provider's whole response into their exceptions.
     """
-    return scrubbed(_ECHOED_INPUT.sub(REDACTED, "".join(traceback.format_exception(*exc_info)).rstrip()))
+    lines = "".join(traceback.format_exception(*exc_info)).rstrip().split("\n")
+    return scrubbed("\n".join(map(_without_echo, lines)))
+
+
+def _without_echo(line: str) -> str:
+    """A traceback's line without the value that a validation error repeats; read once, however often the words come."""
+    head, begins, rest = line.partition(_ECHO_BEGINS)
+    if begins and _ECHO_TO_LINE_END not in head:
+        echo, ends, tail = rest.rpartition(_ECHO_ENDS)
+        if ends:
+            shown = "" if echo.endswith(_ECHO_TO_LINE_END) else ends + _without_line_end(tail)
+            return f"{head}{begins}{REDACTED}{shown}"
+    return _without_line_end(line)
+
+
+def _without_line_end(line: str) -> str:
+    head, begins, _ = line.partition(_ECHO_TO_LINE_END)
+    return f"{head}{begins}{REDACTED}" if begins else line

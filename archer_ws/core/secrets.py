@@ -33,7 +33,7 @@ _KEY_LIKE = re.compile(
     (?: (?:sk|pk|rk)-[\w*.-]{8,}                             # OpenAI, Anthropic, OpenRouter, DeepSeek, LiteLLM
       | (?:gsk|hf|ghp|gho|ghs|r8|xai|nvapi|pplx|csk|fw|tgp)[_-][\w*.-]{16,}
       | AIza[\w-]{20,} | ya29\.[\w.-]{16,} | (?:AKIA|ASIA)[A-Z0-9]{12,}
-      | eyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]*                      # a JSON Web Token
+      | (?P<jwt>eyJ)(?=[\w-]{8})                              # perhaps a JSON Web Token: see `_JWT`
     )
     | (?i:\bbearer\s+)(?=\S*\d)[^\s"',;]{8,} | (?i:\bbasic\s+)(?=\S*[\d=])[A-Za-z0-9+/_-]{8,}={0,2}
     | (?i:\b(?:api[_-]?key|apikey|access[_-]?token|auth[_-]?token|secret|password|x-api-key)\b["']?\s*[:=]\s*["']?)
@@ -41,6 +41,8 @@ _KEY_LIKE = re.compile(
     """,
     re.VERBOSE,
 )
+#: A JSON Web Token, and the characters of one of its parts.
+_JWT, _JWT_PART = re.compile(r"eyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]*"), re.compile(r"[\w-]*")
 #: The user and password of a URL.
 _USERINFO = re.compile(r"(?<=://)[^/@\s\"'<>]+@")
 #: Keys that can't be mistaken for ordinary words: they have a known prefix, or are long and contain letters and digits.
@@ -118,7 +120,28 @@ def remember_userinfo(url: str | None) -> None:
 
 def scrubbed(text: str) -> str:
     """A message in which all known secrets, all key-like texts, and the users in URLs are masked."""
-    return _KEY_LIKE.sub(MASK, _USERINFO.sub(f"{MASK}@", without_secrets(text)))
+    return _without_key_like(_USERINFO.sub(f"{MASK}@", without_secrets(text)))
+
+
+def _without_key_like(text: str) -> str:
+    """The text without what looks like a key. The time is proportional to its length, whatever it is: each part of a
+    token is read once, however many tokens might begin in it."""
+    out: list[str] = []
+    # All before `at` is in `out`; no token begins before `barren`.
+    at = searched = barren = 0
+    while (found := _KEY_LIKE.search(text, searched)) is not None:
+        start = found.start()
+        if found["jwt"]:
+            found = _JWT.match(text, start) if start >= barren else None
+        if found is None:
+            # If what follows this part makes no token, then no later beginning in this part makes one.
+            if start >= barren:
+                barren = _JWT_PART.match(text, start).end()  # type: ignore[union-attr]
+            searched = start + 1
+            continue
+        out += (text[at:start], MASK)
+        at = searched = found.end()
+    return "".join(out) + text[at:] if out else text
 
 
 def without_secrets(text: str) -> str:

@@ -96,6 +96,19 @@ def test_an_ordinary_sentence_stays_as_it_was_said(said: str) -> None:
     assert scrubbed(said) == said
 
 
+def test_a_text_in_which_tokens_might_begin_everywhere_is_read_once() -> None:
+    # If each beginning were followed to the end of the text, this would take minutes.
+    beginnings, token = "-eyJ" * 100_000, "eyJhbGciOiJI.eyJzdWIiOiIx.c2lnbmF0dXJl"
+
+    assert scrubbed(f"{beginnings} {token} {beginnings}") == f"{beginnings} {MASK} {beginnings}"
+    assert scrubbed(f"{beginnings}-sk-live-1234567890") == f"{beginnings}-{MASK}"
+
+
+def test_a_token_is_masked_from_its_first_beginning_that_makes_one() -> None:
+    assert scrubbed("eyJhbGciOiJI.short.eyJhbGciOiJI.eyJzdWIiOiIx.end ok") == f"eyJhbGciOiJI.short.{MASK} ok"
+    assert scrubbed("eyJshort-eyJhbGciOiJI.eyJzdWIiOiIx.c2ln") == MASK
+
+
 def test_an_error_never_holds_a_secret_in_message_or_hint() -> None:
     error = ProviderError(f"upstream call with api_key={KEY} failed", hint=f"not {KEY}")
     told = error.info("req_1").model_dump_json()

@@ -42,8 +42,11 @@ class _Typed(msgspec.Struct):
 
 _TYPES = msgspec.json.Decoder(list[_Typed])
 _BLOCKS, _KIND = msgspec.json.Decoder(list[dict[str, msgspec.Raw]]), msgspec.json.Decoder(str)
-#: The API's words for thinking that it refuses: about thinking in messages, never about the parameter.
-_OF_THOUGHTS = re.compile(r"messages\..{0,200}(signature|thinking)|(signature|thinking`?) .{0,40}block", re.IGNORECASE)
+#: The API's words for thinking that it refuses: about thinking in messages, never about the parameter. What follows
+#: "messages." is searched up to the next "messages." only, so that no part of a text is read many times.
+_OF_THOUGHTS = re.compile(
+    r"messages\.(?:(?!messages\.).){0,200}?(signature|thinking)|(signature|thinking`?) .{0,40}block", re.IGNORECASE
+)
 
 
 @dataclass(slots=True)
