@@ -84,6 +84,13 @@ def test_a_broken_off_answer_leaves_the_terminal_as_it_was() -> None:
     assert markdown.feed("- x") == "• x"
 
 
+@pytest.mark.parametrize("word", ["__a ", "*a", "**a ", "_a ", "a_b ", "a `", "*a* ", "a\n"])
+def test_a_text_of_nothing_but_marks_is_read_once(word: str) -> None:
+    # If each mark were followed to the end of its line, or the rest copied for each, this would take minutes.
+    looks = re.sub(r"\x1b\[\d+m", "", shown(word * 200_000))
+    assert looks.count("a") == 200_000
+
+
 #: Letters that mean something, and some that don't.
 TEXTS = st.text(alphabet="ab *_`#->\n\\~1.", max_size=80)
 

@@ -25,12 +25,15 @@ _RULE = re.compile(r" {0,3}([-*_])(?:[ \t]*\1){2,}[ \t]*")
 #: The beginning of a line that may still become one of these; longer beginnings are decided.
 _UNDECIDED = re.compile(r"[ \t]{0,8}(?:#{1,6}[ \t]*|>|[-*+_](?:[ \t]*[-*_])*[ \t]*|`{1,2}|~{1,2}|[`~]{3,}.*)?")
 
+#: A span between two low lines, and its beginning. It may contain any text: its end is searched for in the whole line.
+_LOW_BOLD = re.compile(r"(?<!\w)(__)(?=\S)(.+?)(?<=\S)__(?!\w)")
+_LOW_BOLD_BEGINS = re.compile(r"(?<!\w)__(?=\S.)")
 #: Spans with their styles; the first that matches is used.
 _SPANS: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"(`+)(?!`)(.+?)(?<!`)\1(?!`)"), _CODE),
     (re.compile(r"(\*\*\*)(?=[^\s*])([^*]*?[^\s*])\*\*\*(?!\*)"), _BOLD + _ITALIC),
     (re.compile(r"(\*\*)(?=[^\s*])((?:[^*]|\*(?!\*))*?[^\s])\*\*(?!\*)"), _BOLD),
-    (re.compile(r"(?<!\w)(__)(?=\S)(.+?)(?<=\S)__(?!\w)"), _BOLD),
+    (_LOW_BOLD, _BOLD),
     (re.compile(r"(\*)(?=[^\s*])([^*]*?[^\s*])\*(?!\*)"), _ITALIC),
     (re.compile(r"(?<![\w_])(_)(?=[^\s_])([^_]*?[^\s_])_(?!\w)"), _ITALIC),
 )
@@ -62,22 +65,22 @@ class Markdown:
         return shown + (_RESET if style else "")
 
     def _flow(self, *, is_end: bool) -> str:
-        shown = ""
-        while self._held:
-            line, newline, rest = self._held.partition("\n")
-            is_whole = bool(newline) or is_end
-            if self._line is None:
-                if not is_whole and self._may_become_more(line):
-                    break
-                prefix, line = self._begin_line(line, is_whole=is_whole)
-                shown += prefix
-            self._held = line
-            shown += self._spans(is_whole=is_whole)
-            if not newline:
-                break
-            shown += (_RESET if self._line else "") + "\n"
-            self._held, self._line, self._last = rest, None, ""
-        return shown
+        shown: list[str] = []
+        *lines, last = self._held.split("\n")
+        for line in lines:
+            shown += (self._shown(line, is_whole=True), _RESET if self._line else "", "\n")
+            self._line, self._last = None, ""
+        self._held = last
+        if last and (is_end or self._line is not None or not self._may_become_more(last)):
+            shown.append(self._shown(last, is_whole=is_end))
+        return "".join(shown)
+
+    def _shown(self, line: str, *, is_whole: bool) -> str:
+        """As much of a line, or of its rest, as can be shown; what can't is held."""
+        prefix = ""
+        if self._line is None:
+            prefix, line = self._begin_line(line, is_whole=is_whole)
+        return prefix + self._spans(line, is_whole=is_whole)
 
     def _may_become_more(self, line: str) -> bool:
         """Whether the kind of a line with this beginning is still undecided."""
@@ -107,47 +110,69 @@ class Markdown:
         self._line = ""
         return "", line
 
-    def _spans(self, *, is_whole: bool) -> str:
-        """As much of the held line as can be shown, with its spans styled."""
-        shown = ""
-        while self._held:
-            opener = None if self._fence or self._line == _CODE else _OPENER.search(self._held)
+    def _spans(self, line: str, *, is_whole: bool) -> str:
+        """As much of the line as can be shown, with its spans styled; the time is proportional to its length."""
+        # The character before a mark matters.
+        text, at = self._last + line, len(self._last)
+        is_code = bool(self._fence) or self._line == _CODE
+        shown: list[str] = []
+        spans = _Spans(text)
+        while at < len(text):
+            opener = None if is_code else _OPENER.search(text, at)
             if opener is None:
-                shown += self._literal(len(self._held))
+                shown.append(text[at:])
+                at = len(text)
                 break
-            shown += self._literal(opener.start())
-            mark = opener[0]
-            span = self._span()
+            shown.append(text[at : opener.start()])
+            at = opener.start()
+            end = spans.end_of(at)
             # With one more mark after it, it would be another span.
-            if span is not None and (is_whole or span.end() - len(self._last) < len(self._held)):
-                length = span.end() - len(self._last)
-                shown += _styled(self._held[:length]).replace(_RESET, _RESET + (self._line or ""))
-                self._literal(length)
-            elif is_whole or len(self._held) >= HELD_MAX or not self._may_open(mark):
-                shown += self._literal(len(mark))
+            if end is not None and (is_whole or end < len(text)):
+                shown.append(_styled(text[at:end]).replace(_RESET, _RESET + (self._line or "")))
+                at = end
+            elif is_whole or len(text) - at >= HELD_MAX or not _may_open(text, at, opener[0]):
+                shown.append(opener[0])
+                at = opener.end()
             else:
                 break
-        return shown
+        self._held, self._last = text[at:], text[at - 1 : at] if at else ""
+        return "".join(shown)
 
-    def _span(self) -> re.Match[str] | None:
-        """The span at the beginning of the held text; the character before it matters."""
-        text, start = self._last + self._held, len(self._last)
-        if self._last == "\\":
+
+class _Spans:
+    """Finds the spans of a text, which must be asked for in their order."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+        #: Whether no `_LOW_BOLD` ends in the rest of the text, so that its end is not searched for again.
+        self._ends_none = False
+
+    def end_of(self, at: int) -> int | None:
+        """Where the span ends that begins here; None if none does."""
+        text = self._text
+        if _is_escaped(text, at):
             return None
-        return next((found for pattern, _ in _SPANS if (found := pattern.match(text, start))), None)
+        for pattern, _ in _SPANS:
+            if pattern is _LOW_BOLD and (self._ends_none or not _LOW_BOLD_BEGINS.match(text, at)):
+                continue
+            found = pattern.match(text, at)
+            if found is not None:
+                return found.end()
+            self._ends_none = self._ends_none or pattern is _LOW_BOLD
+        return None
 
-    def _may_open(self, mark: str) -> bool:
-        """Whether a span may begin with the mark at the beginning of the held text."""
-        following = self._held[len(mark) : len(mark) + 1]
-        if mark[0] == "`" or not following:
-            return self._last != "\\"
-        is_within_word = mark[0] == "_" and self._last.isalnum()
-        return not following.isspace() and not is_within_word and self._last != "\\"
 
-    def _literal(self, count: int) -> str:
-        text, self._held = self._held[:count], self._held[count:]
-        self._last = text[-1:] or self._last
-        return text
+def _may_open(text: str, at: int, mark: str) -> bool:
+    """Whether a span may begin with the mark here, if more text follows."""
+    following = text[at + len(mark) : at + len(mark) + 1]
+    if mark[0] == "`" or not following:
+        return not _is_escaped(text, at)
+    is_within_word = mark[0] == "_" and at > 0 and text[at - 1].isalnum()
+    return not following.isspace() and not is_within_word and not _is_escaped(text, at)
+
+
+def _is_escaped(text: str, at: int) -> bool:
+    return at > 0 and text[at - 1] == "\\"
 
 
 def _styled(text: str) -> str:
