@@ -9,12 +9,16 @@ import asyncio
 import logging
 from collections.abc import Callable
 from functools import partial
+from http import HTTPStatus
 from typing import Any
 
 from uvicorn._types import ASGIReceiveEvent
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from websockets.exceptions import InvalidHeaderValue
 from websockets.frames import CloseCode, Frame
+from websockets.http11 import Response
 from websockets.protocol import State
+from websockets.server import ServerProtocol
 
 from archer_ws.api.security.seats import SEAT, Seat
 from archer_ws.core.limits import IDLE_FRAMES_WINDOW_S, WS_LINGER_S, WS_SLICE_BYTES, Limits
@@ -36,12 +40,26 @@ _refused = RareLine("handshake_refused")
 #: The close reason for a message that is too long, with where to send a picture instead; a close reason has 123 bytes
 #: at most.
 _TOO_LONG = "messages have 1 MiB at most: send files to POST /api/v1/files, and name their file_id"
+_VERSION_FIELD = "Sec-WebSocket-Version"
 #: The response to a handshake that the library can't read.
 _BAD_HANDSHAKE_TEXT = b"Failed to open a WebSocket connection: its handshake has a body, or is not HTTP/1.1."
 _BAD_HANDSHAKE = (
     b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Type: text/plain; charset=utf-8\r\n"
     b"Content-Length: %d\r\n\r\n%b" % (len(_BAD_HANDSHAKE_TEXT), _BAD_HANDSHAKE_TEXT)
 )
+
+
+def _reject(conn: ServerProtocol, reject: Callable[[int, str], Response], status: int, text: str) -> Response:
+    """A refusal of a handshake; one with another version is told which one is understood (RFC 6455, section 4.2.2)."""
+    error = conn.handshake_exc
+    if not isinstance(error, InvalidHeaderValue) or error.name != _VERSION_FIELD:
+        return reject(status, text)
+    response = reject(HTTPStatus.UPGRADE_REQUIRED, text)
+    # Besides `close` (RFC 9110, section 7.8).
+    response.headers["Connection"] = "Upgrade"
+    response.headers["Upgrade"] = "websocket"
+    response.headers[_VERSION_FIELD] = "13"
+    return response
 
 
 def _fail(fail: Callable[[int, str], None], code: int, reason: str = "") -> None:
@@ -67,6 +85,7 @@ class BoundedWebSocketProtocol(WebSocketsSansIOProtocol):
         self.conn.parser = self.conn.parse()  # it has begun to read from the reader before
         next(self.conn.parser)
         self.conn.fail = partial(_fail, self.conn.fail)  # type: ignore[method-assign]
+        self.conn.reject = partial(_reject, self.conn, self.conn.reject)  # type: ignore[method-assign]
         self._late_pong: bytes | None = None
         self._unparsed = bytearray()
         self._parsing: asyncio.Handle | None = None

@@ -118,7 +118,12 @@ class RawWebSocket:
 
 @asynccontextmanager
 async def raw_websocket(
-    address: str, path: str = "/api/v1/ws", *headers: str, receive_buffer: int | None = None, method: str = "GET"
+    address: str,
+    path: str = "/api/v1/ws",
+    *headers: str,
+    receive_buffer: int | None = None,
+    method: str = "GET",
+    version: str = "13",
 ) -> AsyncIterator[RawWebSocket]:
     """A connection whose upgrade was asked for; `head` has the answer."""
     host, _, port = address.rpartition(":")
@@ -135,7 +140,7 @@ async def raw_websocket(
             "Upgrade: websocket",
             "Connection: Upgrade",
             "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==",
-            "Sec-WebSocket-Version: 13",
+            f"Sec-WebSocket-Version: {version}",
             *headers,
         ]
         await raw.send("\r\n".join([*lines, "", ""]).encode())

@@ -222,6 +222,21 @@ async def test_an_upgrade_that_cannot_be_is_answered_logged_and_closed(
     assert_quiet(caplog)
 
 
+@pytest.mark.parametrize("version", ["8", "14", "SECRET"])
+async def test_a_handshake_with_another_version_is_told_the_one_that_is_understood(
+    start_echo: StartEcho, caplog: pytest.LogCaptureFixture, version: str
+) -> None:
+    async with asyncio.timeout(LIMIT_S), start_echo() as echo, raw_websocket(echo.address, "/", version=version) as raw:
+        status, *fields = (await raw.head()).split("\r\n")
+        assert status == "HTTP/1.1 426 Upgrade Required"
+        assert {"Sec-WebSocket-Version: 13", "Upgrade: websocket", "Connection: Upgrade"} < set(fields)
+        await raw.until_gone()
+    (line,) = lines(caplog, "handshake_refused")
+    assert "Sec-WebSocket-Version" in line.getMessage()
+    assert "SECRET" not in caplog.text
+    assert_quiet(caplog)
+
+
 async def test_a_handshake_may_have_as_many_fields_as_any_other_head(start_echo: StartEcho) -> None:
     fields = [f"X-More-{number}: x" for number in range(1000)]
     async with asyncio.timeout(LIMIT_S), start_echo() as echo, raw_websocket(echo.address, "/", *fields) as raw:
