@@ -3,7 +3,7 @@
 //!
 //! Owned by the connection's task; does no I/O itself.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -52,8 +52,8 @@ pub(super) struct Ledger {
     give_up_after: Duration,
     requests: Requests,
     streams: HashMap<String, Attached>,
-    /// Streams whose subscription was refused for the moment, and when to ask again.
-    postponed: Vec<(Instant, String)>,
+    /// When to ask again for which stream, if its subscription was refused for the moment.
+    postponed: BTreeSet<(Instant, String)>,
 }
 
 impl Ledger {
@@ -63,7 +63,7 @@ impl Ledger {
             give_up_after,
             requests: Requests::default(),
             streams: HashMap::new(),
-            postponed: Vec::new(),
+            postponed: BTreeSet::new(),
         }
     }
 
@@ -138,19 +138,19 @@ impl Ledger {
 
     /// When to call `ask_again`, if something was refused for the moment.
     pub(super) fn next_due(&self) -> Option<Instant> {
-        let streams = self.postponed.iter().map(|(due, _)| *due);
-        streams.chain(self.requests.next_due()).min()
+        let stream = self.postponed.first().map(|(due, _)| *due);
+        stream.into_iter().chain(self.requests.next_due()).min()
     }
 
     /// Send what was postponed and is due.
     pub(super) fn ask_again(&mut self) {
         let now = Instant::now();
         self.requests.send_due(now);
-        let (due, later) = std::mem::take(&mut self.postponed)
-            .into_iter()
-            .partition(|(due, _)| *due <= now);
-        self.postponed = later;
-        for (_, stream_id) in due {
+        while let Some((due, stream_id)) = self.postponed.pop_first() {
+            if due > now {
+                self.postponed.insert((due, stream_id));
+                break;
+            }
             self.subscribe(stream_id);
         }
     }
@@ -307,7 +307,7 @@ impl Ledger {
                         attached.losses = Losses::default();
                     }
                     // The server has not loaded its stored streams yet, for example. The stream itself is as it was.
-                    self.postponed.push((Instant::now() + pause, stream_id));
+                    self.postponed.insert((Instant::now() + pause, stream_id));
                 } else if let Some(attached) = self.streams.remove(&stream_id) {
                     attached.inbox.fail(error);
                 }

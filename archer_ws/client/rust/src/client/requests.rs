@@ -2,7 +2,7 @@
 //!
 //! While there is a connection, frames are sent through `outgoing`.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -97,6 +97,8 @@ pub(super) struct Requests {
     open: BTreeMap<i64, OpenRequest>,
     /// The ids of those that wait to be sent on this connection, in that order, the worst last.
     waiting: VecDeque<i64>,
+    /// When to send which again. A request that is gone, or has another time by now, may still be here.
+    postponed: BTreeSet<(Instant, i64)>,
     /// How many wait for their responses, and may at most.
     in_flight: u64,
     in_flight_max: u64,
@@ -114,8 +116,10 @@ impl Requests {
         self.in_flight_max = in_flight_max;
         self.open
             .retain(|_, request| request.awaited.outlives_connection());
-        for request in self.open.values_mut() {
-            request.due = None;
+        for (_, id) in std::mem::take(&mut self.postponed) {
+            if let Some(request) = self.open.get_mut(&id) {
+                request.due = None;
+            }
         }
         self.open.keys().copied().collect()
     }
@@ -168,27 +172,38 @@ impl Requests {
 
     /// Send a request that was answered again, after a pause.
     pub(super) fn postpone(&mut self, id: i64, request: OpenRequest, pause: Duration) {
+        let due = Instant::now() + pause;
         let request = OpenRequest {
             losses: Losses::default(),
             is_sent: false,
-            due: Some(Instant::now() + pause),
+            due: Some(due),
             ..request
         };
+        self.postponed.insert((due, id));
         self.open.insert(id, request);
     }
 
-    /// When to call `send_due`, if a request was postponed.
+    /// When to call `send_due`, if a request was postponed. Asked for each frame, so it does not look at all requests.
     pub(super) fn next_due(&self) -> Option<Instant> {
-        self.open.values().filter_map(|it| it.due).min()
+        Some(self.postponed.first()?.0)
     }
 
     /// Send the postponed requests that are due.
     pub(super) fn send_due(&mut self, now: Instant) {
-        for (id, request) in &mut self.open {
-            if request.due.take_if(|due| *due <= now).is_some() {
-                self.waiting.push_back(*id);
+        let mut ids = Vec::new();
+        while let Some((due, id)) = self.postponed.pop_first() {
+            if due > now {
+                self.postponed.insert((due, id));
+                break;
+            }
+            if let Some(request) = self.open.get_mut(&id)
+                && request.due.take_if(|it| *it == due).is_some()
+            {
+                ids.push(id);
             }
         }
+        ids.sort_unstable();
+        self.waiting.extend(ids);
         self.flush();
     }
 
@@ -358,5 +373,52 @@ mod tests {
             add_of(method, &mut requests, id);
         }
         assert_eq!(sent(&mut connect(&mut requests, 1)), [1, 3, 4, 5, 6, 7, 8]);
+    }
+
+    fn request(id: i64) -> Numbered {
+        let (method, text) = (PingParams::NAME, id.to_string());
+        Numbered { id, method, text }
+    }
+
+    #[test]
+    fn postponed_requests_are_sent_when_they_are_due_in_the_order_in_which_they_were_made() {
+        let mut requests = Requests::default();
+        let (outgoing, mut frames) = mpsc::unbounded_channel();
+        requests.connected(outgoing, 64);
+        for (id, pause) in [(1, 2), (2, 1), (3, 9), (4, 1), (5, 1)] {
+            requests.add(request(id), Awaited::Nothing, Losses::default());
+            requests.send(id);
+            assert!(frames.try_recv().is_ok());
+            let answered = requests.answered(id).unwrap();
+            requests.postpone(id, answered, Duration::from_secs(pause));
+        }
+        requests.answered(4);
+        let first = requests.next_due().unwrap();
+        requests.send_due(first - Duration::from_millis(1));
+        assert!(frames.try_recv().is_err());
+        requests.send_due(first + Duration::from_secs(2));
+        for id in [1, 2, 5] {
+            assert_eq!(frames.try_recv().unwrap(), Message::text(id.to_string()));
+        }
+        assert!(frames.try_recv().is_err());
+        assert!(requests.next_due().unwrap() > first + Duration::from_secs(7));
+    }
+
+    #[test]
+    fn on_a_new_connection_postponed_requests_are_sent_once() {
+        let mut requests = Requests::default();
+        let (outgoing, _) = mpsc::unbounded_channel();
+        requests.connected(outgoing, 64);
+        requests.add(request(1), Awaited::Nothing, Losses::default());
+        let refused = requests.answered(1).unwrap();
+        requests.postpone(1, refused, Duration::ZERO);
+        requests.disconnected(Duration::from_secs(60));
+        let (outgoing, mut frames) = mpsc::unbounded_channel();
+        let repeated = requests.connected(outgoing, 64);
+        requests.send_all(repeated);
+        assert_eq!(requests.next_due(), None);
+        requests.send_due(Instant::now());
+        assert!(frames.try_recv().is_ok());
+        assert!(frames.try_recv().is_err());
     }
 }
