@@ -91,6 +91,12 @@ def test_a_text_of_nothing_but_marks_is_read_once(word: str) -> None:
     assert looks.count("a") == 200_000
 
 
+@pytest.mark.parametrize("mark", ["**", "__", "*", "_", "***"])
+def test_a_span_with_nothing_but_backticks_is_read_once(mark: str) -> None:
+    row = "`" * 200_000
+    assert re.sub(r"\x1b\[\d+m", "", shown(f"{mark}a{row} b{mark}\n")) == f"a{row} b\n"
+
+
 #: Letters that mean something, and some that don't.
 TEXTS = st.text(alphabet="ab *_`#->\n\\~1.", max_size=80)
 

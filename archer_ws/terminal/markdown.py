@@ -38,8 +38,9 @@ _SPANS: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"(?<![\w_])(_)(?=[^\s_])([^_]*?[^\s_])_(?!\w)"), _ITALIC),
 )
 _OPENER = re.compile(r"`+|\*+|_+")
-#: What may be a span within another span.
-_WITHIN = re.compile(r"(`+)[^`]+\1|(\*{1,2})[^\s*][^*]*\2")
+#: What may be a span within another span. A mark of code has few backticks there: with any number of them, a long row
+#: would be searched from each one to its end.
+_WITHIN = re.compile(r"(`{1,16})[^`]+\1|(\*{1,2})[^\s*][^*]*\2")
 
 
 class Markdown:
