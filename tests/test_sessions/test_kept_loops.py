@@ -435,6 +435,23 @@ async def test_a_turn_that_interrupts_one_whose_pictures_are_being_stored_is_sto
         assert (end.reason, end.message_ids) == ("interrupted", [stored[0].message_id])
 
 
+async def test_a_turn_that_interrupts_one_that_has_not_begun_yet_is_stored_behind_it(
+    tmp_path: Path, gateway: ScriptedGateway
+) -> None:
+    async with process(tmp_path, gateway) as at:
+        # Over a socket, and over HTTP within the same iteration of the event loop.
+        first = at.manager.register("me", asking("One."), request_id="r", on_disconnect="continue").stream
+        second = at.manager.register(
+            "me", asking("Two.", on_busy="interrupt"), request_id="r", on_disconnect="continue", at_once=True
+        ).stream
+        end = await ended(first)
+        (await gateway.call()).finish()
+        await ended(second)
+        stored = await at.store.messages("me", "talk")
+        assert [message.content for message in stored] == ["One.", "Two."]
+        assert (end.reason, end.message_ids) == ("interrupted", [stored[0].message_id])
+
+
 async def test_a_turn_that_interrupts_one_that_is_refused_once_its_pictures_are_stored_goes_on(
     tmp_path: Path, gateway: ScriptedGateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:

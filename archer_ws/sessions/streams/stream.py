@@ -107,7 +107,7 @@ class Stream:
         self._grace: asyncio.TimerHandle | None = None
         # Without a session nothing is stored before it is accepted.
         self._admitted = _SET if identity.session_id is None else LeanEvent()
-        #: Set to done if it is cancelled while its turn is being stored.
+        #: Set to done if it is cancelled while its turn is being stored. None until its task begins.
         self._cancelled_early: asyncio.Future[None] | None = None
         self._finished = LeanEvent()
         #: The task that will write the end, and the logging context of the stream's tasks.
@@ -199,6 +199,8 @@ class Stream:
 
     async def wait_placed(self) -> None:
         """See `Work.wait_placed`; also returns if the stream is over."""
+        if self._work is not None and self._cancelled_early is None:
+            await asyncio.sleep(0)  # Its task begins in the next iteration of the event loop.
         if self._work is not None:
             await self._work.wait_placed()
 
