@@ -19,8 +19,10 @@ from structlog.testing import capture_logs
 from archer_ws.core.exceptions import StorageFull, StorageUnavailable
 from archer_ws.llm_gateway.types import ChatMessage, MessageRole
 from archer_ws.sessions.storage.bounded import bounded
+from archer_ws.sessions.storage.sqlite.database import CHECKPOINT_AFTER_S
 from archer_ws.sessions.storage.sqlite.store import SqliteStore
 from archer_ws.sessions.storage.values import StoredCompletion
+from tests.fakes.manual_clock import ManualClock
 from tests.fakes.sqlite_files import sqlite_store
 from tests.processes import ROOT
 
@@ -280,6 +282,29 @@ async def test_damage_that_is_met_later_fails_loudly_for_its_conversation_alone(
         assert store.trouble is None
         await store.create("ann", "another", None, None)
         await say(store, "another", "goes on")
+
+
+@pytest.mark.parametrize("writes", [False, True], ids=["read", "written behind"])
+async def test_a_message_that_can_t_be_read_keeps_the_file_from_nothing(tmp_path: Path, *, writes: bool) -> None:
+    async with opened(tmp_path) as store:
+        await store.create("ann", "s", None, None)
+        for number in range(40):
+            await say(store, "s", f"{number}")
+    connection = sqlite3.connect(tmp_path / "archer.db")
+    connection.execute("UPDATE message SET said = '{' WHERE content = '35'")
+    connection.commit()
+    connection.close()
+    clock = ManualClock()
+    with capture_logs() as lines:
+        async with opened(tmp_path, clock=clock) as store:
+            # Its traceback stays, as where it is logged later, or where the garbage collector has not run yet.
+            with pytest.raises(StorageUnavailable) as refused:
+                await (say(store, "s", "more") if writes else store.messages("ann", "s"))
+            assert refused.value.__cause__ is not None
+            await store.create("ann", "other", None, None)
+            clock.advance(CHECKPOINT_AFTER_S)
+            await store.get("ann", "other")
+    assert [line["event"] for line in lines if line["log_level"] == "error"] == ["store_failed"]
 
 
 async def test_a_damaged_index_costs_no_conversation_and_is_built_anew(tmp_path: Path) -> None:

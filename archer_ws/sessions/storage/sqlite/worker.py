@@ -16,6 +16,7 @@ import queue
 import sqlite3
 import threading
 import time
+import traceback
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -192,9 +193,7 @@ class Worker:
         try:
             request.result = request.job(self._database.connection)
         except Exception as error:  # noqa: BLE001 - raised in the caller's task
-            request.error = self._database.translated(error, writes=False)
-            if not isinstance(error, ArcherError):
-                request.error.__cause__ = error
+            self._failed(request, error)
 
     def _write(self, requests: Sequence[_Request]) -> int:
         """Run the first of these requests in one transaction, and return their number."""
@@ -233,11 +232,18 @@ class Worker:
             connection.execute("COMMIT")
         except Exception as error:  # noqa: BLE001 - raised in the caller's task
             self._roll_back()
-            request.error = self._database.translated(error, writes=True)
-            if not isinstance(error, ArcherError):
-                request.error.__cause__ = error
+            self._failed(request, error)
         else:
             self._database.stored()
+
+    def _failed(self, request: _Request, error: Exception) -> None:
+        """Note why a request failed."""
+        request.error = self._database.translated(error, writes=request.writes)
+        if not isinstance(error, ArcherError):
+            request.error.__cause__ = error
+            # Its traceback outlives the request. A cursor in there that was not read to its end would keep the file
+            # from being checkpointed. (Not of an ArcherError: one of the file's trouble is raised in many tasks.)
+            traceback.clear_frames(error.__traceback__)
 
     def _roll_back(self) -> None:
         """Roll back, unless SQLite has already done so, as it does after some errors."""
