@@ -26,7 +26,7 @@ from tests.fakes.openai_api import (
     text_stream,
     usage,
 )
-from tests.fakes.scripted_server import ScriptedServer, Step, scripted_server
+from tests.fakes.scripted_server import ScriptedServer, Step, Wait, scripted_server
 
 HELLO: Sequence[Any] = [{"role": "user", "content": "Hi"}]
 NATIVE = "/api/v1/chat/completions"
@@ -248,6 +248,24 @@ async def test_an_attempt_that_fails_before_its_text_leaves_no_probabilities_and
         assert answer.json()["choices"][0]["logprobs"]["content"] == [token("Hello")]
         assert answer.json()["usage"]["prompt_tokens"] < 300
         assert len(provider.exchanges) == 2
+
+
+async def test_a_whole_answer_has_the_probabilities_of_the_step_whose_text_it_has(start_archer: StartArcher) -> None:
+    steered = asyncio.Event()
+    first = stream(scored("Hello", token("Hello")), Wait(steered), finish(), DONE)
+    second = stream(scored("Bye", token("Bye")), finish(), DONE)
+    async with before(start_archer, first, second) as (archer, provider):
+        body = {"model": "openai/gpt-4o", "messages": HELLO, "logprobs": True}
+        asking = asyncio.create_task(archer.http.post(DIALECT, json=body))
+        await provider.exchange(0)
+        (running,) = archer.app.state.services.manager.list_streams("local").items
+        message = {"message_id": "m1", "content": "And now?"}
+        told = await archer.http.post(f"/api/v1/streams/{running.stream_id}/steer", json=message)
+        assert told.json()["outcome"] == "accepted"
+        steered.set()
+        (choice,) = (await asking).json()["choices"]
+        assert choice["message"]["content"] == "Bye"
+        assert choice["logprobs"]["content"] == [token("Bye")]
 
 
 async def test_a_whole_answer_without_a_stream_has_its_probabilities(start_archer: StartArcher) -> None:

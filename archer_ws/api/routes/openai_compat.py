@@ -165,7 +165,7 @@ async def _chunks(
 def _whole(headers: Mapping[str, str], stream: Stream) -> Response:
     if error := _error_of(stream, headers):
         return error
-    tokens = stream.logprobs.rest() if stream.logprobs is not None else []
+    tokens = stream.logprobs.rest_of_step() if stream.logprobs is not None else []  # Those of the text that it has.
     body = completion(chat_response(stream), tokens).model_dump_json()
     return Response(body, headers={"X-Stream-ID": stream.stream_id, **headers}, media_type="application/json")
 

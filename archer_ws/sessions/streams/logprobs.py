@@ -76,11 +76,18 @@ class TokenLogprobs:
 
     def rest(self) -> list[Any]:
         """Remove and return all remaining tokens, at the end."""
+        return self._rest(0)
+
+    def rest_of_step(self) -> list[Any]:
+        """Remove all remaining tokens, at the end, and return those of the last step."""
+        return self._rest(self._step_began)
+
+    def _rest(self, since: int) -> list[Any]:
         self._release(self._head())
         tokens = sorted(token for waiting in self._waiting.values() for token in waiting)
         self._waiting.clear()
         self.size_bytes = 0
-        return [json.loads(encoded) for _, _, encoded in tokens]
+        return [json.loads(encoded) for _, after, encoded in tokens if after >= since]
 
     def next_step(self) -> None:
         """Note that the log's last event began the next step."""
