@@ -435,6 +435,27 @@ async def test_a_turn_that_interrupts_one_whose_pictures_are_being_stored_is_sto
         assert (end.reason, end.message_ids) == ("interrupted", [stored[0].message_id])
 
 
+async def test_a_turn_that_interrupts_one_that_is_cancelled_while_its_pictures_are_stored_goes_on_at_once(
+    tmp_path: Path, gateway: ScriptedGateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with process(tmp_path, gateway) as at:
+        begun, _ = slow_to_store_files(at.manager, monkeypatch)
+        first = at.manager.register("me", asking([image()]), request_id="r", on_disconnect="continue").stream
+        async with asyncio.timeout(LIMIT_S):
+            await begun.wait()
+        second = at.manager.register(
+            "me", asking("Two.", on_busy="interrupt"), request_id="r", on_disconnect="continue"
+        ).stream
+        await asyncio.sleep(0)
+        first.cancel("client")
+        async with asyncio.timeout(LIMIT_S):
+            await second.wait_admitted()
+        (await gateway.call()).finish()
+        await ended(second)
+        assert [message.content for message in await at.store.messages("me", "talk")] == ["Two."]
+        assert (first.cancel_reason, first.message_ids) == ("client", [])
+
+
 async def test_a_turn_that_interrupts_one_that_has_not_begun_yet_is_stored_behind_it(
     tmp_path: Path, gateway: ScriptedGateway
 ) -> None:
@@ -692,6 +713,22 @@ async def test_reading_the_messages_of_a_stream_that_nobody_follows_yet_after_a_
         assert (await at.result("call1")).outcome == "accepted"
         (await gateway.call(1)).finish()
         assert (await ended(stream)).status == "completed"
+
+
+async def test_reading_the_messages_of_a_stream_from_before_a_restart_does_not_keep_them_in_memory(
+    tmp_path: Path, gateway: ScriptedGateway
+) -> None:
+    async with process(tmp_path, gateway) as at:
+        call, stream = await at.asked()
+        call.say("Let me look.")
+        call.finish()
+        await ended(stream)
+    async with process(tmp_path, gateway) as at:
+        stream = at.manager.find("me", "s")
+        read = await stream_messages(stream, None)
+        assert [message.content for message in read.messages or ()] == ["Let me look."]
+        await asyncio.sleep(0)
+        assert not stream.is_admitted  # Its log is loaded anew for whoever reads it next.
 
 
 async def test_the_grace_bounds_a_stream_that_nobody_follows_after_a_restart_too(
