@@ -326,6 +326,26 @@ async def test_a_damaged_index_costs_no_conversation_and_is_built_anew(tmp_path:
         assert store._index._is_there
 
 
+class WithoutMemory(sqlite3.Connection):
+    """A connection that has no memory for one text of the index."""
+
+    def execute(self, sql: str, parameters: Any = (), /) -> sqlite3.Cursor:
+        if sql.startswith("INSERT INTO message_words(rowid") and "needle 1" in parameters[1]:
+            raise MemoryError
+        return super().execute(sql, parameters)
+
+
+async def test_an_index_that_could_not_be_built_whole_is_built_at_the_next_start(tmp_path: Path) -> None:
+    async with opened(tmp_path, without_fts=True) as store:
+        await store.create("ann", "s", None, None)
+        for number in range(3):
+            await say(store, "s", f"needle {number}")
+    for factory in (WithoutMemory, sqlite3.Connection):
+        async with opened(tmp_path, factory=factory) as store:
+            found = (await store.search("ann", "needle", 10, None)).items
+            assert [each.snippet for each in found] == ["needle 2", "needle 1", "needle 0"]
+
+
 async def test_a_second_process_waits_and_is_told_who_has_the_folder(tmp_path: Path) -> None:
     async with opened(tmp_path) as first:
         with pytest.raises(StorageUnavailable) as refused:

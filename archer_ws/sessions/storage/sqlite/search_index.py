@@ -181,6 +181,8 @@ class SearchIndex:
             connection.execute("BEGIN IMMEDIATE")
             last = self._add_some(connection, last)
             connection.execute("COMMIT")
+            if not self._is_there:
+                return  # It was left, and stays marked.
         connection.execute("DELETE FROM meta WHERE name = ?", (_STALE,))
 
     def _add_some(self, connection: sqlite3.Connection, after: int) -> int | None:
