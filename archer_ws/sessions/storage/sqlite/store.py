@@ -1,7 +1,7 @@
 """The conversation store in an SQLite file (see storage/store.py).
 
-It owns the thread, and defines what each call does there. database.py opens the file; sessions.py and messages.py read
-and write the tables.
+It owns the thread, and defines what each call does there. database.py opens the file; sessions.py, messages.py and
+history.py read and write the tables.
 """
 
 import asyncio
