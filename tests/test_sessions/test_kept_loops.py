@@ -466,7 +466,8 @@ async def test_a_turn_that_interrupts_one_that_has_not_begun_yet_is_stored_behin
             "me", asking("Two.", on_busy="interrupt"), request_id="r", on_disconnect="continue", at_once=True
         ).stream
         end = await ended(first)
-        (await gateway.call()).finish()
+        await second.wait_admitted()
+        second.cancel("client")
         await ended(second)
         stored = await at.store.messages("me", "talk")
         assert [message.content for message in stored] == ["One.", "Two."]
