@@ -145,6 +145,18 @@ async def test_reasoning_beside_text_or_a_call_is_kept_whatever_its_name(name: s
     assert outcome.finish_reason == "tool_calls"
 
 
+@pytest.mark.parametrize("name", ["reasoning_text", "reasoning_details", "thinking", "thoughts"])
+@pytest.mark.parametrize("said", [True, 12])
+async def test_a_flag_or_a_number_beside_text_is_not_reasoning_whatever_its_name(name: str, said: object) -> None:
+    outcome = await outcome_of(
+        choice(delta={"role": "assistant", "content": "", name: said}),
+        choice(delta={"content": "Hel", name: said}),
+        choice(delta={"content": "lo", name: said}, reason="stop"),
+    )
+
+    assert (outcome.failure, outcome.text, outcome.reasoning) == (None, "Hello", "")
+
+
 CONTENTS: list[Any] = [
     pytest.param([{"type": "text", "text": "Hel"}, {"type": "text", "text": "lo"}], "", id="text parts"),
     pytest.param(["Hel", "lo"], "", id="texts"),

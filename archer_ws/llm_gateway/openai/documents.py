@@ -17,13 +17,14 @@ from archer_ws.llm_gateway.openai.calls import Fragment, take_calls
 from archer_ws.llm_gateway.types import TokenUsage
 
 #: DeepSeek and llama.cpp use `reasoning_content`, OpenRouter and newer vLLM `reasoning`, some both with the same text.
-_REASONING = ("reasoning_content", "reasoning", "reasoning_text", "thinking", "thoughts", "reasoning_details")
+_REASONING = ("reasoning_content", "reasoning")
+_OTHER_REASONING = ("reasoning_text", "thinking", "thoughts", "reasoning_details")
 _TEXTS = ("content", "text")
 #: Fields of a message that are not part of the completion's text.
 _SILENT = frozenset(
     {"role", "name", "id", "index", "type", "tool_calls", "function_call", "tool_call_id", "annotations", "logprobs"}
     | {"metadata", "usage", "token_ids", "signature", "reasoning_signature", "provider_specific_fields", "stop_reason"}
-    | {"finish_reason", "citations", "refusal", *_REASONING, *_TEXTS}
+    | {"finish_reason", "citations", "refusal", *_REASONING, *_OTHER_REASONING, *_TEXTS}
 )
 _REASONS = ("finish_reason", "finishReason", "stop_reason", "stopReason", "finish_details", "done_reason")
 
@@ -114,7 +115,7 @@ def _add_said(message: object, parts: Parts) -> list[Fragment]:
     if not isinstance(message, dict):
         parts.add(message)
         return take_calls({}, parts)
-    parts.add(_first(message, _REASONING), is_reasoning=True)
+    parts.add(_reasoning_of(message), is_reasoning=True)
     for name in _TEXTS:
         parts.add(message.get(name))
     parts.add_refusal(message.get("refusal"))
@@ -123,6 +124,15 @@ def _add_said(message: object, parts: Parts) -> list[Fragment]:
         # An image, a recording, or text in an unknown field.
         parts.unknown |= {name[:40] for name in message.keys() - _SILENT if message[name] not in (None, "", [], {})}
     return calls
+
+
+def _reasoning_of(message: dict[str, Any]) -> object:
+    """The reasoning, under its usual name or another. Under others, a flag or a number is something else: whether the
+    model thinks, or how much it did."""
+    others = (message.get(name) for name in _OTHER_REASONING)
+    return _first(message, _REASONING) or next(
+        (said for said in others if said and isinstance(said, str | list | dict)), None
+    )
 
 
 def _reason(*places: object) -> object:
