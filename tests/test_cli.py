@@ -324,16 +324,23 @@ def test_chat_says_which_option_takes_a_file(
     assert capsys.readouterr().err.startswith(f"archer-ws: {given} {told}")
 
 
-async def test_what_to_do_about_an_effort_that_the_model_does_not_take_is_told_in_words_of_the_command(
-    tmp_path: Path,
+@pytest.mark.parametrize(
+    ("model", "effort", "capabilities", "told"),
+    [
+        ("llama3.2", "low", ["completion"], "Leave --effort out"),
+        ("gpt-oss", "none", ["completion", "thinking"], "Send low, its lowest"),
+    ],
+)
+async def test_what_to_do_about_an_effort_that_the_model_does_not_take_is_told(
+    model: str, effort: str, capabilities: list[str], told: str, tmp_path: Path
 ) -> None:
-    arguments = ("chat", "--effort", "low", "Why?", "--url")
+    arguments = ("chat", "--model", model, "--effort", effort, "Why?", "--url")
     async with (
-        server(ollama_stream("Because."), cwd=tmp_path, capabilities=["completion"]) as running,
+        server(ollama_stream("Because."), cwd=tmp_path, capabilities=capabilities) as running,
         program(*arguments, running.url, cwd=tmp_path, environment={}) as chat,
     ):
         assert await chat.ended(limit_s=60) == 1
-        assert "Leave --effort out" in await chat.errors()
+        assert told in await chat.errors()
 
 
 async def test_a_providers_error_goes_to_standard_error_with_its_hint(tmp_path: Path) -> None:

@@ -33,8 +33,8 @@ _HINTS = {
     "not_initialized": "Set ARCHER_TOKEN to the server's AUTH_TOKEN.",
     "unauthenticated": "Set ARCHER_TOKEN to the server's AUTH_TOKEN; a server that has none wants none.",
 }
-#: The same of errors about one field of the request.
-_FIELD_HINTS = {"reasoning_effort": "Leave --effort out, or choose another model with --model."}
+#: The same, by a word that only programs know in the error's own hint. Other hints about the same field say more.
+_HINTS_WITH = {"`reasoning_efforts`": "Leave --effort out, or choose another model with --model."}
 
 
 def ask(
@@ -218,8 +218,8 @@ def tell(error: ClientError, terminal: Terminal) -> None:
 
 
 def _hint_of(info: ErrorInfo) -> str | None:
-    of_fields = [_FIELD_HINTS.get(each.path) for each in info.errors or ()]
-    return next(filter(None, [_HINTS.get(info.kind), *of_fields]), info.hint)
+    own = info.hint or ""
+    return _HINTS.get(info.kind) or next((hint for word, hint in _HINTS_WITH.items() if word in own), info.hint)
 
 
 async def _one_after_the_other(streams: Sequence[ChatStream], models: Sequence[str], terminal: Terminal) -> bool:
