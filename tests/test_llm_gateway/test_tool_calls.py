@@ -119,6 +119,16 @@ def test_with_neither_index_nor_id_another_name_is_another_call(nothing: object)
     assert assembled(fragments) == [("now", "{}"), ("roll", '{"sides":6}'), ("today", "{}")]
 
 
+@pytest.mark.parametrize("name", ["roll", "other"])
+def test_under_an_index_the_first_name_wins_also_while_the_arguments_come(name: str) -> None:
+    fragments: list[Fragment] = [
+        {"index": 0, "name": "roll", "arguments": '{"sides"'},
+        {"index": 0, "name": name, "arguments": ":6}"},
+        {"index": 0, "name": "roll", "arguments": ""},
+    ]
+    assert assembled(fragments) == [("roll", '{"sides":6}')]
+
+
 @pytest.mark.parametrize("more", ['{"sides":6}', {"sides": 6}], ids=["text", "an object"])
 @pytest.mark.parametrize("name", ["roll", None], ids=["with its name again", "without its name"])
 def test_an_empty_object_is_the_beginning_of_a_call_whose_arguments_follow(name: str | None, more: object) -> None:

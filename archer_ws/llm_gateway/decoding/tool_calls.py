@@ -81,9 +81,9 @@ class _Call:
         if self.foreign_id is not None or not self.name:
             return False
         follows_object = self.is_object and is_object
-        if _safe_name(name) != self.name:
-            return follows_object or not has_index
-        return follows_object and not text
+        if has_index and not follows_object:
+            return False  # Some servers send the name with each piece.
+        return _safe_name(name) != self.name or (follows_object and not text)
 
     def hold(self, text: str) -> None:
         """Hold back more of its arguments."""
