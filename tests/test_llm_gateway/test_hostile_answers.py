@@ -10,10 +10,12 @@ from typing import Any
 import pytest
 
 from archer_ws.core.exceptions import OutputTooLong, ProviderError
+from archer_ws.core.limits import PROVIDER_ERROR_BYTES
 from archer_ws.core.secrets import forget, remember
 from archer_ws.llm_gateway.anthropic.decoder import MessageStreamDecoder
 from archer_ws.llm_gateway.decoding import framing
 from archer_ws.llm_gateway.decoding.completion import Decoder, Unreadable
+from archer_ws.llm_gateway.decoding.error_bodies import error_details
 from archer_ws.llm_gateway.decoding.finish_reasons import finish_reason_of
 from archer_ws.llm_gateway.decoding.framing import EventDecoder
 from archer_ws.llm_gateway.decoding.json_documents import is_whole_json
@@ -118,8 +120,10 @@ def test_of_a_reason_the_beginning_is_read() -> None:
 
 
 def test_of_an_error_in_a_stream_the_beginning_is_read() -> None:
-    failure = failure_from_error_line(ollama_identity("http://localhost:11434"), {"error": "exceed" * 2_500_000})
+    said = {"error": "exceed" * 2_500_000}
+    failure = failure_from_error_line(ollama_identity("http://localhost:11434"), said)
 
+    assert len(error_details(said).message) == PROVIDER_ERROR_BYTES
     assert isinstance(failure, ProviderError)
     assert len(failure.message) < 1000
 
