@@ -14,16 +14,24 @@ from archer_ws.api.openai.error_object import (
     openai_status,
     retry_headers,
 )
+from archer_ws.api.openai.scored_chunks import ScoredChunkEncoder
 from archer_ws.core.exceptions import (
     ArcherError,
     ErrorInfo,
     FieldError,
     InvalidParams,
+    OutputTooLong,
+    ProviderAuth,
+    ProviderError,
+    ProviderFailure,
+    ProviderNotConfigured,
     ProviderQuota,
     ProviderRateLimited,
+    ProviderUnavailable,
 )
 from archer_ws.llm_gateway.types import CancelReason, StreamStatus, TokenUsage
 from archer_ws.sessions.streams.events import CallName, Delta, Event, StreamEnded, StreamStep, StreamToolCall
+from archer_ws.sessions.streams.logprobs import TokenLogprobs
 from archer_ws.sessions.streams.memory_log import MemoryLog
 from archer_ws.sessions.streams.rules import StreamRules
 from archer_ws.sessions.streams.stream import Stream
@@ -33,9 +41,23 @@ from tests.fakes import stream_events
 USAGE = TokenUsage(prompt_tokens=1, completion_tokens=2, total_tokens=3, cached_tokens=1)
 
 
-def encoder(*, include_usage: bool = False, model: str = "m") -> ChunkEncoder:
+def stream_of(model: str = "m") -> Stream:
     identity = StreamIdentity("str_1", "local", None, "ollama", model, "req_1", b"", "cancel")
-    return ChunkEncoder(Stream(identity, StreamRules(MemoryLog)), include_usage=include_usage)
+    return Stream(identity, StreamRules(MemoryLog))
+
+
+def encoder(*, include_usage: bool = False, model: str = "m") -> ChunkEncoder:
+    return ChunkEncoder(stream_of(model), include_usage=include_usage)
+
+
+def scored_encoder(**tokens: str) -> ChunkEncoder:
+    """One that has the log probability of the token of each of these events, `e4="a"`."""
+    head = 0
+    logprobs = TokenLogprobs(lambda: head, "ollama")
+    for event, token in tokens.items():
+        head = int(event.removeprefix("e")) - 1
+        logprobs.add([{"token": token, "logprob": -1.0}], "content")
+    return ScoredChunkEncoder(stream_of(), logprobs, include_usage=False)
 
 
 def ended(status: StreamStatus = "completed", *, reason: CancelReason | None = None) -> StreamEnded:
@@ -61,8 +83,9 @@ def test_any_text_of_any_model_stays_within_its_event(text: str, model: str, kin
     assert chunk["choices"] == [{"index": 0, "delta": {field: text}, "logprobs": None, "finish_reason": None}]
 
 
-def test_an_empty_line_stands_between_the_texts_of_two_steps_and_nowhere_else() -> None:
-    to_wire = encoder()
+@pytest.mark.parametrize("tokens", [None, {"e4": "a", "e7": "b", "e8": "c"}, {"e8": "c"}], ids=str)
+def test_an_empty_line_stands_between_the_texts_of_two_steps_and_nowhere_else(tokens: dict[str, str] | None) -> None:
+    to_wire = encoder() if tokens is None else scored_encoder(**tokens)
     steps = [StreamStep(stream_id="str_1", seq=seq, step=number) for number, seq in enumerate((3, 5, 6, 9), 2)]
     events: list[Event] = [
         stream_events.started(2),
@@ -153,6 +176,15 @@ def test_every_error_of_ours_is_one_of_openai_s(kind: type[ArcherError]) -> None
     # The SDKs try these again on their own, unless they are told not to.
     tried_again = status in {408, 409, 429} or status >= 500
     assert ("X-Should-Retry" in retry_headers(info, status)) == (tried_again and not info.retryable)
+
+
+@pytest.mark.parametrize(
+    "kind", [ProviderAuth, ProviderError, ProviderNotConfigured, ProviderUnavailable, OutputTooLong]
+)
+def test_a_failure_that_no_retry_mends_has_a_status_that_no_client_tries_again(kind: type[ProviderFailure]) -> None:
+    info = kind("it happened", retryable=False).info("req_1")
+    assert openai_status(info.kind, retryable=info.retryable) == 400
+    assert openai_error(info)["error"]["type"] == "invalid_request_error"
 
 
 def test_a_used_up_account_is_openai_s_insufficient_quota_and_not_tried_again() -> None:

@@ -326,5 +326,5 @@ async def test_more_probabilities_than_may_wait_end_the_answer(
     steps = [scored("a", token("a", -1, "a", "b")) for _ in range(20)]
     async with before(start_archer, stream(*steps, *ending())) as (archer, _):
         answer = await archer.http.post(DIALECT, json={"model": "openai/gpt-4o", "messages": HELLO, "logprobs": True})
-        assert (answer.status_code, answer.json()["error"]["code"]) == (502, "output_too_long")
+        assert (answer.status_code, answer.json()["error"]["code"]) == (400, "output_too_long")
         assert "top_logprobs" in answer.json()["error"]["message"]

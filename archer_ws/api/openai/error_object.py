@@ -24,15 +24,18 @@ _REFUSED_STATUS = 400
 #: When a stopping server is likely to be back, in milliseconds.
 _DRAINING_RETRY_MS = 5000
 
-#: Statuses that differ from our protocol's. A missing key is 503 there, and a refused one 502; but many clients retry a
-#: 5xx, some for minutes, and waiting does not bring a key.
+#: Statuses that differ from our protocol's. A missing key is 503 there, a refused one 502, and so is a completion that
+#: is too long; but many clients retry a 5xx, some for minutes, and waiting does not bring a key.
 _STATUS: Mapping[str, int] = {
     "invalid_params": 400,
     "provider_not_configured": 400,
     "provider_auth": 400,
+    "output_too_long": 400,
     "provider_quota": 429,
     "cancelled": CANCELLED_STATUS,
 }
+#: Kinds that are a 400, for the same reason, where they are not retryable.
+_REFUSABLE = frozenset({"provider_error", "provider_unavailable"})
 _TYPE_OF_STATUS: Mapping[int, str] = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
 _CODE: Mapping[str, str] = {
     "unauthenticated": "invalid_api_key",
@@ -113,10 +116,9 @@ def openai_status(kind: str, *, retryable: bool = True) -> int:
 
     Args:
         kind: its kind.
-        retryable: whether the same request may succeed later. What a provider refuses for good is a 400, as it is
-            there.
+        retryable: whether the same request may succeed later.
     """
-    if kind == "provider_error" and not retryable:
+    if kind in _REFUSABLE and not retryable:
         return _REFUSED_STATUS
     return _STATUS.get(kind) or http_status(kind)
 

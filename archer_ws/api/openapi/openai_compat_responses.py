@@ -12,7 +12,7 @@ from archer_ws.api.openai.ignored import HEADER
 from archer_ws.api.openapi.error_responses import EXAMPLES
 from archer_ws.api.openapi.success_responses import STREAM_ID_HEADER
 from archer_ws.api.streaming.sse import MEDIA_TYPE
-from archer_ws.core.exceptions import ArcherError, ErrorInfo
+from archer_ws.core.exceptions import ArcherError, ErrorInfo, ProviderError, ProviderUnavailable
 from archer_ws.examples.openai import CHUNKS
 from archer_ws.examples.story import REQUEST_ID, SKY_STREAM_ID
 
@@ -37,6 +37,16 @@ _CANCELLED = ErrorInfo(
     retryable=False,
     request_id=REQUEST_ID,
 )
+#: Failures that no retry mends, of kinds that a retry may mend otherwise: their status is another here.
+_FOR_GOOD = (
+    ProviderError("openai refused the request (422): top_p is too large", retryable=False, provider="openai"),
+    ProviderUnavailable(
+        "no TLS connection to openai at https://api.openai.com/v1: the certificate or protocol was refused",
+        hint="Check the address (http or https), the system clock and the certificate authorities.",
+        retryable=False,
+        provider="openai",
+    ),
+)
 
 COMPLETION_RESPONSE: dict[str, Any] = {
     "description": "The completion, or with `stream: true` its chunks. A stream that failed or was cancelled ends with "
@@ -58,12 +68,13 @@ def openai_error_responses(*errors: type[ArcherError], cancellable: bool = False
     `cancellable`: whether another client can cancel the stream that the route waits for.
     """
     examples = [EXAMPLES[error.kind].info(REQUEST_ID) for error in errors]
+    examples += [error.info(REQUEST_ID) for error in _FOR_GOOD if type(error) in errors]
     if cancellable:
         examples.append(_CANCELLED)
-    by_status: dict[int | str, list[ErrorInfo]] = {}
-    for info in sorted(examples, key=lambda each: (openai_status(each.kind), each.kind)):
-        by_status.setdefault(openai_status(info.kind), []).append(info)
-    return {status: _described(same) for status, same in by_status.items()}
+    by_status: dict[int, list[ErrorInfo]] = {}
+    for info in sorted(examples, key=lambda each: each.kind):
+        by_status.setdefault(openai_status(info.kind, retryable=info.retryable), []).append(info)
+    return {status: _described(same) for status, same in sorted(by_status.items())}
 
 
 def _described(errors: list[ErrorInfo]) -> dict[str, Any]:
