@@ -94,6 +94,15 @@ def test_the_names_of_calls_that_are_held_back_count() -> None:
     assert isinstance(decoder.fault, Unreadable)
 
 
+def test_a_choice_that_is_held_back_counts_more_than_its_letter() -> None:
+    decoder = ChatStreamDecoder(max_bytes=10_000)
+    decoder.feed(event({"choices": [{"index": 0, "delta": {"content": "Hi"}}]}))
+    for _ in range(1000):
+        decoder.feed(event({"choices": [{"index": 1, "delta": {"content": "a"}}]}))
+
+    assert isinstance(decoder.fault, Unreadable)
+
+
 def test_probabilities_that_wait_for_the_end_of_a_secret_count() -> None:
     remember(KEY)
     try:
