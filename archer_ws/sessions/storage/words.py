@@ -27,9 +27,10 @@ _WORD = re.compile(r"[^\W_]+")
 #: The text is processed in slices of this size. Normalizing sorts the marks of a character, which takes time that grows
 #: with the square of their number; and neither it nor a regular expression releases the interpreter's lock.
 _SLICE_CHARS = 512
-#: How much of a text is searched for the place of a snippet without regard to accents: it takes some milliseconds. And
-#: how far a slice of it reaches into the next one, so that a word between them is found.
-_LOOK_CHARS, _OVERLAP_CHARS = 64 * 1024, 256
+#: How much of a text is searched for the place of a snippet without regard to accents: it takes some milliseconds, and
+#: a page may have two hundred of them. And how far a slice of it reaches into the next one, so that a word between them
+#: is found.
+_LOOK_CHARS, _OVERLAP_CHARS = 16 * 1024, 256
 
 
 def indexed(text: str) -> str:
