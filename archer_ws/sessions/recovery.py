@@ -9,18 +9,16 @@ from contextlib import suppress
 import structlog
 
 from archer_ws.core.exceptions import ArcherError, StorageUnavailable
-from archer_ws.llm_gateway.types import Route
 from archer_ws.sessions.attachments import StreamFiles
 from archer_ws.sessions.journaling import Journaling
-from archer_ws.sessions.storage.journal import KeptStream, StreamRecord, WaitingStream
+from archer_ws.sessions.storage.journal import KeptStream, WaitingStream
 from archer_ws.sessions.streams.gates import ProviderGate, Slot
 from archer_ws.sessions.streams.lost import LeftWaiting
-from archer_ws.sessions.streams.recovered import RecoveredStream
+from archer_ws.sessions.streams.recovered import RecoveredStream, identity_of
 from archer_ws.sessions.streams.retention import StreamTable
 from archer_ws.sessions.streams.rules import StreamRules
 from archer_ws.sessions.streams.stream import Stream
 from archer_ws.sessions.streams.tombstones import Tombstones
-from archer_ws.sessions.streams.work import StreamIdentity
 from archer_ws.sessions.turn import Turn
 from archer_ws.sessions.turn_services import TurnServices
 
@@ -127,7 +125,12 @@ class Recovery:
             )
             return
         self._services.quota.enter_again(record.principal)
-        stream = Stream(_identity(record, left, route), self._rules, stream_log=left.log)
+        identity = identity_of(
+            record,
+            on_disconnect=left.request.on_disconnect or "continue",
+            reasoning_effort=route.reasoning_effort,
+        )
+        stream = Stream(identity, self._rules, stream_log=left.log)
         stream.created_at = record.created_at
         slot = self._gates[route.provider].unasked(record.principal)
         files = self._enter(stream, slot)
@@ -147,17 +150,3 @@ class Recovery:
         stream.go_on(turn, left.exchange(stream.stream_id, turn), left.state.usage)
         if self._tombstones.take(record.principal, record.stream_id):
             stream.cancel("client")
-
-
-def _identity(record: StreamRecord, left: LeftWaiting, route: Route) -> StreamIdentity:
-    return StreamIdentity(
-        stream_id=record.stream_id,
-        principal=record.principal,
-        session_id=record.session_id,
-        provider=record.provider,
-        model=record.model,
-        request_id=record.request_id,
-        fingerprint=record.fingerprint,
-        on_disconnect=left.request.on_disconnect or "continue",
-        reasoning_effort=route.reasoning_effort,
-    )

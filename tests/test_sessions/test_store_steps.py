@@ -380,12 +380,12 @@ async def test_memory_keeps_and_counts_each_message_once() -> None:
     await store.create("ann", "s1", None, None)
     question = await ask(store, "?")
     left = answer("!!", came("c1", "x" * 1000), steered("yy"), reasoning="zzz")
-    before = store._table.taken_bytes
+    before = store._table._sizes.taken
     await leave(store, left, question)
     kept = store._table.use("ann", "s1").messages[-1]
     assert kept.completion is not None
     assert not kept.completion.earlier, "replaced, they would be held all the same"
-    assert store._table.taken_bytes - before == 1000 + 2 + 2 + 3 + 3 * MESSAGE_OVERHEAD_BYTES
+    assert store._table._sizes.taken - before == 1000 + 2 + 2 + 3 + 3 * MESSAGE_OVERHEAD_BYTES
 
 
 #: What is done with a session: what it leaves, or where it is asked anew.

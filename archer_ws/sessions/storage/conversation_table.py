@@ -80,11 +80,6 @@ class ConversationTable:
         """The number of the next message in the order of storing: all others have smaller ones."""
         return self._next_number
 
-    @property
-    def taken_bytes(self) -> int:
-        """The size of all sessions together, in bytes."""
-        return self._sizes.taken
-
     def of(self, principal: str) -> Sequence[Conversation]:
         """The principal's conversations, oldest first."""
         return list(self._by_principal.get(principal, {}).values())

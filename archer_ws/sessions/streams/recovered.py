@@ -2,9 +2,11 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from typing import Literal
 
 from archer_ws.core.exceptions import SessionNotFound
-from archer_ws.sessions.storage.journal import KeptStream
+from archer_ws.llm_gateway.types import ReasoningEffort
+from archer_ws.sessions.storage.journal import KeptStream, StreamRecord
 from archer_ws.sessions.streams.hold import Hold
 from archer_ws.sessions.streams.kept_log import KeptLog
 from archer_ws.sessions.streams.memory_log import MemoryLog
@@ -38,16 +40,7 @@ class RecoveredStream(Stream):
     ) -> None:
         record, ended = kept.record, ended_in(kept.ended)
         super().__init__(
-            StreamIdentity(
-                stream_id=record.stream_id,
-                principal=record.principal,
-                session_id=record.session_id,
-                provider=record.provider,
-                model=record.model,
-                request_id=record.request_id,
-                fingerprint=record.fingerprint,
-                on_disconnect="continue",
-            ),
+            identity_of(record, on_disconnect="continue"),
             rules,
         )
         self._kept = KeptLog(ended)
@@ -91,3 +84,23 @@ class RecoveredStream(Stream):
         if not self.is_held and self._kept.is_loaded:
             self._kept.unload()
             self._on_resized(self)
+
+
+def identity_of(
+    record: StreamRecord,
+    *,
+    on_disconnect: Literal["continue", "cancel"],
+    reasoning_effort: ReasoningEffort | None = None,
+) -> StreamIdentity:
+    """The identity of a stream of an earlier process, with what its row does not have."""
+    return StreamIdentity(
+        stream_id=record.stream_id,
+        principal=record.principal,
+        session_id=record.session_id,
+        provider=record.provider,
+        model=record.model,
+        request_id=record.request_id,
+        fingerprint=record.fingerprint,
+        on_disconnect=on_disconnect,
+        reasoning_effort=reasoning_effort,
+    )
