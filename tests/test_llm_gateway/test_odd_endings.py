@@ -1,6 +1,9 @@
 """Why an answer stopped, in whatever words: an answer cut by a limit never looks complete, nor a broken one whole."""
 
 import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import Any
 
 import pytest
 
@@ -9,7 +12,8 @@ from archer_ws.llm_gateway.base import Timeouts
 from archer_ws.llm_gateway.decoding.completion import BrokenOff
 from archer_ws.llm_gateway.decoding.finish_reasons import finish_reason_of
 from archer_ws.llm_gateway.resilience.retry import RetryPolicy, WaitPolicy, stream_with_retries
-from archer_ws.llm_gateway.types import ChatOptions, Chunk, TokenUsage
+from archer_ws.llm_gateway.sdk_adapter import SdkAdapter
+from archer_ws.llm_gateway.types import ChatOptions, Chunk, StreamChunk, TokenUsage
 from tests.fakes import openai_api as api
 from tests.fakes.dialects import (
     MESSAGES,
@@ -205,6 +209,37 @@ async def test_silence_after_the_finish_reason_is_the_end_and_closes_the_connect
     await soon(ended.read(OPENAI, idle_s=1, is_pushed=is_pushed, carrier=carrier))
 
     assert (ended.text, ended.finish_reason) == ("Hello", "length")
+
+
+@every_way
+async def test_a_cancel_while_the_rest_is_waited_for_closes_the_connection(
+    is_pushed: bool, carrier: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits, read_last = asyncio.Event(), SdkAdapter._read_last
+
+    async def noting(*given: Any) -> AsyncGenerator[StreamChunk, None]:
+        waits.set()
+        async with aclosing(read_last(*given)) as last:
+            async for chunk in last:
+                yield chunk
+
+    monkeypatch.setattr(SdkAdapter, "_read_last", noting)
+    reply = reply_of(OPENAI, api.delta("Hello"), api.finish("stop"), forever())
+    async with scripted_server(reply) as server, OPENAI.adapter(server, carrier=carrier) as adapter:
+
+        async def read() -> None:
+            options = ChatOptions(on_chunk=(lambda _: None) if is_pushed else None)
+            async for _ in adapter.stream_chat(MESSAGES, options=options):
+                pass
+
+        reading = asyncio.create_task(read())
+        await soon(waits.wait())
+        await asyncio.sleep(0)
+        assert not server.exchanges[0].client_left.is_set()
+        reading.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await soon(reading)
+        await soon(server.exchanges[0].client_left.wait())
 
 
 @every_way
