@@ -347,6 +347,12 @@ def asking(text: str | list[Any], **fields: Any) -> ChatRequest:
     return ChatRequest.model_validate({"session_id": "talk", "messages": messages, **fields})
 
 
+def interrupting(at: Process, *, at_once: bool = False) -> Stream:
+    """A turn that interrupts what runs in the session."""
+    request = asking("Two.", on_busy="interrupt")
+    return at.manager.register("me", request, request_id="r", on_disconnect="continue", at_once=at_once).stream
+
+
 async def test_nothing_is_stored_of_a_turn_that_is_cancelled_before_it_is_accepted(
     tmp_path: Path, gateway: ScriptedGateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -417,9 +423,7 @@ async def test_a_turn_that_interrupts_one_whose_pictures_are_being_stored_is_sto
         first = at.manager.register("me", asking([image()]), request_id="r", on_disconnect="continue").stream
         async with asyncio.timeout(LIMIT_S):
             await begun.wait()
-        second = at.manager.register(
-            "me", asking("Two.", on_busy="interrupt"), request_id="r", on_disconnect="continue"
-        ).stream
+        second = interrupting(at)
         await at.store.update("me", "talk", "a write behind the second turn's", None)
         await asyncio.sleep(0)
         may_store.set()
@@ -443,9 +447,7 @@ async def test_a_turn_that_interrupts_one_that_is_cancelled_while_its_pictures_a
         first = at.manager.register("me", asking([image()]), request_id="r", on_disconnect="continue").stream
         async with asyncio.timeout(LIMIT_S):
             await begun.wait()
-        second = at.manager.register(
-            "me", asking("Two.", on_busy="interrupt"), request_id="r", on_disconnect="continue"
-        ).stream
+        second = interrupting(at)
         await asyncio.sleep(0)
         first.cancel("client")
         async with asyncio.timeout(LIMIT_S):
@@ -462,9 +464,7 @@ async def test_a_turn_that_interrupts_one_that_has_not_begun_yet_is_stored_behin
     async with process(tmp_path, gateway) as at:
         # Over a socket, and over HTTP within the same iteration of the event loop.
         first = at.manager.register("me", asking("One."), request_id="r", on_disconnect="continue").stream
-        second = at.manager.register(
-            "me", asking("Two.", on_busy="interrupt"), request_id="r", on_disconnect="continue", at_once=True
-        ).stream
+        second = interrupting(at, at_once=True)
         end = await ended(first)
         await second.wait_admitted()
         second.cancel("client")
@@ -483,9 +483,7 @@ async def test_a_turn_that_interrupts_one_that_is_refused_once_its_pictures_are_
         first = at.manager.register("me", refused, request_id="r", on_disconnect="continue").stream
         async with asyncio.timeout(LIMIT_S):
             await begun.wait()
-        second = at.manager.register(
-            "me", asking("Two.", on_busy="interrupt"), request_id="r", on_disconnect="continue"
-        ).stream
+        second = interrupting(at)
         await asyncio.sleep(0)
         may_store.set()
         with pytest.raises(Conflict):
