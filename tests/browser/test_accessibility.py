@@ -428,10 +428,10 @@ async def test_forced_colours_show_what_is_chosen_found_and_focused(console: Con
         await page.locator(".row").waitFor();
         await drawn();
         const outline = (locator) => locator.evaluate((element) => getComputedStyle(element).outlineStyle);
-        await page.locator("#search").fill("one");
         const row = await outline(page.locator(".row").first());
         const tabs = [await outline(page.locator(".tab").first()), await outline(page.locator(".tab").last())];
         const plain = await outline(shown.locator(".step"));
+        await page.locator("#search").fill("one");
         await page.locator(".sidebar .preview").first().waitFor();
         await page.locator(".sidebar .list .entry").first().click();
         await shown.locator("[data-found]").waitFor();
