@@ -13,6 +13,7 @@ def test_every_test_that_a_decision_names_exists() -> None:
     tests = {
         name
         for path in (ROOT / "tests").rglob("test_*.py")
+        if not {".venv", "node_modules"} & set(path.parts)
         for name in re.findall(r"^ *(?:async )?def (test_\w+)", path.read_text("utf-8"), re.MULTILINE)
     }
     named = set(re.findall(r"`(test_\w+)`", DECISIONS))

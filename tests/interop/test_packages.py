@@ -18,6 +18,7 @@ import pytest
 from archer_ws import __version__
 from tests.documents import shown
 from tests.interop.browser import Browser, page_of, pages, with_esbuild
+from tests.interop.cargo import target_of
 from tests.interop.javascript import NODE_PROJECT
 from tests.interop.scripted_chat import HALF, TEXT, Answers
 from tests.processes import Server, server
@@ -172,23 +173,23 @@ async def test_the_readmes_rust_project_builds_and_chats(sidecar: Server, tmp_pa
     address = sidecar.url.removeprefix("http://")
     program = shown("#[tokio::main]").replace("127.0.0.1:8000", address)
     (project / "src" / "main.rs").write_text(program, "utf-8")
-    target = os.environ.get("CARGO_TARGET_DIR", str(tmp_path / "target"))
-    assert await ran("cargo", "run", "--quiet", "--target-dir", target, cwd=project) == TEXT
+    target = target_of(tmp_path / "target")
+    assert await ran("cargo", "run", "--quiet", "--target-dir", str(target), cwd=project) == TEXT
 
 
 async def test_the_crate_builds_from_its_archive_and_its_example_chats(
     sidecar: Server, tmp_path: Path, elsewhere: Path
 ) -> None:
     # Not in the checkout, whose uncommitted files cargo would complain of.
-    crate, target = tmp_path / "crate", os.environ.get("CARGO_TARGET_DIR", str(tmp_path / "target"))
+    crate, target = tmp_path / "crate", target_of(tmp_path / "target")
     shutil.copytree(CRATE, crate, ignore=shutil.ignore_patterns("target"))
-    await ran("cargo", "package", "--quiet", "--no-verify", "--target-dir", target, cwd=crate)
-    archive = Path(target) / "package" / f"archer-ws-{__version__}.crate"
+    await ran("cargo", "package", "--quiet", "--no-verify", "--target-dir", str(target), cwd=crate)
+    archive = target / "package" / f"archer-ws-{__version__}.crate"
     report(archive)
     with tarfile.open(archive) as files:
         files.extractall(elsewhere, filter="data")
     unpacked = elsewhere / f"archer-ws-{__version__}"
     assert (unpacked / "LICENSE").is_file()
     address = f"{sidecar.url.replace('http', 'ws', 1)}/api/v1/ws"
-    example = ("cargo", "run", "--quiet", "--example", "chat", "--target-dir", target, "--", address, "Why?")
+    example = ("cargo", "run", "--quiet", "--example", "chat", "--target-dir", str(target), "--", address, "Why?")
     assert await ran(*example, cwd=unpacked) == f"{TEXT} [completed]\n"

@@ -4,7 +4,6 @@ import asyncio
 import json
 import os
 import random
-import shutil
 from asyncio.subprocess import PIPE
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -21,6 +20,7 @@ from tests.e2e.sidecar import running_sidecar
 from tests.fakes.cutting_proxy import CuttingProxy, Fate
 from tests.fakes.scripted_archer import ACCEPTED, Postponing, Scripted, answer, listening, tell
 from tests.fakes.scripted_server import Exchange
+from tests.interop.cargo import built, cargo
 from tests.interop.scripted_chat import HALF, PIECES, TEXT, Answers
 from tests.processes import Server, server
 
@@ -33,10 +33,8 @@ BUILD_LIMIT_S, LIMIT_S = 500, 60.0
 @cache
 def program() -> Path:
     """The crate's program, built."""
-    cargo = shutil.which("cargo")
-    assert cargo is not None, "these tests need Rust: https://rustup.rs"
-    run([cargo, "build", "--quiet"], cwd=CRATE, check=True, timeout=BUILD_LIMIT_S)
-    return CRATE / "target" / "debug" / ("rust_core.exe" if os.name == "nt" else "rust_core")
+    run([cargo(), "build", "--quiet"], cwd=CRATE, check=True, timeout=BUILD_LIMIT_S)
+    return built(CRATE)
 
 
 class RustCore:

@@ -15,6 +15,7 @@ from archer_ws.rpc.messages import NOTIFICATIONS
 from archer_ws.schema.catalog import METHODS, definitions
 from archer_ws.schema.documents import json_schemas
 from archer_ws.schema.shapes import Named, Union, shapes_of
+from tests.interop.cargo import built, cargo
 
 pytestmark = [pytest.mark.interop, pytest.mark.timeout(300)]
 
@@ -50,9 +51,9 @@ def frames() -> Iterator[dict[str, Any]]:
             yield {"jsonrpc": "2.0", "method": name, "params": example}
 
 
-def cargo(command: str, *arguments: str, environment: Mapping[str, str]) -> "subprocess.CompletedProcess[str]":
+def run_cargo(command: str, *arguments: str, environment: Mapping[str, str]) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(
-        ["cargo", command, "--quiet", *arguments],
+        [cargo(), command, "--quiet", *arguments],
         cwd=CRATE,
         env={**os.environ, **environment},
         capture_output=True,
@@ -79,10 +80,9 @@ def generated(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 @pytest.fixture(scope="module")
 def read_again(generated: dict[str, str]) -> Iterator[ReadAgain]:
     """What Rust writes of a value that it has read as a type; a text where it can't read it."""
-    built = cargo("build", environment=generated)
-    assert built.returncode == 0, built.stderr
-    program = CRATE / "target" / "debug" / ("types_rs.exe" if os.name == "nt" else "types_rs")
-    process = subprocess.Popen([program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, encoding="utf-8")
+    building = run_cargo("build", environment=generated)
+    assert building.returncode == 0, building.stderr
+    process = subprocess.Popen([built(CRATE)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, encoding="utf-8")
     assert process.stdin is not None
     assert process.stdout is not None
     stdin, stdout = process.stdin, process.stdout
@@ -100,7 +100,7 @@ def read_again(generated: dict[str, str]) -> Iterator[ReadAgain]:
 
 
 def test_the_rust_types_compile_without_a_warning(generated: dict[str, str]) -> None:
-    checked = cargo("clippy", "--all-targets", "--", "-D", "warnings", environment=generated)
+    checked = run_cargo("clippy", "--all-targets", "--", "-D", "warnings", environment=generated)
     assert checked.returncode == 0, checked.stderr
     assert checked.stderr == ""
 
