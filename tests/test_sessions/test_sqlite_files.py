@@ -23,7 +23,7 @@ from archer_ws.sessions.storage.journal import KeptStream, LogPart, LogPiece, St
 from archer_ws.sessions.storage.memory import MemoryStore
 from archer_ws.sessions.storage.sqlite import history, search_index, sessions
 from archer_ws.sessions.storage.sqlite.database import CHECKPOINT_AFTER_S, FileSettings, OpenDatabase
-from archer_ws.sessions.storage.sqlite.forgetting import EVERY_S, SOON_S
+from archer_ws.sessions.storage.sqlite.forgetting import EVERY_S, SOON_S, Forgetting
 from archer_ws.sessions.storage.sqlite.rows import SessionRow
 from archer_ws.sessions.storage.sqlite.schema import STEPS
 from archer_ws.sessions.storage.sqlite.store import SqliteStore
@@ -369,6 +369,26 @@ async def test_nothing_is_left_of_a_deleted_conversation_in_any_file(tmp_path: P
         assert found_in(tmp_path, b"horse") == {}
         # The disk has its room back.
         assert (tmp_path / "archer.db").stat().st_size < size / 2
+
+
+async def test_the_room_of_a_large_deletion_is_given_back_in_few_steps(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Each step is a transaction, and the program's end waits for all of them.
+    steps: list[int] = []
+    stepped = Forgetting.step
+
+    def step(self: Forgetting, connection: sqlite3.Connection) -> None:
+        steps.append(connection.execute("PRAGMA freelist_count").fetchone()[0])
+        stepped(self, connection)
+
+    monkeypatch.setattr(Forgetting, "step", step)
+    async with opened(tmp_path, clock=ManualClock()) as store:
+        await store.create("ann", "s1", None, None)
+        await say(store, "s1", "unicorn " * 1_000_000)
+        await store.delete("ann", "s1")
+    assert max(steps) > 1900, "pages of 4 KiB"
+    assert len(steps) < 30
 
 
 async def test_a_deletion_that_a_stop_came_upon_is_finished_by_it_or_by_the_next_start(tmp_path: Path) -> None:

@@ -57,7 +57,8 @@ class Forgetting:
         elif not self._is_index_done:
             self._is_index_done = self._index.merge(connection, _MERGE_PAGES)
         elif connection.execute("PRAGMA freelist_count").fetchone()[0]:
-            connection.execute(f"PRAGMA incremental_vacuum({_VACUUM_PAGES})").fetchall()
+            # Not `execute`, which returns after the first page: this pragma gives a row, without columns, for each.
+            connection.executescript(f"PRAGMA incremental_vacuum({_VACUUM_PAGES})")
             if not _gives_back(connection):
                 self._end(connection)
         else:
