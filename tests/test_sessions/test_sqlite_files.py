@@ -21,11 +21,12 @@ from archer_ws.llm_gateway.types import ChatMessage, MessageRole, Refusal
 from archer_ws.sessions.history import without_refused
 from archer_ws.sessions.storage.journal import KeptStream, LogPart, LogPiece, StreamRecord
 from archer_ws.sessions.storage.memory import MemoryStore
-from archer_ws.sessions.storage.sqlite import history, search_index, sessions
+from archer_ws.sessions.storage.sqlite import forgetting, history, search_index, sessions
 from archer_ws.sessions.storage.sqlite.database import CHECKPOINT_AFTER_S, FileSettings, OpenDatabase
 from archer_ws.sessions.storage.sqlite.forgetting import EVERY_S, SOON_S, Forgetting
 from archer_ws.sessions.storage.sqlite.rows import SessionRow
 from archer_ws.sessions.storage.sqlite.schema import STEPS
+from archer_ws.sessions.storage.sqlite.search_index import SearchIndex
 from archer_ws.sessions.storage.sqlite.store import SqliteStore
 from archer_ws.sessions.storage.sqlite.transaction import Transaction
 from archer_ws.sessions.storage.values import StoredCompletion
@@ -338,7 +339,11 @@ def found_in(folder: Path, *words: bytes) -> dict[str, int]:
     return {name: count for name, held in files.items() if (count := sum(map(held.count, words)))}
 
 
-async def test_nothing_is_left_of_a_deleted_conversation_in_any_file(tmp_path: Path) -> None:
+@pytest.mark.parametrize("anew_bytes", [forgetting._ANEW_BYTES, -1], ids=["index made anew", "index merged"])
+async def test_nothing_is_left_of_a_deleted_conversation_in_any_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, anew_bytes: int
+) -> None:
+    monkeypatch.setattr(forgetting, "_ANEW_BYTES", anew_bytes)
     clock = ManualClock()
     async with opened(tmp_path, clock=clock) as store:
         for number in range(60):
@@ -369,6 +374,33 @@ async def test_nothing_is_left_of_a_deleted_conversation_in_any_file(tmp_path: P
         assert found_in(tmp_path, b"horse") == {}
         # The disk has its room back.
         assert (tmp_path / "archer.db").stat().st_size < size / 2
+
+
+@pytest.mark.parametrize(
+    ("step_s", "expected"), [(0.0, [-4, 4, 8, 16, 32, 64, 64]), (0.1, [-4, 4, 2, 1, 1, 1, 1])], ids=["fast", "slow"]
+)
+def test_the_index_is_merged_in_smaller_steps_where_one_keeps_others_waiting(
+    step_s: float, expected: list[int]
+) -> None:
+    clock = ManualClock()
+    asked: list[int] = []
+
+    class Index(SearchIndex):
+        def merge(self, connection: sqlite3.Connection, pages: int) -> bool:
+            asked.append(pages)
+            clock.advance(step_s)
+            return False
+
+    connection = sqlite3.connect(":memory:")
+    connection.execute("CREATE TABLE meta (name PRIMARY KEY, value)")
+    connection.execute("CREATE TABLE principal (bytes)")
+    connection.execute("INSERT INTO principal VALUES (1000000000)")
+    forgetting = Forgetting(Index(), clock)
+    forgetting.begin(connection)
+    for _ in expected:
+        forgetting.step(connection)
+    connection.close()
+    assert asked == expected
 
 
 async def test_the_room_of_a_large_deletion_is_given_back_in_few_steps(

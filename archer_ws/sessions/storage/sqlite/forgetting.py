@@ -13,9 +13,15 @@ from archer_ws.sessions.storage.sqlite.search_index import SearchIndex
 _PENDING = "forgetting"
 #: The pause after a deletion, and the least pause after the previous run, in seconds.
 SOON_S, EVERY_S = 1.0, 60.0
-#: How many pages of the index are merged, and how many free pages are returned, in one step. A step takes some
-#: milliseconds, during which other requests wait.
-_MERGE_PAGES, _VACUUM_PAGES = 64, 256
+#: How many free pages are returned in one step. A step takes some milliseconds, during which other requests wait.
+_VACUUM_PAGES = 256
+#: How many pages of the index a step writes: from the first on. What it reads for them depends on how much was deleted,
+#: so a step that took longer than _STEP_S seconds halves the number for the next one, and a shorter one doubles it.
+_MERGE_PAGES_FIRST, _MERGE_PAGES_MAX = 4, 64
+_STEP_S = 0.02
+#: If no more than this is stored, in bytes, the index is made anew, which takes a sixth of the time: to merge nothing
+#: but deleted entries would be one step, however many there are.
+_ANEW_BYTES = 1024 * 1024
 
 
 class Forgetting:
@@ -34,6 +40,7 @@ class Forgetting:
         #: None between two runs; within one, whether the index is finished.
         self._is_index_done: bool | None = None
         self._is_begun_anew = False
+        self._pages = _MERGE_PAGES_FIRST
 
     def open(self, connection: sqlite3.Connection) -> None:
         """Check whether work of an earlier process is pending."""
@@ -52,10 +59,18 @@ class Forgetting:
         """Run one step; afterwards `due_at` is None if nothing is left."""
         if self._is_index_done is None:
             self._is_begun_anew = False
-            # A negative number makes FTS5 merge all segments into one, beginning with this call.
-            self._is_index_done = self._index.merge(connection, -_MERGE_PAGES)
+            self._pages = _MERGE_PAGES_FIRST
+            if _stored_bytes(connection) <= _ANEW_BYTES:
+                self._index.make_anew(connection)
+                self._is_index_done = True
+            else:
+                # A negative number makes FTS5 merge all segments into one, beginning with this call.
+                self._is_index_done = self._index.merge(connection, -self._pages)
         elif not self._is_index_done:
-            self._is_index_done = self._index.merge(connection, _MERGE_PAGES)
+            began = self._clock()
+            self._is_index_done = self._index.merge(connection, self._pages)
+            is_long = self._clock() - began > _STEP_S
+            self._pages = max(1, self._pages // 2) if is_long else min(_MERGE_PAGES_MAX, self._pages * 2)
         elif connection.execute("PRAGMA freelist_count").fetchone()[0]:
             # Not `execute`, which returns after the first page: this pragma gives a row, without columns, for each.
             connection.executescript(f"PRAGMA incremental_vacuum({_VACUUM_PAGES})")
@@ -80,6 +95,12 @@ class Forgetting:
         self._is_index_done = None
         self._last_end = self._clock()
         self.due_at = self._last_end + EVERY_S if self._is_begun_anew else None
+
+
+def _stored_bytes(connection: sqlite3.Connection) -> int:
+    """About how much the conversations of all principals take, in bytes."""
+    (size,) = connection.execute("SELECT total(bytes) FROM principal").fetchone()
+    return int(size)
 
 
 def _gives_back(connection: sqlite3.Connection) -> bool:

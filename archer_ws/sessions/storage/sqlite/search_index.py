@@ -114,6 +114,25 @@ class SearchIndex:
         # https://sqlite.org/fts5.html#the_merge_command
         return connection.total_changes - before < 2
 
+    def make_anew(self, connection: sqlite3.Connection) -> None:
+        """Remove everything from the index, and add all messages again, in one transaction."""
+        if not self._is_there:
+            return
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+            # https://sqlite.org/fts5.html#the_delete_all_command
+            connection.execute("INSERT INTO message_words(message_words) VALUES ('delete-all')")
+            last: int | None = 0
+            while last is not None:
+                last = self._add_some(connection, last)
+            connection.execute("COMMIT")
+        except (sqlite3.Error, MemoryError) as error:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            if not _is_damage(error):
+                raise
+            self._leave(connection, error)
+
     def found(
         self,
         connection: sqlite3.Connection,
