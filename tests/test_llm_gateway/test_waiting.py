@@ -68,3 +68,19 @@ async def test_what_does_not_come_after_the_event_loop_stood_still_is_late(whole
 
     with pytest.raises(ProviderTimeout, match=words):
         await wait()
+
+
+def test_a_limit_strikes_although_its_time_is_less_than_a_tick_of_the_loop_away() -> None:
+    uvloop = pytest.importorskip("uvloop")
+
+    async def wait() -> None:
+        loop = asyncio.get_running_loop()
+        async with asyncio.timeout(5):
+            with WaitLimit("ollama", whole_by=loop.time() + 60, whole_s=60) as limit:
+                # As when the timer has just struck and a rounding error is left of the deadline.
+                limit.begin(loop.time() + 1e-9, "sent no text within", 0.1)
+                limit.begin(loop.time() + 2e-9, "sent no text within", 0.1)
+                await loop.create_future()
+
+    with pytest.raises(ProviderTimeout, match=r"sent no text within 0\.1 s"):
+        uvloop.run(wait())

@@ -37,7 +37,10 @@ class WaitLimit:
         self._whole_s = whole_s
         self._loop = asyncio.get_running_loop()
         self.time = self._loop.time
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: asyncio.Handle | None = None
+        #: When the timer is due (loop time). It is not asked itself: uvloop's has no `when` if it was set for less than
+        #: half a millisecond, as one is that struck too early by a rounding error, and sets itself again.
+        self._due = 0.0
         self._task: asyncio.Task[object] | None = None
         self._cancelling = 0
         self.is_waiting = False
@@ -57,8 +60,9 @@ class WaitLimit:
         self.by, self._what, self._limit_s = by, what, limit_s
         self.is_waiting = True
         # A timer that fires too early sets itself again: only one that would be late is replaced.
-        if self._timer is None or min(by, self._whole_by) < self._timer.when():
-            self._set_timer()
+        due = min(by, self._whole_by)
+        if self._timer is None or due < self._due:
+            self._set_timer(due)
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
         if self._timer is not None:
@@ -78,26 +82,26 @@ class WaitLimit:
                 provider=self._provider,
             ) from error
 
-    def _set_timer(self) -> None:
+    def _set_timer(self, due: float) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        self._timer = self._loop.call_at(min(self.by, self._whole_by), self._strike)
+        self._due = due
+        self._timer = self._loop.call_at(due, self._strike)
 
     def _strike(self) -> None:
-        assert self._timer is not None
-        due, self._timer = self._timer.when(), None
+        self._timer = None
         now = self._loop.time()
         if not self.is_waiting:
             # The timer is set again although no wait is running, in case the next one begins after its deadline.
-            self._timer = self._loop.call_at(now + min(self._limit_s, LATE_BY_S), self._strike)
+            self._set_timer(now + min(self._limit_s, LATE_BY_S))
             return
         if now < min(self.by, self._whole_by):
-            self._set_timer()
+            self._set_timer(min(self.by, self._whole_by))
             return
-        if now < self._whole_by and stood_still(due, now):
+        if now < self._whole_by and stood_still(self._due, now):
             # What the provider has sent meanwhile is not read yet.
             self.by = now + self._limit_s
-            self._set_timer()
+            self._set_timer(min(self.by, self._whole_by))
             return
         if self.by > self._whole_by:
             self._what, self._limit_s = "did not finish within", self._whole_s
