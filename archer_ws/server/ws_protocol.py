@@ -28,6 +28,8 @@ from archer_ws.server.ws_inbound import OPEN, BoundedWebSocketProtocol
 MARK_EVERY_BYTES = 16 * 1024
 #: The length of such a ping's payload, which is its number; uvicorn's own pings have 4 bytes.
 MARK_BYTES = 6
+#: The resolution of uvloop's clock, in seconds. A rest of less is a rounding error; a timer set for it has no `when`.
+TICK_S = 0.001
 #: The longest close frame of a server (RFC 6455, section 5.5).
 CLOSE_FRAME_BYTES = 2 + 125
 _stalled = RareLine("websocket_stalled")
@@ -206,4 +208,5 @@ class WatchedWebSocketProtocol(BoundedWebSocketProtocol):
             return timeout_s
         if sample.waiting and sample.taken != self._ping_taken:
             return timeout_s
-        return max(0.0, self._answered_at + timeout_s - self.loop.time())
+        left_s = self._answered_at + timeout_s - self.loop.time()
+        return left_s if left_s >= TICK_S else 0.0

@@ -7,6 +7,7 @@ import pytest
 import websockets
 
 from archer_ws.core.limits import WS_SLICE_BYTES, Limits
+from archer_ws.server.ws_protocol import MARK_BYTES, MARK_EVERY_BYTES
 from tests.fakes.raw_websocket import BINARY, CLOSE, CONT, PING, PONG, TEXT, frame, raw_websocket
 from tests.test_socket.conftest import StartEcho, answers, assert_quiet, lines, until
 
@@ -254,6 +255,35 @@ async def test_a_peer_that_does_not_answer_pings_is_closed(
         await until(lambda: not echo.server.server_state.connections)
         assert await raw.close_code() == 1011
     assert len(lines(caplog, "websocket_silent")) == 1
+    assert_quiet(caplog)
+
+
+def test_a_peer_that_falls_silent_after_a_late_pong_is_closed(
+    start_echo: StartEcho, caplog: pytest.LogCaptureFixture
+) -> None:
+    uvloop = pytest.importorskip("uvloop")  # its timers differ from asyncio's where the time is short
+
+    async def fall_silent(address: str, pause_s: float) -> int | None:
+        async with raw_websocket(address, "/") as raw:
+            await raw.head()
+            for _ in range(2):
+                await raw.send(frame(TEXT, json.dumps("x" * MARK_EVERY_BYTES).encode()))
+            pings: dict[int, bytes] = {}
+            while len(pings) < 2:  # the mark between the messages, and the one that keeps the connection alive
+                opcode, payload = await raw.frame()
+                if opcode == PING:
+                    pings[len(payload)] = payload
+            await asyncio.sleep(pause_s)
+            await raw.send(frame(PONG, pings[MARK_BYTES]))
+            return await raw.close_code()
+
+    async def close_all() -> list[int | None]:
+        # The loop counts whole milliseconds: a part of one is left when the timer strikes, as by a rounding error.
+        config = {"ws_ping_interval": 0.1, "ws_ping_timeout": 0.2004}
+        async with asyncio.timeout(LIMIT_S), start_echo(**config) as echo:
+            return await asyncio.gather(*(fall_silent(echo.address, number / 200) for number in range(20)))
+
+    assert uvloop.run(close_all()) == [1011] * 20
     assert_quiet(caplog)
 
 
