@@ -275,6 +275,15 @@ async def test_a_dead_proxy_that_the_chosen_provider_is_asked_through_is_a_probl
     assert problems == {"openai", "proxies"}
 
 
+async def test_a_dead_proxy_that_the_chosen_provider_is_reached_without_is_a_warning(set_variable: SetVariable) -> None:
+    set_variable("HTTP_PROXY", f"http://127.0.0.1:{free_port()}")
+    answers = {"/api/tags": ollama_tags("llama3.2:latest"), "/api/show": ollama_show(4096)}
+    async with scripted_server(responder=ollama_server(answers)) as server:
+        set_variable("ARCHER_OLLAMA_HOST", server.url)
+        findings = await found(provider="ollama")
+    assert [(finding.check, finding.state) for finding in findings] == [("proxies", "warning")]
+
+
 async def test_a_clock_that_differs_from_the_providers_is_a_warning(set_variable: SetVariable) -> None:
     theirs = format_datetime(datetime.now(UTC) + timedelta(hours=2), usegmt=True)
     async with scripted_server(responder=lambda _: Reply(headers={"date": theirs})) as server:

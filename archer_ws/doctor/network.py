@@ -17,8 +17,10 @@ from archer_ws.config_values import without_password
 from archer_ws.doctor.finding import Finding, State
 from archer_ws.doctor.setup import Setup
 from archer_ws.llm_gateway.anthropic.client import ANTHROPIC_URL
+from archer_ws.llm_gateway.ollama.client import is_near
 from archer_ws.llm_gateway.openai.client import OPENAI_URL
 from archer_ws.llm_gateway.transport.environment import UnusableVariable, proxy_for
+from archer_ws.llm_gateway.transport.per_loop import is_loopback
 from archer_ws.server.listening import AddressUnavailable, bind, client_url
 
 #: The time limit for one connection or response, in seconds.
@@ -75,7 +77,7 @@ def check_proxies(setup: Setup) -> list[Finding]:
     """Check the proxies that the environment names: whether they work, and for which hosts."""
     found: list[Finding] = []
     seen: set[str] = set()
-    used = {variable for url in provider_urls(setup).values() if (variable := _proxy_variable(url))}
+    used = _proxy_variable(setup)
     for variable, value in sorted(setup.environment.items()):
         if variable.lower() not in _PROXY_VARIABLES or not value.strip() or value in seen:
             continue
@@ -83,22 +85,21 @@ def check_proxies(setup: Setup) -> list[Finding]:
         trouble = _proxy_trouble(value.strip())
         shown = f"{variable}={without_password(value.strip())}"
         if trouble:
-            state: State = "problem" if variable in used else "warning"
+            state: State = "problem" if variable == used else "warning"
             advice = f"Correct {variable}, or unset it; NO_PROXY names hosts that are reached without it."
             found.append(Finding("proxies", state, f"{shown} {trouble}", advice))
         else:
             found.append(Finding("proxies", "ok", f"{shown} accepts connections"))
-    ollama = urlsplit(provider_urls(setup).get("ollama", "")).hostname
-    if ollama and "." not in ollama and _proxy_variable(setup.settings.ollama_host) and ollama != "localhost":
-        message = f"requests to Ollama at {ollama} would go through the proxy"
-        found.append(
-            Finding("proxies", "warning", message, f"Add {ollama} to NO_PROXY, if that machine is in your network.")
-        )
     return found or [Finding("proxies", "ok", "none is set")]
 
 
-def _proxy_variable(url: str) -> str | None:
-    """The variable that names the proxy for a URL, whether the proxy works or not."""
+def _proxy_variable(setup: Setup) -> str | None:
+    """The variable that names the proxy to the chosen provider, whether the proxy works or not; None if there is none,
+    as to a server that is near."""
+    provider = setup.settings.llm_provider
+    url = provider_urls(setup).get(provider)
+    if url is None or (is_near(url) if provider == "ollama" else is_loopback(url)):
+        return None
     try:
         proxy = proxy_for(url)
     except UnusableVariable as fault:
