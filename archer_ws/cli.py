@@ -10,8 +10,10 @@ import errno
 import io
 import os
 import shutil
+import signal
 import socket
 import sys
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -38,6 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         SystemExit: for `--help`, `--version` and invalid options.
     """
     _open_standard_streams()
+    _end_on_sigterm()
     parser = _parser()
     options, others = parser.parse_known_args(arguments)
     if others:
@@ -71,6 +74,14 @@ def _open_standard_streams() -> None:
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
             setattr(sys, name, Path(os.devnull).open(mode))  # noqa: SIM115 - it stays open
+
+
+def _end_on_sigterm() -> None:
+    """End on SIGTERM as any other process where this is the first one of a container: for that one the system ignores
+    signals without a handler, and whoever stops the container would wait, and then kill it. A server that has started
+    has its own handler."""
+    if os.getpid() == 1 and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, lambda number, _: os._exit(128 + number))
 
 
 def _without_command(options: argparse.Namespace) -> int:

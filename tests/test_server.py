@@ -5,10 +5,12 @@ import contextlib
 import json
 import os
 import shlex
+import shutil
 import signal
 import socket
+import subprocess
 import sys
-from asyncio.subprocess import PIPE
+from asyncio.subprocess import DEVNULL, PIPE
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -300,6 +302,43 @@ async def test_a_second_signal_ends_a_start_that_waits_for_its_disk(tmp_path: Pa
         errors = await running.errors()
     assert "stopping_at_once" in errors
     assert "Traceback" not in errors
+
+
+def as_first_process() -> list[str]:
+    """The beginning of a command that runs as a container's first process."""
+    return ["unshare", *(() if os.geteuid() == 0 else ("--user", "--map-root-user")), "--pid", "--fork", "--kill-child"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only there the first process of a container is another one")
+async def test_sigterm_ends_a_start_that_waits_also_as_the_first_process_of_a_container(tmp_path: Path) -> None:
+    alone = as_first_process()
+    if shutil.which("unshare") is None or subprocess.run([*alone, "true"], check=False, capture_output=True).returncode:
+        pytest.skip("this user may not create a process namespace")
+    folder = Folder(tmp_path)
+    folder.hold(0)
+    try:
+        started = await asyncio.create_subprocess_exec(
+            *(*alone, sys.executable, "-m", "archer_ws", "serve", "--host", "127.0.0.1", "--port", "0"),
+            cwd=tmp_path,
+            # It would wait so long for the folder.
+            env={**os.environ, "PYTHONPATH": str(ROOT), "ARCHER_DATA_DIR": str(tmp_path), "DRAIN_S": "300"},
+            stdout=DEVNULL,
+            stderr=PIPE,
+        )
+        try:
+            assert started.stderr is not None
+            async with asyncio.timeout(START_LIMIT_S):
+                await started.stderr.readuntil(b"conversations_held")
+            first = int(Path(f"/proc/{started.pid}/task/{started.pid}/children").read_text("ascii"))
+            os.kill(first, signal.SIGTERM)
+            async with asyncio.timeout(WAIT_LIMIT_S):
+                assert await started.wait() == 128 + signal.SIGTERM
+        finally:
+            if started.returncode is None:
+                started.kill()
+                await started.wait()
+    finally:
+        folder.release()
 
 
 @needs_signals
