@@ -179,7 +179,15 @@ def _serve(options: argparse.Namespace) -> int:
         return _fail("--reload is for development: it does not go with --ready-json or --exit-with-parent", 2)
     from archer_ws.config import SettingsError, load_settings
     from archer_ws.model_option import ModelOptionError, foreign_local_model, settings_for
-    from archer_ws.server.listening import AddressUnavailable, TooFewFiles, bind, check_file_limit, raise_file_limit
+    from archer_ws.server.listening import (
+        AddressUnavailable,
+        TooFewFiles,
+        TooFewThreads,
+        bind,
+        check_file_limit,
+        check_thread_limit,
+        raise_file_limit,
+    )
     from archer_ws.server.standard_input import StartWatch
 
     overrides = {"host": options.host, "port": options.port}
@@ -190,6 +198,7 @@ def _serve(options: argparse.Namespace) -> int:
             overrides["store"] = "sqlite"
         raise_file_limit()
         check_file_limit()
+        check_thread_limit()
         for each in bind(settings.host, settings.port):
             each.close()
         # From here on the start may take long.
@@ -203,7 +212,7 @@ def _serve(options: argparse.Namespace) -> int:
         sockets = bind(settings.host, settings.port)
     except (SettingsError, ModelOptionError) as error:
         return _fail(str(error), 2)
-    except (AddressUnavailable, TooFewFiles) as error:
+    except (AddressUnavailable, TooFewFiles, TooFewThreads) as error:
         return _fail(str(error), 1)
     if options.reload:
         return _supervise_reloads(overrides, sockets)

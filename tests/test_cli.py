@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -125,6 +126,28 @@ async def test_too_few_open_files_for_any_server_are_one_line_and_status_1(limit
     assert err.startswith(f"archer-ws: this process may have only {limit} files".encode())
     assert err.count(b"\n") == 1
     assert b"ulimit" in err
+
+
+def test_too_few_threads_for_any_server_are_one_line_and_status_1(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    start = threading.Thread.start
+    started: list[threading.Thread] = []
+
+    def start_as_permitted(thread: threading.Thread) -> None:
+        if len(started) == 5:
+            raise RuntimeError("can't start new thread")
+        start(thread)
+        started.append(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", start_as_permitted)
+    assert main(["serve", "--host", "127.0.0.1", "--port", "0"]) == 1
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("archer-ws: this process may start only 5 threads")
+    assert err.count("\n") == 1
+    assert "ulimit -u" in err
+    assert not [thread for thread in started if thread.is_alive()]
 
 
 def test_reloading_is_not_for_a_parent_program(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,4 +1,4 @@
-"""What a server needs of the operating system: its sockets, and enough file descriptors.
+"""What a server needs of the operating system: its sockets, and enough file descriptors and threads.
 
 The sockets are bound here, not by uvicorn, so that a wrong address is reported in plain words before anything slow
 begins.
@@ -9,6 +9,7 @@ import ipaddress
 import os
 import socket
 import sys
+import threading
 
 #: How many connections may wait to be accepted.
 BACKLOG = 2048
@@ -16,10 +17,17 @@ BACKLOG = 2048
 _FILE_LIMITS = (1_048_576, 65_536, 10_240)
 #: With fewer descriptors than this the server can't even start, or serve a handful: its own take some twenty.
 _FILES_MIN = 32
+#: A server that answers requests has about so many threads. With fewer it can't start, or not end as it should; and if
+#: uvloop can't start its own four, to look up a name, it aborts the process: seen where eleven could be started.
+_THREADS_MIN = 16
 
 
 class TooFewFiles(Exception):
     """The system allows this process too few open files; the message is one line for the person who starts it."""
+
+
+class TooFewThreads(Exception):
+    """The system allows this process too few threads; the message is one line for the person who starts it."""
 
 
 class AddressUnavailable(Exception):
@@ -96,6 +104,31 @@ def check_file_limit() -> None:
             f"this process may have only {limit} files and connections open: raise that limit to 1024 or more "
             "(ulimit -n, LimitNOFILE in a systemd unit, ulimits in Docker)"
         )
+
+
+def check_thread_limit() -> None:
+    """Check that a server can start the threads that it needs: there are limits for a user, a container and for memory.
+
+    Raises:
+        TooFewThreads: it can't.
+    """
+    may_end = threading.Event()
+    started: list[threading.Thread] = []
+    try:
+        for _ in range(_THREADS_MIN):
+            thread = threading.Thread(target=may_end.wait, daemon=True)
+            thread.start()
+            started.append(thread)
+    except RuntimeError as error:
+        raise TooFewThreads(
+            f"this process may start only {len(started)} threads, of at least {_THREADS_MIN} that it needs: raise that "
+            "limit (ulimit -u, TasksMax in a systemd unit, --pids-limit in Docker) or the memory's (ulimit -v), or "
+            "stop other programs of this user"
+        ) from error
+    finally:
+        may_end.set()
+        for each in started:
+            each.join()
 
 
 def descriptor_limit() -> int | None:
