@@ -402,6 +402,15 @@ async def test_where_conversations_would_be_kept_is_looked_at_and_not_made(
     assert "in memory only" in await the_word_on_conversations()
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="links need a privilege there")
+@pytest.mark.parametrize("leads_to", ["not mounted", "conversations"])
+async def test_a_folder_that_is_a_link_to_nothing_is_a_problem(tmp_path: Path, leads_to: str) -> None:
+    (tmp_path / "conversations").symlink_to(tmp_path / leads_to)
+    problem = await the_problem("conversations")
+    assert "is a link, and what it leads to does not exist" in problem
+    assert "ARCHER_DATA_DIR" in problem
+
+
 async def test_a_folder_that_can_not_be_locked_is_a_problem(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = sqlite_store(tmp_path / "conversations")
     await store.open()

@@ -38,7 +38,10 @@ def check_conversations(setup: Setup) -> list[Finding]:
 
 
 def _of_place(folder: Folder) -> Finding | None:
-    existing = next(each for each in (folder.path, *folder.path.parents) if each.exists())
+    existing = next(each for each in (folder.path, *folder.path.parents) if os.path.lexists(each))
+    if not existing.exists():
+        # Perhaps its disk is not mounted. Nothing is created in its place.
+        return Finding(_CHECK, "problem", f"{existing} is a link, and what it leads to does not exist", _ELSEWHERE)
     if not existing.is_dir():
         return Finding(_CHECK, "problem", f"{existing} is not a folder", _ELSEWHERE)
     if not os.access(existing, os.W_OK | os.X_OK):
