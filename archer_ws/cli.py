@@ -55,6 +55,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # The reader of our output has gone (`| head`).
         _drop_output()
         return 1
+    except FileNotFoundError as error:
+        if error.filename is not None:
+            raise
+        return _fail("the current folder no longer exists: change to another one, or give whole paths", 1)
     except OSError as error:
         if error.errno != errno.ENOSPC or error.filename is not None:
             raise

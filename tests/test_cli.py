@@ -128,6 +128,24 @@ async def test_too_few_open_files_for_any_server_are_one_line_and_status_1(limit
     assert b"ulimit" in err
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="a folder that is in use can't be removed there")
+@pytest.mark.parametrize("command", [("serve", "--port", "0"), ("sessions", "list", "--data-dir", "here"), ("doctor",)])
+async def test_a_current_folder_that_no_longer_exists_is_told(command: tuple[str, ...], tmp_path: Path) -> None:
+    process = await asyncio.create_subprocess_exec(
+        *("sh", "-c", 'mkdir "$0" && cd "$0" && rmdir "$0" && exec "$@"', str(tmp_path / "removed")),
+        *(sys.executable, "-m", "archer_ws", *command),
+        env={**os.environ, "PYTHONPATH": str(ROOT), "ARCHER_HOST": "127.0.0.1", "ARCHER_DATA_DIR": "here"},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    async with asyncio.timeout(WAIT_LIMIT_S):
+        out, _ = await process.communicate()
+    lines = [line for line in out.decode().splitlines() if "current folder no longer exists" in line]
+    assert process.returncode == 1
+    assert len(lines) == (1 if command[0] != "doctor" else 2)
+    assert "Traceback" not in out.decode()
+
+
 def test_too_few_threads_for_any_server_are_one_line_and_status_1(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

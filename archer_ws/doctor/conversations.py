@@ -29,6 +29,9 @@ def check_conversations(setup: Setup) -> list[Finding]:
         folder = Folder(settings.data_folder)
     except SettingsError as error:
         return [Finding(_CHECK, "problem", "there is no folder for them", f"{error}.")]
+    except FileNotFoundError:
+        message = f"{settings.data_dir} can't be found: the current folder no longer exists"
+        return [Finding(_CHECK, "problem", message, _ELSEWHERE)]
     try:
         return [_of_place(folder) or _of_holder(folder) or _of_file(folder) or _told(folder)]
     except OSError as error:

@@ -80,7 +80,11 @@ def _of_memory(file: Path, *, is_chosen: bool) -> Finding:
 
 def check_disk(setup: Setup) -> list[Finding]:
     """Check the free space in the working directory, and where models are stored."""
-    folders = [Path.cwd()]
+    try:
+        folders = [Path.cwd()]
+    except FileNotFoundError:
+        message = "the current folder no longer exists, which all paths that are not whole begin with"
+        return [Finding("disk", "warning", message, "Change to another folder.")]
     if setup.hub_model is not None and importlib.util.find_spec("huggingface_hub") is not None:
         from archer_ws.llm_gateway.local.hub_client import HubClient
 

@@ -59,7 +59,8 @@ def run(options: argparse.Namespace, place: ConversationPlace) -> int:
     except SourceError as error:
         return _fail(error.message, error.hint, 1)
     except OSError as error:
-        if isinstance(error, BrokenPipeError):
+        is_folder_gone = isinstance(error, FileNotFoundError) and error.filename is None
+        if isinstance(error, BrokenPipeError) or is_folder_gone:
             raise
         return _fail(f"{error.filename or 'standard output'}: {error.strerror}", None, 1)
 
