@@ -61,7 +61,6 @@ class Prompt:
         #: The history before the turn once it has been read, and the token budget that it was read for.
         self._history: History | None = None
         self._budget: int | None = None
-        self._is_shortened = False
 
     @property
     def tokens(self) -> int:
@@ -103,7 +102,7 @@ class Prompt:
 
     def next_step(self, said: list[ChatMessage]) -> None:
         """Put the messages of the steps so far before the next one."""
-        self.said, self._is_shortened = said, False
+        self.said = said
 
     def free(self) -> None:
         """Free the memory of the files while the calls run: the next step reads them again."""
@@ -122,12 +121,12 @@ class Prompt:
     async def shorten(self) -> bool:
         """Leave out history: at most half of the prompt stays, and at most the context window that is known now.
 
-        False if there is none to leave out, or if this step's was left out before.
+        False if there is none to leave out. Half may still be too long: the window may be unknown, and in many scripts
+        a token is a byte or two.
         """
         before = self._history
-        if before is None or not before.messages or self._is_shortened:
+        if before is None or not before.messages:
             return False
-        self._is_shortened = True
         half, window = self.tokens // 2, await self._services.windows.ask(self._route)
         self._history = await self._read_history(half if window is None else min(half, window))
         return len(self._history.messages) != len(before.messages)  # Otherwise only system messages are left.

@@ -131,7 +131,24 @@ async def test_what_did_not_fit_is_cut_once_more_and_asked_once_more() -> None:
         assert told.phase == "retrying"
 
 
-async def test_a_prompt_that_does_not_fit_by_any_means_is_told_after_one_more_try() -> None:
+async def test_what_is_still_too_long_is_halved_until_it_fits() -> None:
+    """The window may be unknown to the server, too, and a token may be a byte or two."""
+
+    def chat(exchange: Exchange) -> Reply:
+        return ollama_error(TOO_LONG, 400) if len(sent(exchange)) > 15 else ollama_stream("fine")
+
+    answers: dict[str, Answer] = {"/api/show": ollama_show(131_072), "/api/chat": chat}
+    async with conversation(answers) as (server, ask):
+        stream = await ask()  # type: ignore[operator]
+
+        end = end_of(stream)
+        assert (end.status, stream.log.text("content")) == ("completed", "fine")
+        assert [len(sent(chat)) for chat in chats(server)] == [101, 49, 23, 11]
+        assert sent(chats(server)[-1])[-1] == "q"
+        assert end.history_dropped == 90
+
+
+async def test_a_prompt_that_does_not_fit_by_any_means_is_told_when_no_history_is_left() -> None:
     answers: dict[str, Answer] = {"/api/show": ollama_show(131_072), "/api/chat": ollama_error(TOO_LONG, 400)}
     async with conversation(answers) as (server, ask):
         end = end_of(await ask())  # type: ignore[operator]
@@ -139,7 +156,7 @@ async def test_a_prompt_that_does_not_fit_by_any_means_is_told_after_one_more_tr
         assert (end.status, end.error and end.error.kind) == ("failed", "context_too_long")
         assert end.error is not None
         assert "OLLAMA_CONTEXT_LENGTH" in (end.error.hint or "")
-        assert [len(sent(chat)) for chat in chats(server)] == [101, 49]
+        assert [len(sent(chat)) for chat in chats(server)] == [101, 49, 23, 11, 5, 1]
 
 
 async def test_without_a_session_a_prompt_that_is_too_long_is_an_error_and_never_cut() -> None:
