@@ -224,7 +224,11 @@ class OpenAIAdapter(SdkAdapter):
             return ResponseStreamDecoder(self._document_bytes, has_format=has_format, keeps_native=is_kept(options))
         if options.on_logprobs is not None:
             return LogprobsDecoder(
-                options.on_logprobs, self._document_bytes, has_format=has_format, keeps_native=is_kept(options)
+                options.on_logprobs,
+                self._document_bytes,
+                others=options.extras.top_logprobs or 0,
+                has_format=has_format,
+                keeps_native=is_kept(options),
             )
         return ChatStreamDecoder(self._document_bytes, has_format=has_format, keeps_native=is_kept(options))
 

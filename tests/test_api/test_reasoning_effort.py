@@ -215,6 +215,20 @@ async def test_probabilities_come_back_whole_and_streamed_with_their_text(start_
             assert (exchange.json()["logprobs"], exchange.json()["top_logprobs"]) == (True, 2)
 
 
+@pytest.mark.parametrize(("asked", "told"), [({}, []), ({"top_logprobs": 0}, []), ({"top_logprobs": 1}, ["Hello"])])
+async def test_alternatives_that_were_not_asked_for_are_not_told(
+    start_archer: StartArcher, asked: dict[str, int], told: list[str]
+) -> None:
+    """llama.cpp's server sends twenty if none are asked for."""
+    async with before(start_archer, stream(scored("Hello", token("Hello", -0.5, "Hello", "Hi")), *ending())) as (
+        archer,
+        _,
+    ):
+        body = {"model": "openai/gpt-4o", "messages": HELLO, "logprobs": True, **asked}
+        answer = await archer.http.post(DIALECT, json=body)
+        assert answer.json()["choices"][0]["logprobs"]["content"] == [token("Hello", -0.5, *told)]
+
+
 @pytest.mark.parametrize("is_one_read", [True, False], ids=["in one read", "in reads of their own"])
 async def test_reasoning_text_and_calls_have_their_own_probabilities(
     start_archer: StartArcher, is_one_read: bool

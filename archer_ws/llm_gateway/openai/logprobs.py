@@ -17,6 +17,7 @@ class LogprobsDecoder(ChatStreamDecoder):
 
     Args:
         take: receives the probabilities.
+        others: how many alternatives of a token are handed on; llama.cpp's server sends twenty if none are asked for.
         max_bytes: see `ChatStreamDecoder`, as for `has_format` and `keeps_native`.
     """
 
@@ -25,29 +26,32 @@ class LogprobsDecoder(ChatStreamDecoder):
         take: TakeLogprobs,
         max_bytes: int = PROVIDER_DOCUMENT_BYTES,
         *,
+        others: int = 0,
         has_format: bool = False,
         keeps_native: bool = False,
     ) -> None:
         super().__init__(max_bytes, has_format=has_format, keeps_native=keeps_native)
         self._hand_on = take
+        self._others = others
 
     def _read_plain(self, data: bytes, gathered: Gathered) -> bool:
         return False
 
     def _take(self, document: dict[str, Any], event: str, data: bytes, gathered: Gathered) -> None:
         super()._take(document, event, data, gathered)
-        if tokens := tokens_in(document):
+        if tokens := tokens_in(document, self._others):
             self._hand_on(tokens, _kind_of(document))
 
 
-def tokens_in(document: dict[str, Any]) -> list[dict[str, Any]]:
-    """The tokens of a document's first choice with any, each with the fields of OpenAI's API."""
+def tokens_in(document: dict[str, Any], others: int) -> list[dict[str, Any]]:
+    """The tokens of a document's first choice with any, each with the fields of OpenAI's API and at most so many
+    alternatives."""
     choices = document.get("choices")
     for choice in choices if isinstance(choices, list) else ():
         said = choice.get("logprobs") if isinstance(choice, dict) else None
         content = said.get("content") if isinstance(said, dict) else None
         if isinstance(content, list):
-            return [_token(each, with_others=True) for each in content if _is_token(each)]
+            return [_with_others(each, others) for each in content if _is_token(each)]
     return []
 
 
@@ -75,12 +79,12 @@ def _are_bytes(value: Any) -> bool:
     return isinstance(value, list) and all(type(each) is int and 0 <= each < 256 for each in value)
 
 
-def _token(told: dict[str, Any], *, with_others: bool = False) -> dict[str, Any]:
+def _with_others(told: dict[str, Any], count: int) -> dict[str, Any]:
+    others = told.get("top_logprobs")
+    read = [_token(each) for each in (others if isinstance(others, list) else ()) if _is_token(each)]
+    return {**_token(told), "top_logprobs": read[:count]}
+
+
+def _token(told: dict[str, Any]) -> dict[str, Any]:
     said = told.get("bytes")
-    token = {"token": told["token"], "logprob": told["logprob"], "bytes": said if _are_bytes(said) else None}
-    if with_others:
-        others = told.get("top_logprobs")
-        token["top_logprobs"] = [
-            _token(each) for each in (others if isinstance(others, list) else ()) if _is_token(each)
-        ]
-    return token
+    return {"token": told["token"], "logprob": told["logprob"], "bytes": said if _are_bytes(said) else None}
