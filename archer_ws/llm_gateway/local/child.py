@@ -46,7 +46,7 @@ def main() -> None:
     if not line:
         os._exit(0)
     configuration: Configuration = json.loads(line)
-    watch = threading.Thread(target=_end_with_parent)
+    watch = threading.Thread(target=_end_with_parent, daemon=True)
     watch.start()
     try:
         server = _serve(configuration)
@@ -58,7 +58,8 @@ def main() -> None:
     os.write(control, json.dumps(report).encode() + b"\n")
     os.close(control)
     if "error" in report:
-        os._exit(1)
+        # Not os._exit: a native thread writes the log, and only at a regular exit its last lines.
+        sys.exit(1)
     # `server` lives as long as this frame.
     watch.join()
 
@@ -84,7 +85,8 @@ def _ignore_signals() -> None:
 
 def _end_with_parent() -> None:
     """Block until stdin ends: the parent has closed it, or has ended for any reason."""
-    while sys.stdin.buffer.read(1):
+    # Not sys.stdin: the interpreter can't exit while a thread reads that.
+    while os.read(0, 1):
         pass
     # Not sys.exit: a computing native thread must not delay the exit.
     os._exit(0)
