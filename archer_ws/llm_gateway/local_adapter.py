@@ -8,6 +8,7 @@ API.
 import asyncio
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
+from pathlib import Path
 
 from msgspec.structs import replace
 
@@ -24,7 +25,14 @@ from archer_ws.llm_gateway.catalog import Catalog
 from archer_ws.llm_gateway.decoding.completion import folded
 from archer_ws.llm_gateway.extras import ALL_EXTRAS, ExtraName
 from archer_ws.llm_gateway.llama_adapter import THINKING_EFFORTS, LlamaAdapter
-from archer_ws.llm_gateway.local.model import CHILD_COMMAND, child_configuration, find_model, find_projector, model_name
+from archer_ws.llm_gateway.local.model import (
+    CHILD_COMMAND,
+    child_configuration,
+    find_model,
+    find_projector,
+    model_name,
+    version_of,
+)
 from archer_ws.llm_gateway.local.process import Endpoint, LocalProcess
 from archer_ws.llm_gateway.local.supervisor import LocalSupervisor, crashed
 from archer_ws.llm_gateway.local.watch import HangWatch
@@ -90,6 +98,8 @@ class LocalAdapter(BaseLLMAdapter):
         self._sampling = {name: _whole(value) for name, value in chosen.items()}
         self._supervisor = LocalSupervisor(CHILD_COMMAND, name=self.default_model, load_timeout_s=timeouts.model_load_s)
         self._watch = HangWatch(timeouts.first_token_s)
+        #: The version of the files that a process was last started with.
+        self._tried: object = None
         self._context_window: int | None = None
         self._capabilities: list[Capability] | None = None
         #: None before the model is loaded.
@@ -142,7 +152,8 @@ class LocalAdapter(BaseLLMAdapter):
         """Whether the child responds, and how fast.
 
         Loads nothing: if no child runs, or it is still loading, `available` only says that the package and the file
-        exist and that it did not crash too often recently, and there is no latency.
+        exist, that these are not the files that could not be loaded, and that it did not crash too often recently, and
+        there is no latency.
         """
         status = ProviderStatus(provider=self.provider_name, available=True, models=[self.default_model])
         serving = self._supervisor.serving
@@ -152,10 +163,10 @@ class LocalAdapter(BaseLLMAdapter):
                 status.available, status.latency_ms = state.available, state.latency_ms
                 status.error, status.hint = state.error, state.hint
             else:
-                await asyncio.to_thread(find_model, self._path)
-                await asyncio.to_thread(find_projector, self._projector_path)
+                version = await asyncio.to_thread(self._files_version)
                 refusal = self._supervisor.refusal()
-                if refusal is not None:
+                # Other files may be fine: only a start can tell.
+                if refusal is not None and (refusal.retryable or version == self._tried):
                     raise refusal
         except ProviderFailure as failure:
             status.available, status.error, status.hint = False, failure.message, failure.hint
@@ -221,14 +232,15 @@ class LocalAdapter(BaseLLMAdapter):
         """The child (started if none runs), its endpoint, and the adapter for its server."""
         serving = self._supervisor.serving
         if serving is None:
-            file = await asyncio.to_thread(find_model, self._path)
+            file, projector = await asyncio.to_thread(self._files)
             configuration = child_configuration(
                 file,
                 self.default_model,
                 parallel=self._parallel,
                 concurrency=self._concurrency,
-                projector=await asyncio.to_thread(find_projector, self._projector_path),
+                projector=projector,
             )
+            self._tried = await asyncio.to_thread(version_of, file, projector)
             if options is not None:
                 options.progress("loading", f"{self.default_model} is being loaded")
             serving = await self._supervisor.running(configuration)
@@ -244,6 +256,12 @@ class LocalAdapter(BaseLLMAdapter):
         self._capabilities = [name for name, can in known.items() if can]
         self._knows_thinking = endpoint.knows_thinking
         return process, endpoint, await self._server_at(endpoint)
+
+    def _files(self) -> tuple[Path, Path | None]:
+        return find_model(self._path), find_projector(self._projector_path)
+
+    def _files_version(self) -> object:
+        return version_of(*self._files())
 
     async def _server_at(self, endpoint: Endpoint) -> LlamaAdapter:
         if self._server is not None and self._server[0] is endpoint:

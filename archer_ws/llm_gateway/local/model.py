@@ -1,5 +1,6 @@
 """Chooses the local model and configures its process: it checks files and packages, but loads nothing."""
 
+import glob
 import importlib.util
 import re
 import sys
@@ -91,6 +92,20 @@ def check_gguf(file: Path, named_by: str, *, without: str = "the embedded demo m
         raise _not_configured(f"{named_by}: {file} can't be read ({error.strerror})", hint) from error
     if magic != b"GGUF":
         raise _not_configured(f"{named_by}: {file} is not a GGUF file", hint)
+
+
+def version_of(model: Path, projector: Path | None) -> object:
+    """A value that changes when the model's files (several of a split one) or its projector's do."""
+    files = [*sorted(model.parent.glob(f"{glob.escape(model_name(str(model)))}*.gguf")), *filter(None, [projector])]
+    return [(file, *_stamp(file)) for file in files]
+
+
+def _stamp(file: Path) -> tuple[int, ...]:
+    try:
+        found = file.stat()
+    except OSError:
+        return ()
+    return found.st_mtime_ns, found.st_size, found.st_ino
 
 
 def _embedded_model() -> Path:

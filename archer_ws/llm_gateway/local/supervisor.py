@@ -76,8 +76,12 @@ class LocalSupervisor:
         return (process, endpoint) if process is not None and endpoint is not None else None
 
     def refusal(self) -> ProviderUnavailable | None:
-        """The error that a request would get now without a start; None if it would be served, or would wait."""
+        """Why a request is not expected to be served now: the last process could not load the model, or it was started
+        too often recently. None if it would be served, or would wait."""
         with self._lock:
+            process = self._process
+            if process is not None and process.refusal is not None:
+                return self._not_loadable()
             return self._refusal(self._not_before - time.monotonic())
 
     async def running(self, configuration: Mapping[str, object]) -> tuple[LocalProcess, Endpoint]:
@@ -146,6 +150,15 @@ class LocalSupervisor:
             provider="local",
         )
 
+    def _not_loadable(self) -> ProviderUnavailable:
+        return ProviderUnavailable(
+            f"llama.cpp can't load {self._name}",
+            hint="The file may be damaged, of a kind llama.cpp does not know, or too large for the free memory: "
+            "the server's log has the reason. LOCAL_MODEL_PATH names the file.",
+            retryable=False,
+            provider="local",
+        )
+
     def _on_exit(self, process: LocalProcess, end: Exit) -> None:
         if end.stopped:
             return
@@ -175,13 +188,7 @@ class LocalSupervisor:
         if process.stopping:
             return _stopped()
         if process.refusal is not None:
-            return ProviderUnavailable(
-                f"llama.cpp can't load {self._name}",
-                hint="The file may be damaged, of a kind llama.cpp does not know, or too large for the free memory: "
-                "the server's log has the reason. LOCAL_MODEL_PATH names the file.",
-                retryable=False,
-                provider="local",
-            )
+            return self._not_loadable()
         return ProviderUnavailable(
             f"the local model process ended while it loaded {self._name} ({end.cause if end else 'cause unknown'})",
             hint="Try again; if it persists, the server's log has its last lines.",
