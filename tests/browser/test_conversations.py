@@ -600,3 +600,76 @@ async def test_what_is_written_instead_of_a_question_is_there_after_a_look_at_an
         """
     )
     assert seen == [["say green"], 0]
+
+
+async def listed_conversations(sidecar: Server, count: int) -> None:
+    """So many conversations at the server, of one message each."""
+    day = "2026-01-01T00:{:02}:{:02}Z"
+    lines = []
+    for number in range(count):
+        at = day.format(number // 60, number % 60)
+        message = {"message_id": "q", "role": "user", "content": f"common word {number}", "status": "completed"}
+        session = {"session_id": f"ses{number}", "title": f"Title {number:03}", "created_at": at, "updated_at": at}
+        lines.append(json.dumps({**session, "messages": [{**message, "created_at": at}]}))
+    response = await sidecar.http.post(
+        "/api/v1/sessions/import", content="\n".join(lines), headers={"content-type": "application/jsonl"}
+    )
+    assert response.json()["imported"] == count, response.text
+
+
+async def test_older_conversations_are_listed_behind_those_that_are_there_also_once_one_has_changed(
+    sidecar: Server, browser: Browser
+) -> None:
+    await listed_conversations(sidecar, 170)
+    more = """
+        const rows = page.locator(".row");
+        const count = (number) => page.waitForFunction(
+            (number) => document.querySelectorAll(".row").length === number, number);
+        const more = page.getByRole("button", { name: "Show older conversations" });
+    """
+    async with Console(browser, sidecar.url) as console:
+        await console.run(more + "await count(50); await more.click(); await count(100);")
+        await sidecar.http.patch("/api/v1/sessions/ses100", json={"title": "Renamed"})
+        seen = await console.run(
+            more
+            + """
+            await rows.first().getByText("Renamed").waitFor();
+            await drawn();
+            await more.click();
+            await count(150);
+            await more.click();
+            await count(170);
+            await more.waitFor({ state: "detached" });
+            return texts(rows.locator(".title"));
+            """
+        )
+    assert seen == ["Renamed", *(f"Title {number:03}" for number in range(169, -1, -1) if number != 100)]
+
+
+async def test_a_conversation_that_is_imported_among_older_ones_is_listed_among_them(
+    sidecar: Server, browser: Browser
+) -> None:
+    await listed_conversations(sidecar, 120)
+    async with Console(browser, sidecar.url) as console:
+        await console.run("""
+            const more = page.getByRole("button", { name: "Show older conversations" });
+            await more.click();
+            await page.waitForFunction(() => document.querySelectorAll(".row").length === 100);
+        """)
+        at = "2026-01-01T00:00:45.5Z"
+        line = {"session_id": "late", "title": "Imported late", "created_at": at, "updated_at": at, "messages": []}
+        imported = await sidecar.http.post(
+            "/api/v1/sessions/import", content=json.dumps(line), headers={"content-type": "application/jsonl"}
+        )
+        assert imported.json()["imported"] == 1, imported.text
+        await sidecar.http.patch("/api/v1/sessions/ses100", json={"title": "Renamed"})
+        await console.run("""
+            await page.locator(".row").first().getByText("Renamed").waitFor();
+            const more = page.getByRole("button", { name: "Show older conversations" });
+            while (await more.isVisible()) {
+                if (await more.isEnabled()) await more.click({ timeout: 1000 }).catch(() => {});
+                await drawn();
+            }
+            await page.locator(".row").nth(120).waitFor();
+            await page.locator(".row").getByText("Imported late").waitFor();
+        """)

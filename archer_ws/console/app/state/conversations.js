@@ -38,6 +38,8 @@ export const isSideBySide = kept("sessionStorage", "archer.beside", false);
 /** @type {Map<string, Conversation>} */
 const conversations = new Map();
 let cursor = /** @type {string | null | undefined} */ (undefined);
+// The list has every conversation that changed last between the cursor and this moment.
+let listedUntil = "";
 let reread = 0;
 /** @type {Set<string>} */
 const deletedIds = new Set();
@@ -157,10 +159,17 @@ async function readUnlisted(hits, signal) {
 }
 
 export async function readMore() {
-  const page = await call("session/list", { order: "updated", archived: false, limit: PAGE, cursor });
+  const asked = cursor;
+  const page = await call("session/list", { order: "updated", archived: false, limit: PAGE, cursor: asked });
   merge(page.items);
-  cursor = page.next_cursor;
-  hasMore.value = cursor != null;
+  // Unless the list was read anew meanwhile.
+  if (cursor === asked) setCursor(page.next_cursor);
+}
+
+/** @param {string | null | undefined} next */
+function setCursor(next) {
+  cursor = next;
+  hasMore.value = next != null;
 }
 
 /** @param {Session} session */
@@ -169,16 +178,16 @@ export function put(session) {
 }
 
 async function readFirst() {
-  cursor = undefined;
   const page = await call("session/list", { order: "updated", archived: false, limit: PAGE });
   const listed = new Set(page.items.map(({ session_id }) => session_id));
   // Keep older conversations loaded before. One that belongs on the first page and is not on it was deleted.
   const oldest = page.items.at(-1)?.updated_at ?? "";
-  const older = page.next_cursor == null ? [] : (sessions.peek() ?? []).filter((each) => each.updated_at < oldest);
+  const older = page.next_cursor == null ? [] : (sessions.peek() ?? []).filter((each) => each.updated_at <= oldest);
   sessions.value = [];
   merge([...page.items, ...older.filter(({ session_id }) => !listed.has(session_id))]);
-  cursor = page.next_cursor;
-  hasMore.value = cursor != null;
+  // Where the page reaches what was listed before, the next older ones come behind all of that.
+  if (page.next_cursor == null || oldest > listedUntil) setCursor(page.next_cursor);
+  listedUntil = page.items[0]?.updated_at ?? "";
 }
 
 /** @param {Session[]} more */
@@ -200,6 +209,7 @@ function changed(change) {
   conversations.get(session_id)?.changed(change);
   // The notification does not include the preview and the length: load the list again.
   if (known && known.version === change.version) return;
+  if (!known && change.updated_at <= listedUntil) listedUntil = ""; // It was imported among older ones.
   clearTimeout(reread);
   reread = window.setTimeout(() => readFirst().catch(() => {}), REREAD_MS);
 }
@@ -234,7 +244,9 @@ openListeners.add((now) => {
     watched = now;
     now.watch(changed);
   }
-  deletedIds.clear(); // The server may have been given back its store.
+  // The server may have been given back its store.
+  deletedIds.clear();
+  listedUntil = "";
   readFirst().catch(() => {});
   for (const id of openIds.peek()) conversation(id).refresh();
 });
