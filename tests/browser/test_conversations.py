@@ -673,3 +673,25 @@ async def test_a_conversation_that_is_imported_among_older_ones_is_listed_among_
             await page.locator(".row").nth(120).waitFor();
             await page.locator(".row").getByText("Imported late").waitFor();
         """)
+
+
+async def test_all_messages_that_a_search_finds_can_be_reached(console: Console, sidecar: Server) -> None:
+    await listed_conversations(sidecar, 120)
+    seen = await console.run("""
+        const hits = page.locator(".sidebar .list .entry", { has: page.locator(".preview") });
+        const count = (number) => page.waitForFunction(
+            (number) => document.querySelectorAll(".sidebar .list .preview").length === number, number);
+        const told = () => page.locator(".sidebar h2").innerText();
+        const more = page.getByRole("button", { name: "Show more" });
+        await page.locator("#search").fill("common word");
+        await count(50);
+        const first = await told();
+        await more.click();
+        await count(100);
+        await more.click();
+        await count(120);
+        await more.waitFor({ state: "detached" });
+        const names = await texts(hits.locator(".title"));
+        return { first, last: await told(), distinct: new Set(names).size, oldest: names.at(-1) };
+    """)
+    assert seen == {"first": "50+ messages", "last": "120 messages", "distinct": 120, "oldest": "Title 000"}

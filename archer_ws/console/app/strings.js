@@ -33,7 +33,9 @@ export const strings = {
     clear: "Clear the search",
     none: "No conversations yet. The server stores what you ask.",
     nothingFound: (/** @type {string} */ query) => `No message contains all the words of “${query}”.`,
-    found: (/** @type {number} */ count) => plural(count, "message"),
+    found: (/** @type {number} */ count, hasMore = false) =>
+      hasMore ? `${NUMBER.format(count)}+ messages` : plural(count, "message"),
+    moreFound: "Show more",
     searchFailed: (/** @type {string} */ why) => `The search failed: ${why}`,
     reading: "Loading the list…",
     more: "Show older conversations",

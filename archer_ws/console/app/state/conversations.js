@@ -25,6 +25,7 @@ export const hasMore = signal(false);
 export const query = signal("");
 /** The results of the search; undefined if there is no search. */
 export const found = signal(/** @type {FoundMessage[] | undefined} */ (undefined));
+export const hasMoreFound = signal(false);
 /** The conversations of the results that the list does not show yet, by id. */
 export const foundUnlisted = signal(/** @type {Map<string, Session>} */ (new Map()));
 /** Why the search has no results. */
@@ -43,8 +44,10 @@ let listedUntil = "";
 let reread = 0;
 /** @type {Set<string>} */
 const deletedIds = new Set();
-/** @type {AbortController | undefined} */
+/** The search whose results are shown, and where its next page begins. @type {AbortController | undefined} */
 let searching;
+let searched = "";
+let foundCursor = /** @type {string | null | undefined} */ (undefined);
 
 export const titles = computed(() => new Map((sessions.value ?? []).map((each) => [each.session_id, each.title])));
 
@@ -135,14 +138,38 @@ export async function search(text) {
   }
   searching = new AbortController();
   const { signal } = searching;
+  searched = text;
   try {
     const page = await client.peek()?.call("session/search", { query: text, limit: PAGE }, { signal });
     if (signal.aborted) return;
-    found.value = page?.items ?? [];
-    await readUnlisted(found.value, signal);
+    showFound([], page);
+    foundUnlisted.value = new Map();
+    await readUnlisted(page?.items ?? [], signal);
   } catch (error) {
     if (!signal.aborted) searchFailure.value = /** @type {Error} */ (error);
   }
+}
+
+/** The next page of what the shown search finds. */
+export async function searchMore() {
+  const signal = searching?.signal;
+  if (!signal) return;
+  try {
+    const params = { query: searched, limit: PAGE, cursor: foundCursor };
+    const page = await client.peek()?.call("session/search", params, { signal });
+    if (signal.aborted || !page) return;
+    showFound(found.peek() ?? [], page);
+    await readUnlisted(page.items, signal);
+  } catch (error) {
+    if (!signal.aborted) throw error;
+  }
+}
+
+/** @param {FoundMessage[]} before @param {import("../../archer.js").SearchPage | undefined} page */
+function showFound(before, page) {
+  found.value = [...before, ...(page?.items ?? [])];
+  foundCursor = page?.next_cursor;
+  hasMoreFound.value = foundCursor != null;
 }
 
 /** @param {FoundMessage[]} hits @param {AbortSignal} signal */
@@ -155,7 +182,7 @@ async function readUnlisted(hits, signal) {
   for (const each of await Promise.allSettled(read)) {
     if ("value" in each && each.value) known.set(each.value.session_id, each.value);
   }
-  if (!signal.aborted) foundUnlisted.value = known;
+  if (!signal.aborted) foundUnlisted.value = new Map([...foundUnlisted.peek(), ...known]);
 }
 
 export async function readMore() {

@@ -1,7 +1,7 @@
 // The list of conversations: search, open, rename, export, delete.
 
 import { useState } from "../vendor/preact-hooks.js";
-import { begin, found, foundUnlisted, fork, hasMore, query, readMore, remove, rename, search, searchFailure, sessions, show, shownId, showMessage, openIds, isSideBySide } from "../state/conversations.js";
+import { begin, found, foundUnlisted, fork, hasMore, hasMoreFound, query, readMore, remove, rename, search, searchFailure, searchMore, sessions, show, shownId, showMessage, openIds, isSideBySide } from "../state/conversations.js";
 import { download, exportJson, exportMarkdown } from "../state/exports.js";
 import { facts } from "../state/server.js";
 import { strings } from "../strings.js";
@@ -75,11 +75,11 @@ function Found({ onDone }) {
   for (const session of sessions.value ?? []) listed.set(session.session_id, session);
   if (hits.length === 0) return html`<p class="empty" role="status">${strings.list.nothingFound(query.value)}</p>`;
   return html`
-    <h2 role="status">${strings.list.found(hits.length)}</h2>
+    <h2 role="status">${strings.list.found(hits.length, hasMoreFound.value)}</h2>
     <ul class="list">
       ${hits.map(
         (hit) => html`
-          <li key=${hit.message_id}>
+          <li key=${`${hit.session_id} ${hit.message_id}`}>
             <button type="button" class="entry" onClick=${() => open(hit)}>
               <span class="title" dir="auto">${nameOf(listed.get(hit.session_id))}</span>
               <span class="preview" dir="auto">${hit.snippet}</span>
@@ -87,6 +87,7 @@ function Found({ onDone }) {
           </li>
         `,
       )}
+      ${hasMoreFound.value && html`<li><${More} label=${strings.list.moreFound} readMore=${searchMore} /></li>`}
     </ul>
   `;
 }
@@ -106,18 +107,19 @@ function List({ onDone }) {
           </ul>
         `,
       )}
-      ${hasMore.value && html`<${More} />`}
+      ${hasMore.value && html`<${More} label=${strings.list.more} readMore=${readMore} />`}
     </div>
   `;
 }
 
-function More() {
+/** @param {{ label: string, readMore: () => Promise<void> }} props */
+function More({ label, readMore }) {
   const [isReading, setReading] = useState(false);
   const read = () => {
     setReading(true);
     readMore().catch(complain).finally(() => setReading(false));
   };
-  return html`<button type="button" class="quiet" disabled=${isReading} onClick=${read}>${strings.list.more}</button>`;
+  return html`<button type="button" class="quiet" disabled=${isReading} onClick=${read}>${label}</button>`;
 }
 
 /** By its title, else by the beginning of its last message. @param {Session | undefined} session */
