@@ -1,7 +1,9 @@
 """Conversations for the endpoints: joins the store with the manager's running streams, the files and the watchers."""
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Sequence
 from functools import partial
+from itertools import islice
 
 from archer_ws.core.exceptions import Overloaded
 from archer_ws.core.limits import PAGE_BYTES_MAX, PAGE_ITEMS_MAX, Limits
@@ -28,6 +30,9 @@ from archer_ws.sessions.storage.refusals import check_version
 from archer_ws.sessions.storage.store import SessionStore
 from archer_ws.sessions.storage.values import SessionOrder
 from archer_ws.sessions.storage.words import check_words
+
+#: Of how many deleted sessions watchers are told before other tasks run: some milliseconds.
+_TOLD_AT_ONCE = 100
 
 
 class Conversations:
@@ -190,11 +195,23 @@ class Conversations:
                 is_done = True
                 self._manager.session_gone(principal)
             finally:
-                for session in gone:
-                    self._changes.deleted(principal, session, is_certain=is_done)
+                await self._tell_deleted(principal, gone, is_certain=is_done)
         if self._attachments is not None:
             await self._attachments.session_deleted(principal, named)
         return count
+
+    async def _tell_deleted(self, principal: str, gone: Sequence[Session], *, is_certain: bool) -> None:
+        """Report that these sessions were deleted, some at a time. If the caller is cancelled, the rest at once: later,
+        there may be new ones with their ids."""
+        rest = iter(gone)
+        try:
+            while some := list(islice(rest, _TOLD_AT_ONCE)):
+                for session in some:
+                    self._changes.deleted(principal, session, is_certain=is_certain)
+                await asyncio.sleep(0)
+        finally:
+            for session in rest:
+                self._changes.deleted(principal, session, is_certain=is_certain)
 
     def export(self, principal: str) -> AsyncIterator[ExportedSession]:
         """All of a principal's conversations, oldest first."""

@@ -3,11 +3,13 @@
 
 import asyncio
 import time
+from collections import Counter
 from typing import Any
 
 import pytest
 
 from archer_ws.rpc.watching import WATCHED_MAX
+from archer_ws.sessions.models import SessionCreate
 from tests.fakes.rpc_peer import RpcError, RpcPeer
 from tests.test_rpc.conftest import Server
 
@@ -164,6 +166,46 @@ async def test_forgetting_all_is_told_of_each(server: Server) -> None:
     assert await peer.call("session/delete_all", confirm=True) == {"deleted": 3}
     for number in range(3):
         await until_told(peer, session_id=f"s{number}", deleted=True)
+
+
+async def test_others_have_turns_while_it_is_told_that_all_are_forgotten(memory_server: Server) -> None:
+    peer = await memory_server.connect()
+    for number in range(1000):
+        await memory_server.services.conversations.create("me", SessionCreate(session_id=f"s{number}"))
+    await peer.call("session/watch")
+    turn, told_in_turn = 0, Counter[int]()
+    deleted = memory_server.manager.changes.deleted
+
+    def counted(*args: Any, **kwargs: Any) -> None:
+        told_in_turn[turn] += 1
+        deleted(*args, **kwargs)
+
+    memory_server.manager.changes.deleted = counted  # type: ignore[method-assign]
+    deleting = asyncio.create_task(peer.call("session/delete_all", confirm=True))
+    while not deleting.done():
+        turn += 1
+        await asyncio.sleep(0)
+    await peer.until(lambda: len(told_to(peer)) == 1000)
+    assert sum(told_in_turn.values()) == 1000
+    assert max(told_in_turn.values()) <= 250
+
+
+async def test_who_leaves_while_all_are_forgotten_leaves_no_watcher_untold(memory_server: Server) -> None:
+    peer = await memory_server.connect()
+    for number in range(1000):
+        await memory_server.services.conversations.create("me", SessionCreate(session_id=f"s{number}"))
+    await peer.call("session/watch")
+    deleted, is_told = memory_server.manager.changes.deleted, asyncio.Event()
+
+    def noticed(*args: Any, **kwargs: Any) -> None:
+        is_told.set()
+        deleted(*args, **kwargs)
+
+    memory_server.manager.changes.deleted = noticed  # type: ignore[method-assign]
+    deleting = asyncio.create_task(memory_server.services.conversations.delete_all("me"))
+    await is_told.wait()
+    deleting.cancel()
+    await peer.until(lambda: len(told_to(peer)) == 1000)
 
 
 async def test_a_conversation_made_anew_at_once_is_told_as_it_is(server: Server) -> None:
