@@ -798,3 +798,86 @@ async def test_a_file_that_is_removed_while_it_is_used_is_told_until_it_is_back(
             await store.aclose()
     events = [line["event"] for line in lines if line["event"].startswith("conversations_file")]
     assert events == ["conversations_file_gone", "conversations_file_back"]
+
+
+async def conversations_of_two(store: SqliteStore) -> None:
+    """Bob's conversation with few messages, and after it Ann's with many, the first of them long."""
+    for principal, texts in (
+        ("bob", [f"all of {number} zebras" for number in range(8)]),
+        ("ann", ["word " * 8000 + " and alloy", *(f"all{number} of them, number {number}" for number in range(60))]),
+    ):
+        await store.create(principal, "s1", None, None)
+        turn = [ChatMessage(role=MessageRole.USER, content=text) for text in texts]
+        await store.begin_turn(principal, "s1", turn, stream_id="x")
+        again = ChatMessage(role=MessageRole.USER, content=f"{texts[-1]} again")
+        last = (await store.messages(principal, "s1"))[-1].message_id
+        await store.begin_turn(principal, "s1", [again], stream_id="y", replace_from=last)
+
+
+async def all_found(store: SqliteStore, principal: str, query: str) -> list[str]:
+    found: list[str] = []
+    cursor: str | None = None
+    while True:
+        page = await store.search(principal, query, 7, cursor)
+        found += [message.message_id for message in page.items]
+        cursor = page.next_cursor
+        if cursor is None:
+            return found
+
+
+@pytest.mark.parametrize("look_s", [-1.0, 60.0], ids=["a message a request", "all of them"])
+async def test_in_a_large_file_a_search_that_looks_at_the_newest_messages_first_finds_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, look_s: float
+) -> None:
+    monkeypatch.setattr(search_index, "LOOK_S", look_s)
+    async with opened(tmp_path / "kept") as store:
+        await conversations_of_two(store)
+        queries = [
+            (each, query) for each in ("ann", "bob") for query in ("all", "OF", "zebra", "all of", "word a", "x")
+        ]
+        by_index = [await all_found(store, *asked) for asked in queries]
+        for own_bytes in (0, 2**40):
+            monkeypatch.setattr(search_index, "LOOK_FROM", 0)
+            monkeypatch.setattr(search_index, "_OWN_BYTES", own_bytes)
+            assert [await all_found(store, *asked) for asked in queries] == by_index
+        assert [len(found) for found in by_index] == [61, 60, 0, 0, 1, 0, 8, 8, 8, 8, 0, 0]
+
+
+async def test_in_a_large_file_the_beginning_of_a_frequent_word_is_not_searched_in_the_index(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    class Watched(sqlite3.Connection):
+        def execute(self, sql: str, parameters: Any = (), /) -> sqlite3.Cursor:
+            asked.append(sql)
+            return super().execute(sql, parameters)
+
+    monkeypatch.setattr(search_index, "LOOK_FROM", 20)
+    monkeypatch.setattr(search_index, "LOOK_S", 60.0)
+    async with opened(tmp_path / "kept", factory=Watched) as store:
+        await conversations_of_two(store)
+        for principal in ("ann", "bob"):
+            asked.clear()
+            assert len((await store.search(principal, "al", 7, None)).items) == 7
+            assert not [sql for sql in asked if "message_words MATCH" in sql]
+        assert len((await store.search("ann", "alloy", 7, None)).items) == 1
+        assert [sql for sql in asked if "message_words MATCH" in sql]
+
+
+async def test_what_is_found_before_the_index_turns_out_to_be_damaged_is_found_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Damaged(sqlite3.Connection):
+        def execute(self, sql: str, parameters: Any = (), /) -> sqlite3.Cursor:
+            if "message_words MATCH ? AND" in sql:
+                raise sqlite3.DatabaseError("database disk image is malformed")
+            return super().execute(sql, parameters)
+
+    monkeypatch.setattr(search_index, "LOOK_FROM", 20)
+    monkeypatch.setattr(search_index, "LOOK_S", 60.0)
+    async with opened(tmp_path / "kept", factory=Damaged) as store:
+        await conversations_of_two(store)
+        found = await store.search("ann", "al", 100, None)
+        assert [message.message_id for message in found.items] == await all_found(store, "ann", "al")
+        assert len(found.items) == 61

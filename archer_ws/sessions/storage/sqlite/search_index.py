@@ -13,7 +13,7 @@ import structlog
 from archer_ws.sessions.storage.refusals import blank_query
 from archer_ws.sessions.storage.sqlite import failures
 from archer_ws.sessions.storage.sqlite.schema import INDEX, SEARCH_INDEX
-from archer_ws.sessions.storage.words import QUERY_WORDS_MAX, indexed, terms_of, words_of
+from archer_ws.sessions.storage.words import QUERY_WORDS_MAX, finder, indexed, terms_of, words_of
 
 log = structlog.get_logger(__name__)
 
@@ -23,6 +23,15 @@ _STALE = "index_stale"
 _BUILD_MESSAGES, _BUILD_CHARS = 1000, 4 * 1024 * 1024
 #: How long one request scans messages, in seconds; other requests wait meanwhile.
 SCAN_S = 0.01
+#: In a file with more messages than this, a search looks at the newest ones first, for so many seconds: what many
+#: messages have is in these, too, and the index takes a second per million messages that have the beginning of a word.
+LOOK_FROM, LOOK_S = 20_000, 0.02
+#: How many of a message's first characters are looked at first. If nothing is found there, and it has more than the
+#: second number, it is left to the index, and so are those before it.
+_HEAD_CHARS, _LOOK_CHARS = 2048, 16 * 1024
+#: Of a principal with fewer bytes than this, only its own messages are looked at; of one with more, those of others are
+#: passed over.
+_OWN_BYTES = 4 * 1024 * 1024
 _COLUMNS = "m.pk, s.session_id, m.message_id, m.role, m.content, m.created_at"
 _INDEXED = (
     f"SELECT {_COLUMNS} FROM message_words w CROSS JOIN message m ON m.pk = w.rowid "
@@ -35,6 +44,11 @@ _SCANNED = (
     "SELECT m.pk, s.session_id, m.message_id, m.role, "
     "CASE WHEN m.hidden = 0 AND s.principal_pk = ? {conditions} THEN m.content END, m.created_at "
     "FROM message m CROSS JOIN session s ON s.pk = m.session_pk WHERE m.pk < ? ORDER BY m.pk DESC"
+)
+_OWN = (
+    f"SELECT {_COLUMNS} FROM message m CROSS JOIN session s ON s.pk = m.session_pk WHERE m.pk IN "
+    "(SELECT own.pk FROM session CROSS JOIN message own ON own.session_pk = session.pk "
+    "WHERE session.principal_pk = ? AND own.hidden = 0) AND m.pk < ? ORDER BY m.pk DESC"
 )
 
 #: A found message: pk, session id, message id, role, text and time.
@@ -158,14 +172,18 @@ class SearchIndex:
             # A prefix costs as much as all words with this prefix, so only the last word, which may be incomplete, is
             # one.
             match = " AND ".join(f'"{" ".join(term)}"' for term in terms) + " *"
+            newest, before = _among_newest(connection, principal_pk, query, before, limit, told=told)
+            if not before:
+                return newest, 0
+            rest = limit - len(newest)
             try:
-                rows = [told(row) for row in connection.execute(_INDEXED, (match, before, principal_pk, limit))]
+                rows = [told(row) for row in connection.execute(_INDEXED, (match, before, principal_pk, rest))]
             except (sqlite3.Error, MemoryError) as error:
                 if not _is_damage(error):
                     raise
                 self._leave(connection, error)
-            else:
-                return rows, 0
+                return newest, before
+            return newest + rows, 0
         conditions, wanted = _looked_at(query, has_words=bool(terms))
         scanned = connection.execute(_SCANNED.format(conditions=conditions), (principal_pk, *wanted, before))
         return _first(scanned, limit, time.monotonic() + SCAN_S, told)
@@ -218,6 +236,43 @@ class SearchIndex:
                 break
         rows.close()
         return last
+
+
+def _among_newest(
+    connection: sqlite3.Connection,
+    principal_pk: int,
+    query: str,
+    before: int,
+    limit: int,
+    *,
+    told: Callable[[FoundRow], Told],
+) -> tuple[list[Told], int]:
+    """As `SearchIndex.found`, but without the index, and only of the newest messages below `before`, if the file has
+    many."""
+    (last,) = connection.execute("SELECT max(pk) FROM message").fetchone()
+    if last is None or last <= LOOK_FROM:
+        return [], before
+    (size,) = connection.execute("SELECT total(bytes) FROM principal WHERE pk = ?", (principal_pk,)).fetchone()
+    statement = _OWN if size < _OWN_BYTES else _SCANNED.format(conditions="")
+    until, has = time.monotonic() + LOOK_S, finder(query)
+    found: list[Told] = []
+    for row in connection.execute(statement, (principal_pk, before)):
+        pk, *_, text, _ = row
+        if text is not None:
+            if has(_head(text)) or (_HEAD_CHARS < len(text) <= _LOOK_CHARS and has(text)):
+                found.append(told(row))
+                if len(found) == limit:
+                    break
+            elif len(text) > _LOOK_CHARS:
+                return found, pk + 1
+        if time.monotonic() > until:
+            return found, pk
+    return found, 0
+
+
+def _head(text: str) -> str:
+    """The whole words in the first characters of a text."""
+    return text if len(text) <= _HEAD_CHARS else text[: text.rfind(" ", 0, _HEAD_CHARS) + 1]
 
 
 def _is_damage(error: Exception) -> bool:
