@@ -114,11 +114,11 @@ def without_refused(history: Sequence[R]) -> Sequence[R]:
     gone: set[int] = set()
     for place, message in enumerate(history):
         if message.is_refused:
-            gone.update(range(_begin_of_turn(history, place), place + 1))
+            gone.update(range(begin_of_turn(history, place), place + 1))
     return [message for place, message in enumerate(history) if place not in gone or _is_system(message)]
 
 
-def _begin_of_turn(history: Sequence[HistoryMessage], place: int) -> int:
+def begin_of_turn(history: Sequence[HistoryMessage], place: int) -> int:
     """The position of the first message of the turn that `place` belongs to: of the first message of its request.
 
     A request ends at a result or an answer before it. An earlier turn may have the same stream's id: an id may come

@@ -2,6 +2,7 @@
 
 import asyncio
 import queue
+import random
 import sqlite3
 import stat
 import sys
@@ -9,6 +10,7 @@ import threading
 import tracemalloc
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +21,13 @@ from archer_ws.core.clock import utc_now
 from archer_ws.core.exceptions import InvalidParams, SessionNotFound, StorageFull, StorageUnavailable, Unsupported
 from archer_ws.llm_gateway.types import ChatMessage, MessageRole, Refusal
 from archer_ws.sessions.history import without_refused
+from archer_ws.sessions.models import ExportedSession, StoredMessage
 from archer_ws.sessions.storage.journal import KeptStream, LogPart, LogPiece, StreamRecord
 from archer_ws.sessions.storage.memory import MemoryStore
 from archer_ws.sessions.storage.sqlite import forgetting, history, search_index, sessions
 from archer_ws.sessions.storage.sqlite.database import CHECKPOINT_AFTER_S, FileSettings, OpenDatabase
 from archer_ws.sessions.storage.sqlite.forgetting import EVERY_S, SOON_S, Forgetting
-from archer_ws.sessions.storage.sqlite.rows import SessionRow
+from archer_ws.sessions.storage.sqlite.rows import HistoryRow, SessionRow
 from archer_ws.sessions.storage.sqlite.schema import STEPS
 from archer_ws.sessions.storage.sqlite.search_index import SearchIndex
 from archer_ws.sessions.storage.sqlite.store import SqliteStore
@@ -605,6 +608,66 @@ async def test_a_refusal_in_a_long_conversation_is_not_looked_for_again_with_eac
         begun = await store.begin_turn("ann", "s1", turn[:1], stream_id="str_2")
         assert len(begun.history.messages) == 0
         assert sum(looked_at) < 5 * count
+
+
+async def test_a_turn_in_a_long_conversation_with_a_refusal_reads_no_more_than_it_needs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = 0
+    of = HistoryRow.of
+
+    def counting(row: Any) -> HistoryRow:
+        nonlocal read
+        read += 1
+        return of(row)
+
+    monkeypatch.setattr(HistoryRow, "of", counting)
+    async with opened(tmp_path) as store:
+        await store.create("ann", "s1", None, None)
+        asked = await say(store, "s1", "x")
+        refused = StoredCompletion("", "completed", refusal=Refusal(text="no"))
+        await store.append_completion("ann", "s1", refused, after=asked, stream_id="str_1")
+        turn = [ChatMessage(role=MessageRole.USER, content="x") for _ in range(4000)]
+        await store.begin_turn("ann", "s1", turn, stream_id="str_2")
+        read = 0
+        begun = await store.begin_turn("ann", "s1", turn[:1], stream_id="str_3", budget_tokens=100)
+        assert begun.history.dropped + len(begun.history.messages) == 4000
+        assert read < 400
+
+
+@pytest.mark.parametrize("seed", range(40))
+async def test_messages_that_do_not_fit_are_counted_without_refused_turns(tmp_path: Path, seed: int) -> None:
+    rng = random.Random(seed)
+    now = utc_now()
+    stream_ids = [None, "a", "b"][: rng.randint(1, 3)]
+    messages = []
+    for number in range(60):
+        role = rng.choice([MessageRole.USER, MessageRole.ASSISTANT, MessageRole.TOOL, MessageRole.SYSTEM])
+        messages.append(
+            StoredMessage(
+                message_id=f"m{number}",
+                role=role,
+                content=str(number),
+                call_id="c" if role is MessageRole.TOOL else None,
+                stream_id=rng.choice(stream_ids),
+                status="completed",
+                created_at=now + timedelta(seconds=rng.randint(0, 1)),
+                refusal=Refusal(text="no") if role is MessageRole.ASSISTANT and rng.random() < 0.3 else None,
+            )
+        )
+    told = {"created_at": now, "updated_at": now}
+    conversation = ExportedSession(session_id="s1", message_count=60, messages=messages, **told)
+    async with opened(tmp_path) as store:
+        await store.import_session("ann", conversation)
+        whole = await store.begin_turn(
+            "ann", "s1", [ChatMessage(role=MessageRole.USER, content="next")], stream_id="x", budget_tokens=1
+        )
+        in_memory = MemoryStore()
+        await in_memory.import_session("ann", conversation)
+        expected = await in_memory.begin_turn(
+            "ann", "s1", [ChatMessage(role=MessageRole.USER, content="next")], stream_id="x", budget_tokens=1
+        )
+    assert whole.history == expected.history
 
 
 @pytest.mark.parametrize("query", ["§", "%", "!"])

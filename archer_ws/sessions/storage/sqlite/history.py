@@ -6,12 +6,14 @@ from collections.abc import Iterator, Sequence
 
 from archer_ws.core.limits import HISTORY_TOKENS_MAX
 from archer_ws.llm_gateway.native_replay import loop_length
-from archer_ws.llm_gateway.types import SYSTEM, TOOL, USER, ChatMessage
-from archer_ws.sessions.history import History, fit_history, native_turns, without_refused
+from archer_ws.llm_gateway.types import ASSISTANT, SYSTEM, TOOL, USER, ChatMessage
+from archer_ws.sessions.history import History, begin_of_turn, fit_history, native_turns, without_refused
 from archer_ws.sessions.storage.sqlite.rows import HISTORY_COLUMNS, VISIBLE, HistoryRow, SessionRow
 
 #: How many messages are read at once: at first, and afterwards.
 _READ_FIRST, _READ_AT_ONCE = 32, 256
+#: The turns of so many refusals are looked for one by one; if there are more, all messages are read.
+_REFUSED_FEW = 32
 
 
 def history_before(
@@ -74,17 +76,54 @@ def _tokens(messages: Sequence[HistoryRow]) -> int:
 
 def _count(connection: sqlite3.Connection, session: SessionRow, position: int) -> int:
     """The number of messages before a position, without refused turns."""
-    if not session.refused_count:
+    if session.refused_count <= _REFUSED_FEW:
         (count,) = connection.execute(
             f"SELECT count(*) FROM message WHERE {VISIBLE} AND position < ?", (session.pk, position)
         ).fetchone()
-        return int(count)
+        return int(count) - (_count_refused(connection, session, position) if session.refused_count else 0)
     rows = connection.execute(
         f"SELECT role, stream_id, created_at, refused, tokens, '', NULL, NULL FROM message WHERE {VISIBLE} "
         "AND position < ? ORDER BY position",
         (session.pk, position),
     )
     return len(without_refused([HistoryRow.of(row) for row in rows]))
+
+
+def _count_refused(connection: sqlite3.Connection, session: SessionRow, position: int) -> int:
+    """The number of messages before a position that `without_refused` leaves out."""
+    gone: set[int] = set()
+    refused = connection.execute(
+        f"SELECT position FROM message WHERE {VISIBLE} AND refused != 0 AND position < ?", (session.pk, position)
+    )
+    for (last,) in refused.fetchall():
+        rows = connection.execute(
+            "SELECT position, role, stream_id, created_at, refused, tokens, '', NULL, NULL FROM message "
+            f"WHERE {VISIBLE} AND position BETWEEN ? AND ? ORDER BY position",
+            (session.pk, _before_turn(connection, session, last), last),
+        ).fetchall()
+        begin = begin_of_turn([HistoryRow.of(row) for _, *row in rows], len(rows) - 1)
+        gone.update(place for place, role, *_ in rows[begin:] if role != SYSTEM)
+    return len(gone)
+
+
+def _before_turn(connection: sqlite3.Connection, session: SessionRow, position: int) -> int:
+    """The position of a message before the turn of the answer at a position, as far back as begin_of_turn looks; 0 if
+    the turn is the first: that of the last message before the question that is not of its stream, or, without streams,
+    that answers."""
+    asked = connection.execute(
+        f"SELECT position, coalesce(stream_id, '') FROM message WHERE {VISIBLE} AND position <= ? AND role = ? "
+        "ORDER BY position DESC LIMIT 1",
+        (session.pk, position, USER),
+    ).fetchone()
+    if asked is None:
+        return 0
+    question, stream_id = asked
+    before = connection.execute(
+        f"SELECT position FROM message WHERE {VISIBLE} AND position < ? AND (coalesce(stream_id, '') != ? "
+        "OR ? = '' AND role IN (?, ?)) ORDER BY position DESC LIMIT 1",
+        (session.pk, question, stream_id, stream_id, ASSISTANT, TOOL),
+    ).fetchone()
+    return 0 if before is None else int(before[0])
 
 
 def loop_at_end(connection: sqlite3.Connection, session: SessionRow) -> list[HistoryRow]:
