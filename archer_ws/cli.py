@@ -15,6 +15,7 @@ import socket
 import sys
 import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -127,15 +128,20 @@ def _fail(message: str, status: int) -> int:
     return status
 
 
-def _use_question_marks(*streams: object) -> None:
-    """Print question marks for characters that a terminal's encoding lacks, instead of failing."""
+def _prepare(*streams: object) -> None:
+    """Print question marks for characters that a terminal's encoding lacks, instead of failing. And wait for whoever
+    reads slowly: a program that shares the stream may have made it non-blocking, and Python drops what finds no room
+    there, without an error."""
     for stream in streams:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
+            if sys.platform != "win32":
+                with suppress(OSError):  # It has no descriptor.
+                    os.set_blocking(stream.fileno(), True)
 
 
 def _sessions(options: argparse.Namespace) -> int:
-    _use_question_marks(sys.stdout, sys.stderr)
+    _prepare(sys.stdout, sys.stderr)
     if options.url is not None and options.data_dir is not None:
         return _fail("--url asks a running server, --data-dir a stopped one's file: give one of them", 2)
     from archer_ws.terminal.conversations.command import ConversationPlace, run
@@ -147,7 +153,7 @@ def _sessions(options: argparse.Namespace) -> int:
 
 
 def _doctor(options: argparse.Namespace) -> int:
-    _use_question_marks(sys.stdout, sys.stderr)
+    _prepare(sys.stdout, sys.stderr)
     from archer_ws.doctor.command import diagnose
 
     given = {"host": options.host, "port": options.port}
@@ -155,7 +161,7 @@ def _doctor(options: argparse.Namespace) -> int:
 
 
 def _conformance(options: argparse.Namespace) -> int:
-    _use_question_marks(sys.stdout, sys.stderr)
+    _prepare(sys.stdout, sys.stderr)
     from archer_ws.conformance.command import Options, conform, list_checks
 
     if options.list:
@@ -168,7 +174,7 @@ def _conformance(options: argparse.Namespace) -> int:
 
 
 def _schema(options: argparse.Namespace) -> int:
-    _use_question_marks(sys.stdout, sys.stderr)
+    _prepare(sys.stdout, sys.stderr)
     from archer_ws.schema.command import check, write
 
     directory = Path(options.directory)
@@ -347,7 +353,7 @@ def serve_reloaded(sockets: list[socket.socket] | None) -> None:
 
 
 def _chat(options: argparse.Namespace) -> int:
-    _use_question_marks(sys.stdin, sys.stdout, sys.stderr)
+    _prepare(sys.stdin, sys.stdout, sys.stderr)
     text = options.text
     if text is None and not sys.stdin.isatty():
         text = sys.stdin.read()

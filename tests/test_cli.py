@@ -1,6 +1,7 @@
 """The command line: options, what is printed, exit statuses, and chatting through the real server."""
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
@@ -126,6 +127,35 @@ async def test_too_few_open_files_for_any_server_are_one_line_and_status_1(limit
     assert err.startswith(f"archer-ws: this process may have only {limit} files".encode())
     assert err.count(b"\n") == 1
     assert b"ulimit" in err
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="pipes differ there")
+async def test_an_output_that_another_program_made_non_blocking_loses_nothing(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    # There is room for one byte, and only its reader makes more.
+    filled = 0
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            filled += os.write(writing, b"x" * 4096)
+    os.read(reading, 1)
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "archer_ws", "conformance", "--list"),
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=writing,
+    )
+    os.close(writing)
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(2):  # as long as it would take to drop its output, and end
+            await process.wait()
+    with os.fdopen(reading, "rb") as pipe:
+        out = (await asyncio.to_thread(pipe.read))[filled - 1 :].decode()
+    async with asyncio.timeout(WAIT_LIMIT_S):
+        assert await process.wait() == 0
+    assert main(["conformance", "--list"]) == 0
+    assert out == capsys.readouterr().out
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="a folder that is in use can't be removed there")
