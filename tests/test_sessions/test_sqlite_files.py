@@ -426,6 +426,34 @@ async def test_the_room_of_a_large_deletion_is_given_back_in_few_steps(
     assert len(steps) < 30
 
 
+async def test_a_stop_leaves_the_rest_of_a_large_deletion_to_the_next_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = ManualClock()
+    stepped = Forgetting.step
+
+    def slow_step(self: Forgetting, connection: sqlite3.Connection) -> None:
+        clock.advance(1.0)
+        stepped(self, connection)
+
+    monkeypatch.setattr(Forgetting, "step", slow_step)
+    monkeypatch.setattr(forgetting, "_VACUUM_PAGES", 16)
+    with capture_logs() as lines:
+        async with opened(tmp_path, clock=clock, finish_s=3.0) as store:
+            await store.create("ann", "s1", None, None)
+            await say(store, "s1", "unicorn " * 100_000)
+            await store.delete("ann", "s1")
+            stopped_at = clock.now
+    assert clock.now - stopped_at == 3.0
+    assert [line["event"] for line in lines if "deleted" in line["event"]] == ["deleted_text_left"]
+
+    size = (tmp_path / "archer.db").stat().st_size
+    async with opened(tmp_path, clock=clock) as store:
+        await until_it_is_due_no_more(store, clock)
+    assert (tmp_path / "archer.db").stat().st_size < size / 2
+    assert found_in(tmp_path, b"unicorn") == {}
+
+
 async def test_a_deletion_that_a_stop_came_upon_is_finished_by_it_or_by_the_next_start(tmp_path: Path) -> None:
     async with opened(tmp_path, clock=ManualClock()) as store:
         await store.create("ann", "s1", None, None)

@@ -4,6 +4,7 @@ import asyncio
 import os
 from collections.abc import AsyncIterator, Coroutine, Iterator
 from functools import partial
+from math import inf
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
@@ -63,7 +64,7 @@ class KeptConversations:
         configure_logging("WARNING")
         self._runner = asyncio.Runner()
         # An export of a new file in a damaged one's place would look like one of no conversations.
-        settings = FileSettings(bytes_max=_NO_LIMIT, wait_s=0, replaces_damaged=False)
+        settings = FileSettings(bytes_max=_NO_LIMIT, wait_s=0, replaces_damaged=False, finish_s=inf)
         self._store = SqliteStore(kept.path, settings, Accounts(_NO_LIMIT, _NO_LIMIT, ()))
         try:
             self._run(self._store.open())

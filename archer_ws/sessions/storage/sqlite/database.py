@@ -35,6 +35,8 @@ RESERVE_BYTES = 64 * 1024 * 1024
 #: How far it may exceed that while conversations are deleted: a deletion needs room itself, since the search index
 #: grows by what is gone until its segments are merged.
 DELETION_BYTES = 64 * 1024 * 1024
+#: See FileSettings.finish_s.
+FINISH_S = 3.0
 #: How long SQLite waits for another program's lock, in ms, since a program that only reads is done soon.
 _BUSY_MS = 2000
 _CACHE_KIB = 16 * 1024
@@ -49,6 +51,8 @@ class FileSettings:
         wait_s: how long to wait for another process to release the folder, in seconds.
         reserve_bytes: how far completions may exceed the limit, in bytes.
         replaces_damaged: whether a damaged file is set aside and a new one begun; if not, it can't be opened.
+        finish_s: how long `close` may go on with pending deletions, in seconds; what is left is done after the next
+            start. A deletion from a file of 800 MB takes ten seconds, and who stops a server waits as long.
         steps: the migrations.
         factory: the class of the connection.
         clock: a monotonic clock, in seconds.
@@ -58,6 +62,7 @@ class FileSettings:
     wait_s: float = 0.0
     reserve_bytes: int = RESERVE_BYTES
     replaces_damaged: bool = True
+    finish_s: float = FINISH_S
     steps: Sequence[str] = STEPS
     factory: type[sqlite3.Connection] = sqlite3.Connection
     clock: Callable[[], float] = time.monotonic
@@ -108,13 +113,15 @@ class OpenDatabase:
             raise
 
     def close(self) -> None:
-        """Finish pending deletions, checkpoint the WAL file, close the file and unlock the folder."""
+        """Finish pending deletions, as far as the time allows, checkpoint the WAL file, close the file and unlock the
+        folder."""
         connection, self._connection = self._connection, None
         if connection is not None:
             with contextlib.suppress(sqlite3.Error):
                 self._is_deleting = True
                 self._limit_pages(connection)
-                self._forgetting.finish(connection)
+                if not self._forgetting.finish(connection, self._settings.finish_s):
+                    log.info("deleted_text_left", hint="The next start goes on with removing it from the file.")
             with contextlib.suppress(sqlite3.Error):
                 connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
             with contextlib.suppress(sqlite3.Error):

@@ -79,10 +79,12 @@ class Forgetting:
         else:
             self._end(connection)
 
-    def finish(self, connection: sqlite3.Connection) -> None:
-        """Run all steps now."""
-        while self.due_at is not None:
+    def finish(self, connection: sqlite3.Connection, limit_s: float) -> bool:
+        """Run all steps now, for about `limit_s` seconds at most. Returns whether nothing is left."""
+        until = self._clock() + limit_s
+        while self.due_at is not None and self._clock() < until:
             self.step(connection)
+        return self.due_at is None
 
     def give_up(self) -> None:
         """Stop after a failure, until the next deletion or start."""
