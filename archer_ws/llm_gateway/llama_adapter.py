@@ -24,6 +24,7 @@ from archer_ws.llm_gateway.format_refusals import of_the_format
 from archer_ws.llm_gateway.local.forced_calls import as_call, forced_format, forced_tools, told_in_words
 from archer_ws.llm_gateway.local.plain_history import in_words, with_instructions
 from archer_ws.llm_gateway.local.process import Endpoint
+from archer_ws.llm_gateway.local.reversed_bounds import refuse_reversed_bounds
 from archer_ws.llm_gateway.openai.request import functions, parameters_of, result_text
 from archer_ws.llm_gateway.openai_adapter import OpenAIAdapter
 from archer_ws.llm_gateway.parts import AcceptedMedia, check_parts, has_media
@@ -124,6 +125,7 @@ class LlamaAdapter(OpenAIAdapter):
         if has_media(messages):
             check_parts(messages, self._accepted_media(model), options.media)
         forced = forced_tools(options)
+        self._check_grammar(options, forced)
         if not self._knows_tools:
             messages = in_words(repaired(messages), result_text)
             if forced:
@@ -137,6 +139,19 @@ class LlamaAdapter(OpenAIAdapter):
         if forced:
             body |= self._forcing(forced)
         return body
+
+    def _check_grammar(self, options: ChatOptions, forced: Sequence[Tool]) -> None:
+        """Check what the server will make a grammar of: the format's schema, and those of tools that may be called.
+
+        Raises:
+            InvalidParams: it could not.
+        """
+        format_ = options.response_format
+        if format_ is not None and format_.json_schema is not None:
+            refuse_reversed_bounds(format_.json_schema.schema_, "response_format.json_schema.schema")
+        may_be_called = self._knows_tools and options.tool_choice != "none"
+        for tool in forced or (options.tools if may_be_called else ()):
+            refuse_reversed_bounds(tool.parameters or {}, f"tools.{options.tools.index(tool)}.parameters")
 
     def _accepted_media(self, model: str) -> AcceptedMedia:
         return AcceptedMedia(

@@ -107,6 +107,49 @@ async def test_a_forced_call_is_never_pushed_as_the_text_that_it_comes_as() -> N
     assert pushed == []
 
 
+BACKWARDS: list[tuple[dict[str, Any], str]] = [
+    ({"type": "string", "minLength": 5, "maxLength": 2}, "maxLength"),
+    ({"type": "array", "items": {}, "minItems": 3.0, "maxItems": 1}, "maxItems"),
+    ({"anyOf": [{"type": "null"}, {"minLength": 1, "maxLength": 0}]}, "anyOf.1.maxLength"),
+    ({"type": "integer", "minimum": 5, "maximum": 3}, "maximum"),
+    ({"type": "string", "pattern": "^(a{1,2}b){5,2}$"}, "pattern"),
+]
+
+
+@pytest.mark.parametrize(("schema", "place"), BACKWARDS)
+@pytest.mark.parametrize("knows_tools", [False, True])
+async def test_a_schema_whose_limits_are_reversed_never_reaches_the_child(
+    schema: dict[str, Any], place: str, knows_tools: bool
+) -> None:
+    """llama.cpp would add rules to its grammar until the machine has no memory left, even if nobody waits any more."""
+    odd = Tool(name="odd", parameters={"type": "object", "properties": {"a": schema}})
+    calling = ChatOptions(tools=(NOW, odd), tool_choice="auto" if knows_tools else "required")
+    asked = {f"tools.1.parameters.properties.a.{place}": calling}
+    if place != "pattern":  # A format's patterns are checked before.
+        format_ = {"type": "json_schema", "json_schema": {"name": "odd", "schema": schema}}
+        options = ChatOptions(response_format=ResponseFormat.model_validate(format_))
+        asked[f"response_format.json_schema.schema.{place}"] = options
+    async with child(knows_tools=knows_tools) as (server, adapter):
+        for path, options in asked.items():
+            with pytest.raises(InvalidParams) as caught:
+                await anext(adapter.stream_chat(QUESTION, options=options))
+            assert [each.path for each in caught.value.errors] == [path]
+        assert server.exchanges == []
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"type": "string", "minLength": 2, "maxLength": 2, "pattern": r"^\{5,2\}[a-z]{2,3}a{7,}$"},
+        {"type": "object", "properties": {"minLength": {"type": "integer"}, "maxLength": {"type": "integer"}}},
+    ],
+)
+async def test_a_schema_whose_limits_are_in_order_is_sent(schema: dict[str, Any]) -> None:
+    tool = Tool(name="fine", parameters={"type": "object", "properties": {"a": schema}})
+    body = await body_of(QUESTION, ChatOptions(tools=(tool,), tool_choice="required"), knows_tools=False)
+    assert body["response_format"]["json_schema"]["schema"]["properties"] == {"a": schema}
+
+
 @pytest.mark.parametrize("choice", [None, "auto"])
 async def test_a_model_whose_template_knows_no_tools_is_not_asked_with_them(choice: Any) -> None:
     # Measured with llama.cpp: the prompt is the same, the answer plain text, the status 200.
