@@ -93,6 +93,22 @@ async def test_a_chat_is_answered_with_text_usage_and_the_models_own_name(local:
     assert answer.usage.completion_tokens > 0
 
 
+async def test_conversations_with_the_same_instructions_do_not_forget_each_other(local: LocalAdapter) -> None:
+    instructions = ChatMessage(role=MessageRole.SYSTEM, content="Answer in a word. " * 10)
+
+    async def cached(text: str) -> tuple[int, int]:
+        answer = await local.chat([instructions, *user(text)], None, 0.0, 1)
+        assert answer.usage is not None
+        return answer.usage.cached_tokens or 0, answer.usage.prompt_tokens
+
+    async with asyncio.timeout(WAIT_S):
+        for text in ("north " * 100, "south " * 100):
+            await cached(text)
+        for text in ("north " * 100, "south " * 100):
+            known, whole = await cached(text)
+            assert known == whole - 1
+
+
 async def test_a_stream_comes_in_pieces_and_says_the_same(local: LocalAdapter) -> None:
     async with asyncio.timeout(WAIT_S):
         whole = await local.chat(user("Name three colours."), None, 0.0, 24)

@@ -122,6 +122,10 @@ def _serve(configuration: Configuration) -> Any:
     # models that read a whole picture at once, it must fit into one batch (Gemma 3: 256 tokens): with less, llama.cpp
     # ends the process (ggml-org/llama.cpp, src/llama-context.cpp).
     params.n_batch = params.n_ubatch = 2048 if configuration["projector"] else 128
+    # The share of a prompt that a slot must have for its cache to be continued; else the prompt takes the slot that was
+    # unused for longest. With the default of a tenth, conversations with the same instructions all take one slot, each
+    # in place of the one before, while the others stay empty.
+    params.slot_prompt_similarity = 0.5
     # The default is up to 8 GiB of old prompts.
     params.cache_ram_mib = 0
     params.cache_idle_slots = False
