@@ -21,7 +21,13 @@ from archer_ws.llm_gateway.decoding.completion import Decoder
 from archer_ws.llm_gateway.efforts import takes_no_effort
 from archer_ws.llm_gateway.failures import ProviderIdentity
 from archer_ws.llm_gateway.format_refusals import of_the_format
-from archer_ws.llm_gateway.local.forced_calls import as_call, forced_format, forced_tools, told_in_words
+from archer_ws.llm_gateway.local.forced_calls import (
+    as_call,
+    forced_format,
+    forced_tools,
+    told_in_words,
+    with_named_root,
+)
 from archer_ws.llm_gateway.local.plain_history import in_words, with_instructions
 from archer_ws.llm_gateway.local.process import Endpoint
 from archer_ws.llm_gateway.local.reversed_bounds import refuse_reversed_bounds
@@ -138,6 +144,8 @@ class LlamaAdapter(OpenAIAdapter):
         )
         if forced:
             body |= self._forcing(forced)
+        if (told := body.get("response_format", {}).get("json_schema")) is not None:
+            told["schema"] = with_named_root(told["schema"])
         return body
 
     def _check_grammar(self, options: ChatOptions, forced: Sequence[Tool]) -> None:

@@ -8,6 +8,7 @@ import socket
 import sys
 from collections.abc import AsyncIterator
 from contextlib import aclosing
+from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
@@ -176,6 +177,28 @@ async def test_an_answer_in_a_format_fits_its_schema(local: LocalAdapter) -> Non
         answer = await local.chat(user("Say a city and some days."), None, 0.0, 200, options=options)
     assert (answer.finish_reason, answer.tool_calls) == ("stop", None)
     jsonschema_rs.validate(schema, json.loads(answer.content))
+
+
+async def test_a_schema_that_refers_to_its_root_is_enforced(local: LocalAdapter) -> None:
+    """The forms that generators give recursive types, with and without other definitions."""
+    leaf: dict[str, Any] = {"type": "array", "items": {"$ref": "#"}, "maxItems": 0}
+    schema = {
+        "type": "object",
+        "properties": {"kind": {"$ref": "#/$defs/kind"}, "children": leaf},
+        "required": ["kind", "children"],
+        "additionalProperties": False,
+        "$defs": {"kind": {"enum": ["tree"]}},
+    }
+    form = {"type": "json_schema", "json_schema": {"name": "tree", "schema": schema}}
+    grow = Tool(name="grow", parameters=schema)
+    async with asyncio.timeout(WAIT_S):
+        options = ChatOptions(response_format=ResponseFormat.model_validate(form))
+        answer = await local.chat(user("Describe a tree."), None, 0.0, 200, options=options)
+        options = ChatOptions(tools=(grow,), tool_choice="required")
+        calling = await local.chat(user("Grow a tree."), None, 0.0, 200, options=options)
+    jsonschema_rs.validate(schema, json.loads(answer.content))
+    (call,) = calling.tool_calls or []
+    jsonschema_rs.validate(schema, json.loads(call.arguments))
 
 
 async def test_of_several_tools_one_is_called(local: LocalAdapter) -> None:

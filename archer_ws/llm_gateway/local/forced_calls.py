@@ -39,6 +39,13 @@ def forced_format(schemas: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     return {"type": "json_schema", "json_schema": {"name": name, "schema": schema}}
 
 
+def with_named_root(schema: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The schema without references to `#`, which llama.cpp's server refuses (measured): its root gets a name."""
+    if not _refers_to_root(schema):
+        return schema
+    return {"$ref": "#/$defs/root", "$defs": {"root": _moved(schema, "#/$defs/root")}}
+
+
 def told_in_words(tools: Sequence[Tool]) -> str:
     """The instructions for a model whose template can't describe the tools."""
     functions = [tool.model_dump(include={"name", "description", "parameters"}, exclude_none=True) for tool in tools]
@@ -151,6 +158,12 @@ def _one_of(schemas: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
         ],
         "$defs": {name: _moved(schema, f"#/$defs/{name}") for name, schema in schemas.items()},
     }
+
+
+def _refers_to_root(schema: Any) -> bool:
+    if isinstance(schema, Mapping):
+        return schema.get("$ref") == "#" or any(map(_refers_to_root, schema.values()))
+    return isinstance(schema, list) and any(map(_refers_to_root, schema))
 
 
 def _moved(schema: Any, root: str) -> Any:
