@@ -1,6 +1,7 @@
 """What the local adapter finds before its model runs: files, packages; and that its child never outlives its parent."""
 
 import importlib.util
+import json
 import os
 import select
 import signal
@@ -16,7 +17,7 @@ from structlog.testing import capture_logs
 from archer_ws.core.exceptions import ProviderFailure, ProviderNotConfigured, ProviderUnavailable
 from archer_ws.llm_gateway.base import Timeouts
 from archer_ws.llm_gateway.catalog import load_catalog
-from archer_ws.llm_gateway.local.model import child_configuration, model_name
+from archer_ws.llm_gateway.local.model import CHILD_COMMAND, child_configuration, model_name
 from archer_ws.llm_gateway.local.process import Endpoint
 from archer_ws.llm_gateway.local_adapter import LocalAdapter
 from archer_ws.llm_gateway.types import ChatMessage, ChatOptions, MessageRole
@@ -211,6 +212,34 @@ assert process.ready.result(60)
 print(process.pid, flush=True)
 time.sleep(3600)
 """
+
+
+#: In xllamacpp's place: a server that can't be asked, and whose thread goes on.
+MUTE_SERVER = """
+import threading, types
+class CommonParams:
+    model, mmproj, cpuparams = types.SimpleNamespace(), types.SimpleNamespace(), types.SimpleNamespace()
+class Server:
+    listening_address = "http://127.0.0.1:1"
+    def __init__(self, params):
+        threading.Thread(target=threading.Event().wait).start()
+"""
+
+
+def test_a_child_whose_server_can_not_be_asked_ends_although_its_threads_go_on(tmp_path: Path) -> None:
+    (tmp_path / "xllamacpp.py").write_text(MUTE_SERVER, "utf-8")
+    told = child_configuration(tmp_path / "model.gguf", "m", parallel=4, concurrency=4)
+    pipe, environment = subprocess.PIPE, {**os.environ, "PYTHONPATH": str(tmp_path)}
+    with subprocess.Popen(CHILD_COMMAND, stdin=pipe, stdout=pipe, env=environment) as child:
+        try:
+            assert child.stdin is not None
+            assert child.stdout is not None
+            child.stdin.write(json.dumps({**told, "api_key": "k"}).encode() + b"\n")
+            child.stdin.flush()
+            assert "error" in json.loads(child.stdout.readline())
+            assert child.wait(30) == 1
+        finally:
+            child.kill()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux waits for the end of others' children")

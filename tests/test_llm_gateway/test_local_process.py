@@ -221,6 +221,14 @@ async def test_a_program_that_refuses_is_not_worth_a_retry(supervise: Supervise)
     assert "secret" not in f"{error.message} {error.hint}"
 
 
+async def test_a_program_that_refuses_and_does_not_end_is_killed(
+    supervise: Supervise, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("archer_ws.llm_gateway.local.process.REFUSED_EXIT_S", 0.1)
+    supervisor = supervise(READ, "print(json.dumps({'error': 'no'}), flush=True)", "time.sleep(3600)")
+    assert not (await refusal_of(supervisor)).retryable
+
+
 async def test_a_program_that_says_nothing_is_killed_when_the_load_takes_too_long(supervise: Supervise) -> None:
     supervisor = supervise(READ, "time.sleep(3600)", load_timeout_s=0.2)
     with pytest.raises(ProviderTimeout, match=r"not load within 0\.2 s") as caught:

@@ -48,8 +48,10 @@ def main() -> None:
     configuration: Configuration = json.loads(line)
     watch = threading.Thread(target=_end_with_parent, daemon=True)
     watch.start()
+    is_serving = False
     try:
         server = _serve(configuration)
+        is_serving = True
         # Again: llama.cpp's own program handles signals, and so did this package's server in some versions.
         _ignore_signals()
         report = _announcement(server, configuration)
@@ -58,6 +60,9 @@ def main() -> None:
     os.write(control, json.dumps(report).encode() + b"\n")
     os.close(control)
     if "error" in report:
+        if is_serving:
+            # The threads of a server that runs can keep a regular exit waiting for ever.
+            os._exit(1)
         # Not os._exit: a native thread writes the log, and only at a regular exit its last lines.
         sys.exit(1)
     # `server` lives as long as this frame.

@@ -29,6 +29,8 @@ T = TypeVar("T")
 
 #: How much of the end of the child's stderr is kept.
 STDERR_LINES = 50
+#: How long a child that can't serve may take to end, in seconds: it still writes its log.
+REFUSED_EXIT_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,6 +207,11 @@ class LocalProcess:
                 # Usually it has ended; if it writes something else, it can't be used.
                 self.kill()
             watchdog.cancel()
+            if self.refusal is not None:
+                # Its native threads may keep it from ending.
+                with suppress(subprocess.TimeoutExpired):
+                    process.wait(REFUSED_EXIT_S)
+                self.kill()
             returncode = process.wait()
             with self._lock:
                 # From here on its process id may belong to another process.
