@@ -99,8 +99,9 @@ async def test_a_damaged_gguf_is_refused_for_good(tmp_path: Path) -> None:
     await adapter.aclose()
 
 
-async def test_a_model_that_could_not_be_loaded_is_not_ready_until_its_file_changes(tmp_path: Path) -> None:
-    path = tmp_path / "model.gguf"
+@pytest.mark.parametrize("name", ["model.gguf", "sha256-0123"])
+async def test_a_model_that_could_not_be_loaded_is_not_ready_until_its_file_changes(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
     path.write_bytes(b"GGUF\x03\0\0\0 nonsense")
     adapter = adapter_of(path)
     assert (await adapter.health_check()).available

@@ -96,8 +96,9 @@ def check_gguf(file: Path, named_by: str, *, without: str = "the embedded demo m
 
 def version_of(model: Path, projector: Path | None) -> object:
     """A value that changes when the model's files (several of a split one) or its projector's do."""
-    files = [*sorted(model.parent.glob(f"{glob.escape(model_name(str(model)))}*.gguf")), *filter(None, [projector])]
-    return [(file, *_stamp(file)) for file in files]
+    # The model itself as well: it may have any name, and its folder need not be readable.
+    parts = {model, *model.parent.glob(f"{glob.escape(model_name(str(model)))}*.gguf")}
+    return [(file, *_stamp(file)) for file in [*sorted(parts), *filter(None, [projector])]]
 
 
 def _stamp(file: Path) -> tuple[int, ...]:
