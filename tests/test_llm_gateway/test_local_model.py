@@ -19,6 +19,7 @@ from archer_ws.llm_gateway.base import Timeouts
 from archer_ws.llm_gateway.catalog import load_catalog
 from archer_ws.llm_gateway.local.model import CHILD_COMMAND, child_configuration, model_name
 from archer_ws.llm_gateway.local.process import Endpoint
+from archer_ws.llm_gateway.local.supervisor import QUICK_ENDS_MAX
 from archer_ws.llm_gateway.local_adapter import LocalAdapter
 from archer_ws.llm_gateway.types import ChatMessage, ChatOptions, MessageRole
 from tests.fakes import openai_api
@@ -112,6 +113,21 @@ async def test_a_model_that_could_not_be_loaded_is_not_ready_until_its_file_chan
 
     path.write_bytes(b"GGUF\x03\0\0\0 other nonsense")
     assert (await adapter.health_check()).available
+    await adapter.aclose()
+
+
+async def test_while_starts_are_refused_a_changed_file_is_not_ready_either(tmp_path: Path) -> None:
+    path = tmp_path / "model.gguf"
+    path.write_bytes(b"GGUF\x03\0\0\0 nonsense")
+    adapter = adapter_of(path)
+    for _ in range(QUICK_ENDS_MAX):
+        with pytest.raises(ProviderUnavailable):
+            await adapter.prepare()
+    path.write_bytes(b"GGUF\x03\0\0\0 other nonsense")
+    status = await adapter.health_check()
+    with pytest.raises(ProviderUnavailable) as caught:
+        await adapter.prepare()
+    assert (status.available, status.error) == (False, caught.value.message)
     await adapter.aclose()
 
 

@@ -76,13 +76,13 @@ class LocalSupervisor:
         return (process, endpoint) if process is not None and endpoint is not None else None
 
     def refusal(self) -> ProviderUnavailable | None:
-        """Why a request is not expected to be served now: the last process could not load the model, or it was started
-        too often recently. None if it would be served, or would wait."""
+        """Why a request is not expected to be served now: it was started too often recently, whatever has changed
+        since; or the last process could not load the model. None if it would be served, or would wait."""
         with self._lock:
-            process = self._process
-            if process is not None and process.refusal is not None:
+            refusal = self._refusal(self._not_before - time.monotonic())
+            if refusal is None and self._process is not None and self._process.refusal is not None:
                 return self._not_loadable()
-            return self._refusal(self._not_before - time.monotonic())
+            return refusal
 
     async def running(self, configuration: Mapping[str, object]) -> tuple[LocalProcess, Endpoint]:
         """A running process and its endpoint; starts one if none runs. All callers that wait meanwhile get the same
