@@ -19,6 +19,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from archer_ws.core.current_folder import is_told_gone
 from archer_ws.core.shell_words import shell_word
 from archer_ws.options import Command
 from archer_ws.options import parser as make_parser
@@ -56,11 +57,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # The reader of our output has gone (`| head`).
         _drop_output()
         return 1
-    except FileNotFoundError as error:
-        if error.filename is not None:
-            raise
-        return _fail("the current folder no longer exists: change to another one, or give whole paths", 1)
     except OSError as error:
+        if is_told_gone(error):
+            return _fail("the current folder no longer exists: change to another one, or give whole paths", 1)
         if error.errno != errno.ENOSPC or error.filename is not None:
             raise
         _drop_output()

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import errno
 import json
 import os
 import signal
@@ -174,6 +175,17 @@ async def test_a_current_folder_that_no_longer_exists_is_told(command: tuple[str
     assert process.returncode == 1
     assert len(lines) == (1 if command[0] != "doctor" else 2)
     assert "Traceback" not in out.decode()
+
+
+def test_another_missing_file_without_a_name_is_not_taken_for_the_current_folder(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def lack_certificates(_: object) -> int:
+        raise FileNotFoundError(errno.ENOENT, "No such file or directory")  # as ssl does for SSL_CERT_FILE
+
+    monkeypatch.setattr("archer_ws.cli._conformance", lack_certificates)
+    with pytest.raises(FileNotFoundError):
+        main(["conformance"])
 
 
 def test_too_few_threads_for_any_server_are_one_line_and_status_1(

@@ -16,6 +16,7 @@ from typing import BinaryIO, TypeVar
 from pydantic import BaseModel
 from pydantic_core import to_json
 
+from archer_ws.core.current_folder import is_told_gone
 from archer_ws.core.home import with_home
 from archer_ws.sessions.storage.sqlite.failures import RESTORING
 from archer_ws.sessions.storage.words import QUERY_WORDS_MAX
@@ -59,8 +60,7 @@ def run(options: argparse.Namespace, place: ConversationPlace) -> int:
     except SourceError as error:
         return _fail(error.message, error.hint, 1)
     except OSError as error:
-        is_folder_gone = isinstance(error, FileNotFoundError) and error.filename is None
-        if isinstance(error, BrokenPipeError) or is_folder_gone:
+        if isinstance(error, BrokenPipeError) or is_told_gone(error):
             raise
         return _fail(f"{error.filename or 'standard output'}: {error.strerror}", None, 1)
 
