@@ -185,6 +185,19 @@ def test_a_hub_that_is_not_there_is_told_with_what_to_check(tmp_path: Path) -> N
     assert "HF_ENDPOINT" in told
 
 
+@pytest.mark.parametrize("variable", ["SSL_CERT_FILE", "SSLKEYLOGFILE"])
+def test_a_variable_without_which_the_hub_could_be_reached_is_named(
+    person: Person, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str
+) -> None:
+    import huggingface_hub
+
+    huggingface_hub.close_session()  # the next one reads the environment again
+    monkeypatch.setenv(variable, str(tmp_path / "none" / "file"))
+    told = person.refused("hf:owner/one")
+    assert f"can't be reached: {variable} names" in told
+    assert f"Correct {variable}" in told
+
+
 def test_a_disk_without_room_is_told_before_anything_is_transferred(
     hub: FakeHub, person: Person, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -16,10 +16,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from archer_ws.core.exceptions import ProviderFailure, ProviderNotConfigured, ProviderUnavailable
 from archer_ws.core.home import with_home
 from archer_ws.core.shell_words import shell_word
+from archer_ws.llm_gateway.transport.environment import fault_on_the_way
 
 INSTALL_HINT = (
     f"Run: {shell_word(sys.executable)} -m pip install huggingface_hub   (or, from a clone: pip install --no-deps -r "
@@ -162,6 +164,11 @@ class HubClient:
         except OSError as error:
             if error.errno == errno.ENOSPC:
                 raise _refused("the disk is full", f"The bytes that came are kept. {self.folder_hint}") from error
+            # The library reads the certificates even if nothing is encrypted.
+            fault = fault_on_the_way(f"https://{urlsplit(self._endpoint).netloc}")
+            if fault is not None:
+                hint = f"Correct {fault.variable} in the environment, or unset it."
+                raise _refused(f"{self._endpoint} can't be reached: {fault}", hint) from error
             raise
 
     def _answered(self, error: Any, repository: str) -> ProviderFailure:
