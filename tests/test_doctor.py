@@ -21,6 +21,7 @@ from archer_ws.cli import main
 from archer_ws.doctor import command
 from archer_ws.doctor.command import examine, report
 from archer_ws.doctor.finding import Finding, without
+from archer_ws.doctor.network import check_proxies
 from archer_ws.doctor.setup import Setup, read_setup
 from tests.conftest import Archer
 from tests.fakes import openai_api
@@ -282,6 +283,26 @@ async def test_a_dead_proxy_that_the_chosen_provider_is_reached_without_is_a_war
         set_variable("ARCHER_OLLAMA_HOST", server.url)
         findings = await found(provider="ollama")
     assert [(finding.check, finding.state) for finding in findings] == [("proxies", "warning")]
+
+
+@pytest.mark.parametrize(
+    ("provider", "address", "state"),
+    [
+        ("ollama", "http://ollama:11434", "warning"),
+        ("ollama", "http://192.168.0.2:11434", "warning"),
+        ("ollama", "http://ollama.example.com", "problem"),
+        ("openai", "http://127.0.0.1:1/v1", "warning"),
+        ("openai", "http://192.168.0.2/v1", "problem"),
+        ("anthropic", "http://localhost:1", "warning"),
+    ],
+)
+def test_a_dead_proxy_counts_where_the_chosen_provider_is_asked_through_it(
+    set_variable: SetVariable, provider: str, address: str, state: str
+) -> None:
+    set_variable("HTTP_PROXY", f"http://127.0.0.1:{free_port()}")
+    set_variable("ARCHER_OLLAMA_HOST" if provider == "ollama" else f"ARCHER_{provider.upper()}_BASE_URL", address)
+    (finding,) = check_proxies(read_setup({}, None, provider))
+    assert finding.state == state
 
 
 async def test_a_clock_that_differs_from_the_providers_is_a_warning(set_variable: SetVariable) -> None:

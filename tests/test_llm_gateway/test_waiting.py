@@ -84,3 +84,33 @@ def test_a_limit_strikes_although_its_time_is_less_than_a_tick_of_the_loop_away(
 
     with pytest.raises(ProviderTimeout, match=r"sent no text within 0\.1 s"):
         uvloop.run(wait())
+
+
+async def test_a_wait_with_a_shorter_limit_than_the_one_before_is_held_to_its_own() -> None:
+    loop = asyncio.get_running_loop()
+
+    async def wait() -> None:
+        with WaitLimit("ollama", whole_by=loop.time() + 60, whole_s=60) as limit:
+            limit.begin(loop.time() + 50, "sent no text within", 50)
+            limit.begin(loop.time() + 0.1, "went silent for", 0.1)
+            async with asyncio.timeout(5):
+                await loop.create_future()
+
+    with pytest.raises(ProviderTimeout, match=r"went silent for 0\.1 s"):
+        await wait()
+
+
+async def test_a_wait_that_begins_after_its_deadline_is_limited() -> None:
+    loop = asyncio.get_running_loop()
+
+    async def wait() -> None:
+        with WaitLimit("ollama", whole_by=loop.time() + 60, whole_s=60) as limit:
+            limit.begin(loop.time() + 0.05, "went silent for", 0.05)
+            limit.is_waiting = False
+            await asyncio.sleep(0.2)  # the reader handles a chunk, past the deadline
+            limit.is_waiting = True
+            async with asyncio.timeout(5):
+                await loop.create_future()
+
+    with pytest.raises(ProviderTimeout, match=r"went silent for 0\.05 s"):
+        await wait()
