@@ -1,6 +1,7 @@
 """The file itself: whose it is, who touches it, how it grows from version to version, and what is left of deletions."""
 
 import asyncio
+import contextlib
 import queue
 import random
 import sqlite3
@@ -379,6 +380,15 @@ async def test_nothing_is_left_of_a_deleted_conversation_in_any_file(
         assert (tmp_path / "archer.db").stat().st_size < size / 2
 
 
+def forgetting_file(*, stored_bytes: int) -> sqlite3.Connection:
+    """A file with what Forgetting reads itself."""
+    connection = sqlite3.connect(":memory:", isolation_level=None)
+    connection.execute("CREATE TABLE meta (name PRIMARY KEY, value)")
+    connection.execute("CREATE TABLE principal (bytes)")
+    connection.execute("INSERT INTO principal VALUES (?)", (stored_bytes,))
+    return connection
+
+
 @pytest.mark.parametrize(
     ("step_s", "expected"), [(0.0, [-4, 4, 8, 16, 32, 64, 64]), (0.1, [-4, 4, 2, 1, 1, 1, 1])], ids=["fast", "slow"]
 )
@@ -394,16 +404,32 @@ def test_the_index_is_merged_in_smaller_steps_where_one_keeps_others_waiting(
             clock.advance(step_s)
             return False
 
-    connection = sqlite3.connect(":memory:")
-    connection.execute("CREATE TABLE meta (name PRIMARY KEY, value)")
-    connection.execute("CREATE TABLE principal (bytes)")
-    connection.execute("INSERT INTO principal VALUES (1000000000)")
-    forgetting = Forgetting(Index(), clock)
-    forgetting.begin(connection)
-    for _ in expected:
-        forgetting.step(connection)
-    connection.close()
+    with contextlib.closing(forgetting_file(stored_bytes=1_000_000_000)) as connection:
+        forgetting = Forgetting(Index(), clock)
+        forgetting.begin(connection)
+        for _ in expected:
+            forgetting.step(connection)
     assert asked == expected
+
+
+@pytest.mark.parametrize("steps_before", [0, 3])
+def test_a_stop_merges_the_index_in_large_steps_also_where_each_takes_long(steps_before: int) -> None:
+    clock = ManualClock()
+    asked: list[int] = []
+
+    class Index(SearchIndex):
+        def merge(self, connection: sqlite3.Connection, pages: int) -> bool:
+            asked.append(pages)
+            clock.advance(0.1)
+            return len(asked) == steps_before + 5
+
+    with contextlib.closing(forgetting_file(stored_bytes=1_000_000_000)) as connection:
+        forgetting = Forgetting(Index(), clock)
+        forgetting.begin(connection)
+        for _ in range(steps_before):
+            forgetting.step(connection)
+        forgetting.finish(connection)
+    assert [abs(pages) for pages in asked[steps_before:]] == [64] * 5
 
 
 async def test_the_room_of_a_large_deletion_is_given_back_in_few_steps(

@@ -40,7 +40,7 @@ class Forgetting:
         #: None between two runs; within one, whether the index is finished.
         self._is_index_done: bool | None = None
         self._is_begun_anew = False
-        self._pages = _MERGE_PAGES_FIRST
+        self._pages, self._pages_min = _MERGE_PAGES_FIRST, 1
 
     def open(self, connection: sqlite3.Connection) -> None:
         """Check whether work of an earlier process is pending."""
@@ -59,7 +59,7 @@ class Forgetting:
         """Run one step; afterwards `due_at` is None if nothing is left."""
         if self._is_index_done is None:
             self._is_begun_anew = False
-            self._pages = _MERGE_PAGES_FIRST
+            self._pages = max(_MERGE_PAGES_FIRST, self._pages_min)
             if _stored_bytes(connection) <= _ANEW_BYTES:
                 self._index.make_anew(connection)
                 self._is_index_done = True
@@ -70,7 +70,7 @@ class Forgetting:
             began = self._clock()
             self._is_index_done = self._index.merge(connection, self._pages)
             is_long = self._clock() - began > _STEP_S
-            self._pages = max(1, self._pages // 2) if is_long else min(_MERGE_PAGES_MAX, self._pages * 2)
+            self._pages = max(self._pages_min, self._pages // 2) if is_long else min(_MERGE_PAGES_MAX, self._pages * 2)
         elif connection.execute("PRAGMA freelist_count").fetchone()[0]:
             # Not `execute`, which returns after the first page: this pragma gives a row, without columns, for each.
             connection.executescript(f"PRAGMA incremental_vacuum({_VACUUM_PAGES})")
@@ -80,10 +80,16 @@ class Forgetting:
             self._end(connection)
 
     def finish(self, connection: sqlite3.Connection, limit_s: float) -> bool:
-        """Run all steps now, for about `limit_s` seconds at most. Returns whether nothing is left."""
+        """Run all steps now, for about `limit_s` seconds at most. Returns whether nothing is left.
+
+        Nobody waits for a step any more, so they are large: on a slow disk, the end of each takes longer than _STEP_S,
+        however small it is.
+        """
         until = self._clock() + limit_s
+        self._pages_min = self._pages = _MERGE_PAGES_MAX
         while self.due_at is not None and self._clock() < until:
             self.step(connection)
+        self._pages_min = _MERGE_PAGES_MIN
         return self.due_at is None
 
     def give_up(self) -> None:
