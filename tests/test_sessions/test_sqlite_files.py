@@ -343,7 +343,7 @@ def found_in(folder: Path, *words: bytes) -> dict[str, int]:
     return {name: count for name, held in files.items() if (count := sum(map(held.count, words)))}
 
 
-@pytest.mark.parametrize("anew_bytes", [forgetting._ANEW_BYTES, -1], ids=["index made anew", "index merged"])
+@pytest.mark.parametrize("anew_bytes", [2**30, -1], ids=["index made anew", "index merged"])
 async def test_nothing_is_left_of_a_deleted_conversation_in_any_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, anew_bytes: int
 ) -> None:
@@ -410,6 +410,27 @@ def test_the_index_is_merged_in_smaller_steps_where_one_keeps_others_waiting(
         for _ in expected:
             forgetting.step(connection)
     assert asked == expected
+
+
+@pytest.mark.parametrize(
+    ("stored_bytes", "expected"), [(0, "made anew"), (256 * 1024, "made anew"), (300_000, "merged")]
+)
+def test_the_index_is_made_anew_only_where_that_takes_no_longer_than_a_step(stored_bytes: int, expected: str) -> None:
+    done: list[str] = []
+
+    class Index(SearchIndex):
+        def merge(self, connection: sqlite3.Connection, pages: int) -> bool:
+            done.append("merged")
+            return True
+
+        def make_anew(self, connection: sqlite3.Connection) -> None:
+            done.append("made anew")
+
+    with contextlib.closing(forgetting_file(stored_bytes=stored_bytes)) as connection:
+        forgetting = Forgetting(Index(), ManualClock())
+        forgetting.begin(connection)
+        forgetting.finish(connection)
+    assert done == [expected]
 
 
 @pytest.mark.parametrize("steps_before", [0, 3])

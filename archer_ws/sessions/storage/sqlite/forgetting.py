@@ -19,9 +19,9 @@ _VACUUM_PAGES = 256
 #: so a step that took longer than _STEP_S seconds halves the number for the next one, and a shorter one doubles it.
 _MERGE_PAGES_FIRST, _MERGE_PAGES_MAX = 4, 64
 _STEP_S = 0.02
-#: If no more than this is stored, in bytes, the index is made anew, which takes a sixth of the time: to merge nothing
-#: but deleted entries would be one step, however many there are.
-_ANEW_BYTES = 1024 * 1024
+#: If no more than this is stored, in bytes, the index is made anew in one step of about _STEP_S: to merge next to
+#: nothing but deleted entries would be few steps, however many there are, and take several times as long.
+_ANEW_BYTES = 256 * 1024
 
 
 class Forgetting:
