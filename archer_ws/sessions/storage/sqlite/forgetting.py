@@ -15,9 +15,11 @@ _PENDING = "forgetting"
 SOON_S, EVERY_S = 1.0, 60.0
 #: How many free pages are returned in one step. A step takes some milliseconds, during which other requests wait.
 _VACUUM_PAGES = 256
-#: How many pages of the index a step writes: from the first on. What it reads for them depends on how much was deleted,
-#: so a step that took longer than _STEP_S seconds halves the number for the next one, and a shorter one doubles it.
-_MERGE_PAGES_FIRST, _MERGE_PAGES_MAX = 4, 64
+#: How many pages of the index a step writes: at first the least. What it reads for them depends on how much was
+#: deleted, so a step that took longer than _STEP_S seconds halves the number for the next one, and a shorter one
+#: doubles it.
+#: (Fewer would not be faster: on a slow disk the end of a step takes that long by itself.)
+_MERGE_PAGES_MIN, _MERGE_PAGES_MAX = 4, 64
 _STEP_S = 0.02
 #: If no more than this is stored, in bytes, the index is made anew in one step of about _STEP_S: to merge next to
 #: nothing but deleted entries would be few steps, however many there are, and take several times as long.
@@ -40,7 +42,7 @@ class Forgetting:
         #: None between two runs; within one, whether the index is finished.
         self._is_index_done: bool | None = None
         self._is_begun_anew = False
-        self._pages, self._pages_min = _MERGE_PAGES_FIRST, 1
+        self._pages = self._pages_min = _MERGE_PAGES_MIN
 
     def open(self, connection: sqlite3.Connection) -> None:
         """Check whether work of an earlier process is pending."""
@@ -59,7 +61,7 @@ class Forgetting:
         """Run one step; afterwards `due_at` is None if nothing is left."""
         if self._is_index_done is None:
             self._is_begun_anew = False
-            self._pages = max(_MERGE_PAGES_FIRST, self._pages_min)
+            self._pages = self._pages_min
             if _stored_bytes(connection) <= _ANEW_BYTES:
                 self._index.make_anew(connection)
                 self._is_index_done = True
