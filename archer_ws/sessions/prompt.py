@@ -61,6 +61,8 @@ class Prompt:
         #: The history before the turn once it has been read, and the token budget that it was read for.
         self._history: History | None = None
         self._budget: int | None = None
+        #: Whether the provider found more of the history too long.
+        self._is_shortened = False
 
     @property
     def tokens(self) -> int:
@@ -115,7 +117,9 @@ class Prompt:
         taken = self._history
         # The history was read for an earlier budget, or before steps that now take room, too.
         is_other = budget != self._budget or bool(self.said)
-        if taken is None or (is_other and not _is_whole_within(taken, self.own_tokens, budget)):
+        # More than what was shortened was too long for an earlier step.
+        is_most = taken is not None and (self._is_shortened or not taken.dropped)
+        if taken is None or (is_other and not (is_most and _is_within(taken, self.own_tokens, budget))):
             self._history = await self._read_history(budget)
 
     async def shorten(self) -> bool:
@@ -127,6 +131,7 @@ class Prompt:
         before = self._history
         if before is None or not before.messages:
             return False
+        self._is_shortened = True
         half, window = self.tokens // 2, await self._services.windows.ask(self._route)
         self._history = await self._read_history(half if window is None else min(half, window))
         return len(self._history.messages) != len(before.messages)  # Otherwise only system messages are left.
@@ -217,7 +222,7 @@ class Prompt:
         )
 
 
-def _is_whole_within(history: History, turn_tokens: int, budget: int | None) -> bool:
-    """Whether the history is complete, and also fits the new budget."""
+def _is_within(history: History, turn_tokens: int, budget: int | None) -> bool:
+    """Whether the history fits the budget together with a turn of so many tokens."""
     limit = HISTORY_TOKENS_MAX if budget is None else budget
-    return not history.dropped and history.tokens + turn_tokens <= limit
+    return history.tokens + turn_tokens <= limit

@@ -673,6 +673,44 @@ async def test_a_later_step_that_is_too_long_is_asked_again_with_less_history(me
     assert (await end_of(peer))["status"] == "completed"
 
 
+async def test_a_later_step_begins_with_the_history_that_the_one_before_fitted_with(memory_server: Server) -> None:
+    server = memory_server
+    peer = await server.connect()
+    await peer.call("session/create", session_id="talk")
+    for number in range(8):
+        old = [{"role": "user", "content": "old " * 200}]
+        (await asked(server, peer, f"old{number}", session_id="talk", messages=old, on_tool_call="end")).finish()
+        await end_of(peer, f"old{number}")
+    first = await asked(server, peer, session_id="talk")
+    assert len(first.messages) == 9
+    for number, left in ((8, 4), (9, 2)):
+        (await server.gateway.call(number)).fail(ContextTooLong("too long", hint="less"))
+        assert len((await server.gateway.call(number + 1)).messages) == left
+    calls_made(await server.gateway.call(10), WEATHER)
+    await until(server, "s", "waiting")
+    await answered(peer)
+    later = await server.gateway.call(11)
+    assert [message.content[:3] for message in later.messages] == ["old", "Wha", "", "rai"]
+    later.finish()
+    assert (await end_of(peer))["history_dropped"] == 7
+
+
+async def test_a_turn_that_is_too_long_with_the_system_messages_alone_is_refused(memory_server: Server) -> None:
+    server = memory_server
+    peer = await server.connect()
+    await peer.call("session/create", session_id="talk")
+    old = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "old " * 200}]
+    (await asked(server, peer, "old", session_id="talk", messages=old, on_tool_call="end")).finish()
+    await end_of(peer, "old")
+    await asked(server, peer, session_id="talk")
+    for number, said in ((1, ["Be b", "old ", "What"]), (2, ["Be b", "What"])):
+        call = await server.gateway.call(number)
+        assert [message.content[:4] for message in call.messages] == said
+        call.fail(ContextTooLong("too long", hint="less"))
+    ended = await end_of(peer)
+    assert (ended["status"], ended["error"]["kind"], ended["history_dropped"]) == ("failed", "context_too_long", 1)
+
+
 async def test_a_later_step_that_is_too_long_without_history_ends_the_stream(server: Server) -> None:
     peer = await server.connect()
     await waiting(server, peer)
