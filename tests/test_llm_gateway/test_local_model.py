@@ -7,6 +7,7 @@ import select
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from structlog.testing import capture_logs
 from archer_ws.core.exceptions import ProviderFailure, ProviderNotConfigured, ProviderUnavailable
 from archer_ws.llm_gateway.base import Timeouts
 from archer_ws.llm_gateway.catalog import load_catalog
-from archer_ws.llm_gateway.local.model import CHILD_COMMAND, child_configuration, model_name
+from archer_ws.llm_gateway.local.model import CHILD_COMMAND, child_configuration, model_name, version_of
 from archer_ws.llm_gateway.local.process import Endpoint
 from archer_ws.llm_gateway.local.supervisor import QUICK_ENDS_MAX
 from archer_ws.llm_gateway.local_adapter import LocalAdapter
@@ -145,7 +146,7 @@ async def test_a_missing_package_is_named_with_how_to_install_it(monkeypatch: py
 
 async def test_a_projector_that_is_none_is_named_before_anything_is_loaded(tmp_path: Path) -> None:
     for content in (None, b"PK\3\4"):
-        projector = tmp_path / "mmproj.gguf"
+        projector = tmp_path / "projector.gguf"
         if content is not None:
             projector.write_bytes(content)
         error = await refused(adapter_of(projector=projector))
@@ -154,8 +155,8 @@ async def test_a_projector_that_is_none_is_named_before_anything_is_loaded(tmp_p
 
 
 def test_the_child_is_told_of_the_projector() -> None:
-    told = child_configuration(Path("m.gguf"), "m", parallel=1, concurrency=8, projector=Path("mmproj.gguf"))
-    assert told["projector"] == "mmproj.gguf"
+    told = child_configuration(Path("m.gguf"), "m", parallel=1, concurrency=8, projector=Path("projector.gguf"))
+    assert told["projector"] == "projector.gguf"
     assert child_configuration(Path("m.gguf"), "m", parallel=1, concurrency=8)["projector"] == ""
 
 
@@ -218,6 +219,40 @@ def test_a_model_is_named_by_its_file(path: str | None, name: str) -> None:
     assert model_name(path) == name
 
 
+def later(file: Path) -> None:
+    os.utime(file, ns=(0, file.stat().st_mtime_ns + 1_000_000_000))
+
+
+def longer(file: Path) -> None:
+    at = file.stat().st_mtime_ns
+    file.write_bytes(b"GGUF longer")
+    os.utime(file, ns=(0, at))
+
+
+def another(file: Path) -> None:
+    """As long and as old, put in its place."""
+    other = file.with_name("other")
+    other.write_bytes(file.read_bytes())
+    os.utime(other, ns=(0, file.stat().st_mtime_ns))
+    other.replace(file)
+
+
+@pytest.mark.parametrize("change", [later, longer, another])
+@pytest.mark.parametrize("name", ["m-00001-of-00002.gguf", "m-00002-of-00002.gguf", "projector.gguf"])
+def test_a_model_is_another_one_when_any_of_its_files_is(
+    tmp_path: Path, name: str, change: Callable[[Path], None]
+) -> None:
+    names = ("m-00001-of-00002.gguf", "m-00002-of-00002.gguf", "projector.gguf", "foreign.gguf")
+    model, second, projector, foreign = (tmp_path / each for each in names)
+    for file in (model, second, projector, foreign):
+        file.write_bytes(b"GGUF")
+    before = version_of(model, projector)
+    change(foreign)
+    assert version_of(model, projector) == before
+    change(tmp_path / name)
+    assert version_of(model, projector) != before
+
+
 #: Starts a child as the adapter does, tells its process id when it serves and sits there.
 PARENT = """
 import time
@@ -231,30 +266,42 @@ time.sleep(3600)
 """
 
 
-#: In xllamacpp's place: a server that can't be asked, and whose thread goes on.
-MUTE_SERVER = """
-import threading, types
+#: In xllamacpp's place: a server that can't be asked, and whose thread goes on; and one that loads nothing, and whose
+#: log is written at the exit.
+MUTE_SERVER, NO_SERVER = (
+    f"""
+import atexit, os, threading, types
 class CommonParams:
     model, mmproj, cpuparams = types.SimpleNamespace(), types.SimpleNamespace(), types.SimpleNamespace()
 class Server:
     listening_address = "http://127.0.0.1:1"
     def __init__(self, params):
-        threading.Thread(target=threading.Event().wait).start()
+        {line}
 """
+    for line in (
+        "threading.Thread(target=threading.Event().wait).start()",
+        "atexit.register(os.write, 2, b'because'); raise RuntimeError('no')",
+    )
+)
 
 
-def test_a_child_whose_server_can_not_be_asked_ends_although_its_threads_go_on(tmp_path: Path) -> None:
-    (tmp_path / "xllamacpp.py").write_text(MUTE_SERVER, "utf-8")
+@pytest.mark.parametrize(("server", "log"), [(MUTE_SERVER, b""), (NO_SERVER, b"because")])
+def test_a_child_that_can_not_serve_ends_by_itself_and_with_its_whole_log(
+    tmp_path: Path, server: str, log: bytes
+) -> None:
+    (tmp_path / "xllamacpp.py").write_text(server, "utf-8")
     told = child_configuration(tmp_path / "model.gguf", "m", parallel=4, concurrency=4)
     pipe, environment = subprocess.PIPE, {**os.environ, "PYTHONPATH": str(tmp_path)}
-    with subprocess.Popen(CHILD_COMMAND, stdin=pipe, stdout=pipe, env=environment) as child:
+    with subprocess.Popen(CHILD_COMMAND, stdin=pipe, stdout=pipe, stderr=pipe, env=environment) as child:
         try:
             assert child.stdin is not None
             assert child.stdout is not None
+            assert child.stderr is not None
             child.stdin.write(json.dumps({**told, "api_key": "k"}).encode() + b"\n")
             child.stdin.flush()
             assert "error" in json.loads(child.stdout.readline())
             assert child.wait(30) == 1
+            assert child.stderr.read() == log
         finally:
             child.kill()
 
