@@ -694,10 +694,11 @@ async def test_a_turn_in_a_long_conversation_with_a_refusal_reads_no_more_than_i
     monkeypatch.setattr(HistoryRow, "of", counting)
     async with opened(tmp_path) as store:
         await store.create("ann", "s1", None, None)
+        turn = [ChatMessage(role=MessageRole.USER, content="x") for _ in range(2000)]
+        await store.begin_turn("ann", "s1", turn, stream_id="str_0")
         asked = await say(store, "s1", "x")
         refused = StoredCompletion("", "completed", refusal=Refusal(text="no"))
         await store.append_completion("ann", "s1", refused, after=asked, stream_id="str_1")
-        turn = [ChatMessage(role=MessageRole.USER, content="x") for _ in range(4000)]
         await store.begin_turn("ann", "s1", turn, stream_id="str_2")
         read = 0
         begun = await store.begin_turn("ann", "s1", turn[:1], stream_id="str_3", budget_tokens=100)
@@ -1014,3 +1015,37 @@ async def test_what_is_found_before_the_index_turns_out_to_be_damaged_is_found_o
         found = await store.search("ann", "al", 100, None)
         assert [message.message_id for message in found.items] == await all_found(store, "ann", "al")
         assert len(found.items) == 61
+
+
+async def test_a_newest_message_is_looked_at_whole_and_by_whole_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(search_index, "LOOK_FROM", 0)
+    monkeypatch.setattr(search_index, "LOOK_S", 60.0)
+    async with opened(tmp_path / "kept") as store:
+        await store.create("ann", "s1", None, None)
+        await say(store, "s1", "word " * 409 + "alloys and more")
+        assert len("word " * 409 + "all") == search_index._HEAD_CHARS
+        assert len((await store.search("ann", "alloys and", 7, None)).items) == 1
+        assert (await store.search("ann", "all word", 7, None)).items == []
+
+
+async def test_an_index_that_can_t_be_made_anew_is_left_and_nothing_stays_half_done(tmp_path: Path) -> None:
+    class Damaged(sqlite3.Connection):
+        def execute(self, sql: str, parameters: Any = (), /) -> sqlite3.Cursor:
+            if "'delete-all'" in sql:
+                raise sqlite3.DatabaseError("database disk image is malformed")
+            return super().execute(sql, parameters)
+
+    clock = ManualClock()
+    async with opened(tmp_path, factory=Damaged, clock=clock) as store:
+        await store.create("ann", "s1", None, None)
+        await store.create("ann", "s2", None, None)
+        await say(store, "s1", "zebra")
+        await store.delete("ann", "s2")
+        clock.advance(SOON_S)
+        await until_it_is_due_no_more(store, clock)
+        await say(store, "s1", "zebra again")
+        assert len((await store.search("ann", "zebra", 7, None)).items) == 2
+    async with opened(tmp_path) as store:
+        assert len((await store.search("ann", "zebra", 7, None)).items) == 2
