@@ -34,6 +34,7 @@ from archer_ws.sessions.storage.sqlite.search_index import SearchIndex
 from archer_ws.sessions.storage.sqlite.store import SqliteStore
 from archer_ws.sessions.storage.sqlite.transaction import Transaction
 from archer_ws.sessions.storage.values import StoredCompletion
+from archer_ws.sessions.storage.words import indexed_before
 from archer_ws.sessions.streams.lost import end_lost
 from archer_ws.sessions.streams.pieces import ended_in
 from tests.fakes.locks import without_locks
@@ -466,6 +467,66 @@ async def test_the_room_of_a_large_deletion_is_given_back_in_few_steps(
         await store.delete("ann", "s1")
     assert max(steps) > 1900, "pages of 4 KiB"
     assert len(steps) < 30
+
+
+@asynccontextmanager
+async def indexed_by_an_earlier_version(folder: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[SqliteStore]:
+    """A store whose file an earlier version goes on with; it is left to the present one."""
+    with monkeypatch.context() as former:
+        former.setattr(search_index, "indexed", indexed_before)
+        async with opened(folder) as store:
+            yield store
+    with contextlib.closing(sqlite3.connect(folder / "archer.db")) as connection:
+        connection.execute("DELETE FROM meta WHERE name = ?", (search_index._FORMER,))
+        connection.commit()
+
+
+async def test_a_message_that_an_earlier_version_has_indexed_leaves_the_index_as_it_came(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # All have small stores: otherwise the index would be made anew.
+    monkeypatch.setattr(forgetting, "_ANEW_BYTES", -1)
+    async with indexed_by_an_earlier_version(tmp_path, monkeypatch) as store:
+        for session_id in ("kept", "s1", "s2"):
+            await store.create("ann", session_id, None, None)
+        await say(store, "kept", "a word")
+        await say(store, "s1", "unicorn🙂 first")
+        await say(store, "s2", "unicorn🙂 second")
+
+    clock = ManualClock()
+    async with opened(tmp_path, clock=clock) as store:
+        await store.create("ann", "s3", None, None)
+        await store.delete("ann", "s2")
+        await say(store, "s3", "unicorn🙂 in its place")
+        await say(store, "s3", "unicorn🙂 third")
+        for word, count in (("third", 1), ("first", 0)):
+            assert len((await store.search("ann", f"unicorn {word}", 9, None)).items) == count, word
+    # The next process knows it, too.
+    async with opened(tmp_path, clock=clock) as store:
+        for session_id in ("s1", "s3"):
+            await store.delete("ann", session_id)
+        await until_it_is_due_no_more(store, clock)
+        assert len((await store.search("ann", "word", 9, None)).items) == 1
+    assert found_in(tmp_path, b"unicorn") == {}
+
+
+async def test_an_index_that_is_made_anew_has_nothing_of_an_earlier_version(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with indexed_by_an_earlier_version(tmp_path, monkeypatch) as store:
+        await store.create("ann", "s1", None, None)
+        await say(store, "s1", "🤔hello there")
+        await store.create("ann", "s2", None, None)
+
+    async def hits(store: SqliteStore) -> int:
+        return len((await store.search("ann", "hello there", 9, None)).items)
+
+    clock = ManualClock()
+    async with opened(tmp_path, clock=clock) as store:
+        assert await hits(store) == 0
+        await store.delete("ann", "s2")
+        await until_it_is_due_no_more(store, clock)
+        assert await hits(store) == 1
 
 
 async def test_a_stop_leaves_the_rest_of_a_large_deletion_to_the_next_start(

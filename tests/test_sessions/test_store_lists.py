@@ -611,6 +611,12 @@ async def test_times_are_kept_to_the_microsecond(store: SessionStore) -> None:
         ("Straße", "strasse"),
         ("C++ and C#", "c++"),
         ("a_b snake_case", "snake"),
+        ("🤔hello there", "hello"),
+        ("Thanks🙂 a lot 👍🏽", "thanks a lot"),
+        ("100₽ today", "100 today"),
+        ("a\u2067right\u2069 one", "right"),
+        ("नमस्ते दुनिया", "नमस्ते"),
+        ("สวัสดี ชาวโลก", "สวัสดี"),
     ],
 )
 async def test_a_search_knows_other_scripts_and_accents(any_store: SessionStore, text: str, query: str) -> None:

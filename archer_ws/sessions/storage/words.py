@@ -2,7 +2,7 @@
 
 import re
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from archer_ws.sessions.storage.refusals import blank_query, too_many_words
 
@@ -23,7 +23,7 @@ _UNSPACED = re.compile(
 _ACCENT = re.compile(
     "[\u0300-\u036f\u0591-\u05c7\u0610-\u061a\u064b-\u065f\u0670\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20ff\ufe20-\ufe2f]+"
 )
-_WORD = re.compile(r"[^\W_]+")
+_WORD, _NO_WORD = re.compile(r"[^\W_]+"), re.compile(r"[\W_]+")
 #: The text is processed in slices of this size. Normalizing sorts the marks of a character, which takes time that grows
 #: with the square of their number; and neither it nor a regular expression releases the interpreter's lock.
 _SLICE_CHARS = 512
@@ -34,11 +34,21 @@ _LOOK_CHARS, _OVERLAP_CHARS = 16 * 1024, 256
 
 
 def indexed(text: str) -> str:
-    """The text in the form that is indexed: without case and accents, and with a space at each word boundary."""
-    if text.isascii():
-        return text.lower()
+    """The text in the form that is indexed: without case and accents, and with a space at each word boundary.
+
+    SQLite takes a character that it does not know, like an emoji or the sign of a currency, for a letter.
+    """
+    return text.lower() if text.isascii() else "".join(_NO_WORD.sub(" ", part) for part in _folded_parts(text))
+
+
+def indexed_before(text: str) -> str:
+    """The form in which earlier versions indexed a text."""
+    return text.lower() if text.isascii() else "".join(_folded_parts(text))
+
+
+def _folded_parts(text: str) -> Iterator[str]:
     slices = (text[start : start + _SLICE_CHARS] for start in range(0, len(text), _SLICE_CHARS))
-    return "".join(map(_folded, slices))
+    return map(_folded, slices)
 
 
 def _folded(text: str) -> str:

@@ -129,7 +129,7 @@ CREATE TABLE chunk (
 STEPS: tuple[str, ...] = (_CONVERSATIONS,)
 
 #: A contentless index: removing a text needs exactly the text that was added, as words.indexed makes it. So a change of
-#: that function needs a migration that rebuilds the index.
+#: that function must keep its former form, for what is there (see SearchIndex).
 INDEX = "message_words"
 SEARCH_INDEX = (
     f"CREATE VIRTUAL TABLE {INDEX} USING fts5(text, content = '', tokenize = \"unicode61 remove_diacritics 2\")"

@@ -13,12 +13,22 @@ import structlog
 from archer_ws.sessions.storage.refusals import blank_query
 from archer_ws.sessions.storage.sqlite import failures
 from archer_ws.sessions.storage.sqlite.schema import INDEX, SEARCH_INDEX
-from archer_ws.sessions.storage.words import QUERY_WORDS_MAX, finder, indexed, terms_of, words_of
+from archer_ws.sessions.storage.words import (
+    QUERY_WORDS_MAX,
+    finder,
+    indexed,
+    indexed_before,
+    terms_of,
+    words_of,
+)
 
 log = structlog.get_logger(__name__)
 
 #: The entry in the table `meta` that marks the index as incomplete.
 _STALE = "index_stale"
+#: The entry in `meta` with the highest pk of the messages that an earlier version has added, in its form of a text. A
+#: text must be removed in the form in which it was added, so its message's pk decides, which may be used again.
+_FORMER = "index_former_until"
 #: How many messages are added to a new index in one transaction, and about how many characters.
 _BUILD_MESSAGES, _BUILD_CHARS = 1000, 4 * 1024 * 1024
 #: How long one request scans messages, in seconds; other requests wait meanwhile.
@@ -61,6 +71,10 @@ class SearchIndex:
 
     def __init__(self) -> None:
         self._is_there = False
+        self._former_until = 0
+        #: Whether that is noted in the file. The first process of this version notes it with what it adds, and not when
+        #: it opens the file, since the disk may be full.
+        self._is_former_noted = False
 
     def is_damaged(self, connection: sqlite3.Connection, cause: str) -> None:
         """Mark the index for a rebuild, after a check of the file found errors in it."""
@@ -74,6 +88,8 @@ class SearchIndex:
         try:
             if is_stale or not self._is_readable(connection):
                 self._build(connection)
+            else:
+                self._read_former(connection)
         except (sqlite3.Error, MemoryError) as error:
             if failures.is_trouble(error):
                 raise
@@ -97,9 +113,23 @@ class SearchIndex:
             return False
         return True
 
+    def _begin_current(self, connection: sqlite3.Connection) -> None:
+        """Note that the index has, from here on, nothing in an earlier version's form."""
+        connection.execute("INSERT OR REPLACE INTO meta VALUES (?, 0)", (_FORMER,))
+        self._former_until = 0
+
+    def _read_former(self, connection: sqlite3.Connection) -> None:
+        row = connection.execute("SELECT value FROM meta WHERE name = ?", (_FORMER,)).fetchone()
+        self._is_former_noted = row is not None
+        if row is None:
+            row = connection.execute("SELECT coalesce(max(pk), 0) FROM message").fetchone()
+        self._former_until = int(row[0])
+
     def add(self, connection: sqlite3.Connection, pk: int, text: str) -> None:
         """Add a message's text."""
         if self._is_there and text:
+            if not self._is_former_noted:
+                connection.execute("INSERT OR IGNORE INTO meta VALUES (?, ?)", (_FORMER, self._former_until))
             self._change(connection, "INSERT INTO message_words(rowid, text) VALUES (?, ?)", pk, text)
 
     def remove(self, connection: sqlite3.Connection, pk: int, text: str) -> None:
@@ -132,15 +162,18 @@ class SearchIndex:
         """Remove everything from the index, and add all messages again, in one transaction."""
         if not self._is_there:
             return
+        former_until = self._former_until
         try:
             connection.execute("BEGIN IMMEDIATE")
             # https://sqlite.org/fts5.html#the_delete_all_command
             connection.execute("INSERT INTO message_words(message_words) VALUES ('delete-all')")
+            self._begin_current(connection)
             last: int | None = 0
             while last is not None:
                 last = self._add_some(connection, last)
             connection.execute("COMMIT")
         except (sqlite3.Error, MemoryError) as error:
+            self._former_until = former_until
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
             if not _is_damage(error):
@@ -190,7 +223,7 @@ class SearchIndex:
 
     def _change(self, connection: sqlite3.Connection, statement: str, pk: int, text: str) -> None:
         try:
-            connection.execute(statement, (pk, indexed(text)))
+            connection.execute(statement, (pk, indexed_before(text) if pk <= self._former_until else indexed(text)))
         except (sqlite3.Error, MemoryError) as error:
             if not _is_damage(error):
                 raise
@@ -211,6 +244,8 @@ class SearchIndex:
 
     def _build(self, connection: sqlite3.Connection) -> None:
         self._mark(connection)
+        self._begin_current(connection)
+        self._is_former_noted = True
         _drop(connection)
         connection.execute(SEARCH_INDEX)
         last: int | None = 0
