@@ -698,3 +698,29 @@ async def test_all_messages_that_a_search_finds_can_be_reached(console: Console,
         return { first, last: await told(), distinct: new Set(names).size, oldest: names.at(-1) };
     """)
     assert seen == {"first": "50+ messages", "last": "120 messages", "distinct": 120, "oldest": "Title 000"}
+
+
+async def test_when_all_shown_results_are_deleted_the_others_can_still_be_reached(
+    console: Console, sidecar: Server
+) -> None:
+    await listed_conversations(sidecar, 10)
+    at = "2026-01-02T00:00:00Z"
+    about = {"role": "user", "status": "completed", "created_at": at}
+    messages = [{**about, "message_id": f"m{number}", "content": f"common word {number}"} for number in range(60)]
+    line = {"session_id": "large", "title": "Large", "created_at": at, "updated_at": at, "messages": messages}
+    imported = await sidecar.http.post(
+        "/api/v1/sessions/import", content=json.dumps(line), headers={"content-type": "application/jsonl"}
+    )
+    assert imported.json()["imported"] == 1, imported.text
+    await console.run("""
+        await page.locator("#search").fill("common word");
+        await page.waitForFunction(() => document.querySelectorAll(".sidebar .list .preview").length === 50);
+    """)
+    await sidecar.http.delete("/api/v1/sessions/large")
+    seen = await console.run("""
+        await page.waitForFunction(() => document.querySelectorAll(".sidebar .list .preview").length === 0);
+        await page.getByRole("button", { name: "Show more" }).click();
+        await page.waitForFunction(() => document.querySelectorAll(".sidebar .list .preview").length === 10);
+        return page.locator(".sidebar h2").innerText();
+    """)
+    assert seen == "10 messages"

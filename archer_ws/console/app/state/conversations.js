@@ -44,10 +44,13 @@ let listedUntil = "";
 let reread = 0;
 /** @type {Set<string>} */
 const deletedIds = new Set();
-/** The search whose results are shown, and where its next page begins. @type {AbortController | undefined} */
+/** The latest search. @type {AbortController | undefined} */
 let searching;
-let searched = "";
-let foundCursor = /** @type {string | null | undefined} */ (undefined);
+/**
+ * The search whose results are shown, and where its next page begins.
+ * @type {{ signal: AbortSignal, text: string, cursor: string | null | undefined } | undefined}
+ */
+let shownSearch;
 
 export const titles = computed(() => new Map((sessions.value ?? []).map((each) => [each.session_id, each.title])));
 
@@ -134,14 +137,15 @@ export async function search(text) {
   searchFailure.value = undefined;
   if (!text.trim()) {
     found.value = undefined;
+    hasMoreFound.value = false;
     return;
   }
   searching = new AbortController();
   const { signal } = searching;
-  searched = text;
   try {
     const page = await client.peek()?.call("session/search", { query: text, limit: PAGE }, { signal });
     if (signal.aborted) return;
+    shownSearch = { signal, text, cursor: undefined };
     showFound([], page);
     foundUnlisted.value = new Map();
     await readUnlisted(page?.items ?? [], signal);
@@ -152,11 +156,11 @@ export async function search(text) {
 
 /** The next page of what the shown search finds. */
 export async function searchMore() {
-  const signal = searching?.signal;
-  if (!signal) return;
+  // While a new search runs, the results are the last one's, and about to be replaced.
+  if (!shownSearch || shownSearch.signal !== searching?.signal) return;
+  const { signal, text, cursor } = shownSearch;
   try {
-    const params = { query: searched, limit: PAGE, cursor: foundCursor };
-    const page = await client.peek()?.call("session/search", params, { signal });
+    const page = await client.peek()?.call("session/search", { query: text, limit: PAGE, cursor }, { signal });
     if (signal.aborted || !page) return;
     showFound(found.peek() ?? [], page);
     await readUnlisted(page.items, signal);
@@ -168,8 +172,8 @@ export async function searchMore() {
 /** @param {FoundMessage[]} before @param {import("../../archer.js").SearchPage | undefined} page */
 function showFound(before, page) {
   found.value = [...before, ...(page?.items ?? [])];
-  foundCursor = page?.next_cursor;
-  hasMoreFound.value = foundCursor != null;
+  if (shownSearch) shownSearch.cursor = page?.next_cursor;
+  hasMoreFound.value = page?.next_cursor != null;
 }
 
 /** @param {FoundMessage[]} hits @param {AbortSignal} signal */

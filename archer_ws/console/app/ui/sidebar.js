@@ -73,7 +73,7 @@ function Found({ onDone }) {
   };
   const listed = new Map(foundUnlisted.value);
   for (const session of sessions.value ?? []) listed.set(session.session_id, session);
-  if (hits.length === 0) return html`<p class="empty" role="status">${strings.list.nothingFound(query.value)}</p>`;
+  if (hits.length === 0 && !hasMoreFound.value) return html`<p class="empty" role="status">${strings.list.nothingFound(query.value)}</p>`;
   return html`
     <h2 role="status">${strings.list.found(hits.length, hasMoreFound.value)}</h2>
     <ul class="list">
