@@ -523,3 +523,19 @@ async def test_it_runs_as_a_command_of_its_own(tmp_path: Path) -> None:
         assert await running.ended(limit_s=60) == 0
         assert "No problem" in (await running.stdout.read()).decode()
         assert await running.errors() == ""
+
+
+async def test_the_new_conversations_of_a_server_that_was_killed_are_no_problem(
+    tmp_path: Path, set_variable: SetVariable
+) -> None:
+    folder, killed = tmp_path / "conversations", tmp_path / "killed"
+    store = sqlite_store(folder)
+    await store.open()
+    await store.create("ann", "s1", None, None)
+    # What a killed process leaves: SQLite has written the file's first page to the WAL file alone.
+    shutil.copytree(folder, killed)
+    await store.aclose()
+    assert (killed / "archer.db").read_bytes()[68:72] == bytes(4)
+
+    set_variable("ARCHER_DATA_DIR", str(killed))
+    assert "are kept in" in await the_word_on_conversations()

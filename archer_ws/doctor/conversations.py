@@ -4,6 +4,7 @@ import os
 import shutil
 import stat
 import sys
+from pathlib import Path
 
 from archer_ws.config import SettingsError
 from archer_ws.core.exceptions import StorageUnavailable
@@ -72,7 +73,7 @@ def _of_file(folder: Folder) -> Finding | None:
             "Restore a backup, if there is one.",
         )
     version, application = _number(header, _VERSION_AT), _number(header, _APPLICATION_AT)
-    if application != APPLICATION_ID:
+    if application != APPLICATION_ID and (application or not _has_wal(file)):
         return Finding(_CHECK, "problem", f"{file} is a database of another program", _ELSEWHERE)
     if version > len(STEPS):
         return Finding(
@@ -84,6 +85,12 @@ def _of_file(folder: Folder) -> Finding | None:
     if sys.platform != "win32" and (mode := stat.S_IMODE(file.stat().st_mode)) & 0o077:
         return Finding(_CHECK, "warning", f"others may read {file} (its mode is {mode:o})", f"Run: chmod 600 {file}")
     return None
+
+
+def _has_wal(file: Path) -> bool:
+    """Whether there is a WAL file, as a killed server leaves it: of a new file, what its head will have is there."""
+    wal = file.with_name(f"{file.name}-wal")
+    return wal.exists() and wal.stat().st_size > 0
 
 
 def _of_holder(folder: Folder) -> Finding | None:

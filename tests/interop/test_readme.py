@@ -68,7 +68,11 @@ class Shell:
             stdout=PIPE,
             stderr=PIPE,
             start_new_session=True,
-            env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUTF8": "1", **environment},
+            env={
+                **os.environ,
+                **{"PYTHONPATH": str(ROOT), "PYTHONUTF8": "1", "ARCHER_DATA_DIR": str(self.folder / "data")},
+                **environment,
+            },
         )
         try:
             yield running
