@@ -25,7 +25,7 @@ from archer_ws.sessions.history import without_refused
 from archer_ws.sessions.models import ExportedSession, StoredMessage
 from archer_ws.sessions.storage.journal import KeptStream, LogPart, LogPiece, StreamRecord
 from archer_ws.sessions.storage.memory import MemoryStore
-from archer_ws.sessions.storage.sqlite import forgetting, history, search_index, sessions
+from archer_ws.sessions.storage.sqlite import forgetting, history, search_index, search_scan, sessions
 from archer_ws.sessions.storage.sqlite.database import CHECKPOINT_AFTER_S, FileSettings, OpenDatabase
 from archer_ws.sessions.storage.sqlite.forgetting import EVERY_S, SOON_S, Forgetting
 from archer_ws.sessions.storage.sqlite.rows import HistoryRow, SessionRow
@@ -64,7 +64,7 @@ async def say(store: SqliteStore, session_id: str, content: str, principal: str 
 async def test_a_page_or_a_search_takes_no_more_memory_than_one_long_message(
     tmp_path: Path, *, without_fts: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(search_index, "SCAN_S", 60.0)  # A scan of one request, however slow the machine is.
+    monkeypatch.setattr(search_scan, "SCAN_S", 60.0)  # A scan of one request, however slow the machine is.
     async with opened(tmp_path, without_fts=without_fts) as store:
         await store.create("ann", "s1", None, None)
         for number in range(20):
@@ -806,7 +806,7 @@ async def test_messages_that_do_not_fit_are_counted_without_refused_turns(tmp_pa
 async def test_a_search_without_the_index_lets_others_in_between_and_finds_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, query: str
 ) -> None:
-    monkeypatch.setattr(search_index, "SCAN_S", 0.0)  # One message a request.
+    monkeypatch.setattr(search_scan, "SCAN_S", 0.0)  # One message a request.
     store = sqlite_store(tmp_path)
     await store.open()
     try:
@@ -1024,7 +1024,7 @@ async def all_found(store: SqliteStore, principal: str, query: str) -> list[str]
 async def test_in_a_large_file_a_search_that_looks_at_the_newest_messages_first_finds_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, look_s: float
 ) -> None:
-    monkeypatch.setattr(search_index, "LOOK_S", look_s)
+    monkeypatch.setattr(search_scan, "LOOK_S", look_s)
     async with opened(tmp_path / "kept") as store:
         await conversations_of_two(store)
         queries = [
@@ -1032,8 +1032,8 @@ async def test_in_a_large_file_a_search_that_looks_at_the_newest_messages_first_
         ]
         by_index = [await all_found(store, *asked) for asked in queries]
         for own_bytes in (0, 2**40):
-            monkeypatch.setattr(search_index, "LOOK_FROM", 0)
-            monkeypatch.setattr(search_index, "_OWN_BYTES", own_bytes)
+            monkeypatch.setattr(search_scan, "LOOK_FROM", 0)
+            monkeypatch.setattr(search_scan, "_OWN_BYTES", own_bytes)
             assert [await all_found(store, *asked) for asked in queries] == by_index
         assert [len(found) for found in by_index] == [61, 60, 0, 0, 1, 0, 8, 8, 8, 8, 0, 0]
 
@@ -1048,8 +1048,8 @@ async def test_in_a_large_file_the_beginning_of_a_frequent_word_is_not_searched_
             asked.append(sql)
             return super().execute(sql, parameters)
 
-    monkeypatch.setattr(search_index, "LOOK_FROM", 20)
-    monkeypatch.setattr(search_index, "LOOK_S", 60.0)
+    monkeypatch.setattr(search_scan, "LOOK_FROM", 20)
+    monkeypatch.setattr(search_scan, "LOOK_S", 60.0)
     async with opened(tmp_path / "kept", factory=Watched) as store:
         await conversations_of_two(store)
         for principal in ("ann", "bob"):
@@ -1069,8 +1069,8 @@ async def test_what_is_found_before_the_index_turns_out_to_be_damaged_is_found_o
                 raise sqlite3.DatabaseError("database disk image is malformed")
             return super().execute(sql, parameters)
 
-    monkeypatch.setattr(search_index, "LOOK_FROM", 20)
-    monkeypatch.setattr(search_index, "LOOK_S", 60.0)
+    monkeypatch.setattr(search_scan, "LOOK_FROM", 20)
+    monkeypatch.setattr(search_scan, "LOOK_S", 60.0)
     async with opened(tmp_path / "kept", factory=Damaged) as store:
         await conversations_of_two(store)
         found = await store.search("ann", "al", 100, None)
@@ -1081,12 +1081,12 @@ async def test_what_is_found_before_the_index_turns_out_to_be_damaged_is_found_o
 async def test_a_newest_message_is_looked_at_whole_and_by_whole_words(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(search_index, "LOOK_FROM", 0)
-    monkeypatch.setattr(search_index, "LOOK_S", 60.0)
+    monkeypatch.setattr(search_scan, "LOOK_FROM", 0)
+    monkeypatch.setattr(search_scan, "LOOK_S", 60.0)
     async with opened(tmp_path / "kept") as store:
         await store.create("ann", "s1", None, None)
         await say(store, "s1", "word " * 409 + "alloys and more")
-        assert len("word " * 409 + "all") == search_index._HEAD_CHARS
+        assert len("word " * 409 + "all") == search_scan._HEAD_CHARS
         assert len((await store.search("ann", "alloys and", 7, None)).items) == 1
         assert (await store.search("ann", "all word", 7, None)).items == []
 

@@ -4,23 +4,15 @@ A damaged index does not affect conversations: it is not used any more, and rebu
 """
 
 import sqlite3
-import time
-from collections.abc import Callable, Iterable
-from typing import TypeAlias, TypeVar
+from collections.abc import Callable
 
 import structlog
 
 from archer_ws.sessions.storage.refusals import blank_query
 from archer_ws.sessions.storage.sqlite import failures
 from archer_ws.sessions.storage.sqlite.schema import INDEX, SEARCH_INDEX
-from archer_ws.sessions.storage.words import (
-    QUERY_WORDS_MAX,
-    finder,
-    indexed,
-    indexed_before,
-    terms_of,
-    words_of,
-)
+from archer_ws.sessions.storage.sqlite.search_scan import COLUMNS, FoundRow, Told, found_among_newest, found_by_scan
+from archer_ws.sessions.storage.words import indexed, indexed_before, terms_of
 
 log = structlog.get_logger(__name__)
 
@@ -31,39 +23,12 @@ _STALE = "index_stale"
 _FORMER = "index_former_until"
 #: How many messages are added to a new index in one transaction, and about how many characters.
 _BUILD_MESSAGES, _BUILD_CHARS = 1000, 4 * 1024 * 1024
-#: How long one request scans messages, in seconds; other requests wait meanwhile.
-SCAN_S = 0.01
-#: In a file with more messages than this, a search looks at the newest ones first, for so many seconds: what many
-#: messages have is in these, too, and the index takes a second per million messages that have the beginning of a word.
-LOOK_FROM, LOOK_S = 20_000, 0.02
-#: How many of a message's first characters are looked at first. If nothing is found there, and it has more than the
-#: second number, it is left to the index, and so are those before it.
-_HEAD_CHARS, _LOOK_CHARS = 2048, 16 * 1024
-#: Of a principal with fewer bytes than this, only its own messages are looked at; of one with more, those of others are
-#: passed over.
-_OWN_BYTES = 4 * 1024 * 1024
-_COLUMNS = "m.pk, s.session_id, m.message_id, m.role, m.content, m.created_at"
 _INDEXED = (
-    f"SELECT {_COLUMNS} FROM message_words w CROSS JOIN message m ON m.pk = w.rowid "
+    f"SELECT {COLUMNS} FROM message_words w CROSS JOIN message m ON m.pk = w.rowid "
     "CROSS JOIN session s ON s.pk = m.session_pk "
     "WHERE message_words MATCH ? AND w.rowid < ? AND m.hidden = 0 AND s.principal_pk = ? "
     "ORDER BY w.rowid DESC LIMIT ?"
 )
-#: All messages; those that are not found without their text.
-_SCANNED = (
-    "SELECT m.pk, s.session_id, m.message_id, m.role, "
-    "CASE WHEN m.hidden = 0 AND s.principal_pk = ? {conditions} THEN m.content END, m.created_at "
-    "FROM message m CROSS JOIN session s ON s.pk = m.session_pk WHERE m.pk < ? ORDER BY m.pk DESC"
-)
-_OWN = (
-    f"SELECT {_COLUMNS} FROM message m CROSS JOIN session s ON s.pk = m.session_pk WHERE m.pk IN "
-    "(SELECT own.pk FROM session CROSS JOIN message own ON own.session_pk = session.pk "
-    "WHERE session.principal_pk = ? AND own.hidden = 0) AND m.pk < ? ORDER BY m.pk DESC"
-)
-
-#: A found message: pk, session id, message id, role, text and time.
-FoundRow: TypeAlias = tuple[int, str, str, str, str, int]
-Told = TypeVar("Told")
 
 
 class SearchIndex:
@@ -193,7 +158,7 @@ class SearchIndex:
         """The found messages below the pk `before`, the last stored first, at most `limit`.
 
         Returns what `told` makes of each, so that only one text is in memory at a time, and the pk to search on below:
-        where the index can't be used, a call scans for SCAN_S only. 0 if there is nothing left to search.
+        where the index can't be used, a call scans for a moment only (SCAN_S). 0 if there is nothing left to search.
 
         Raises:
             InvalidParams: the query is blank.
@@ -205,7 +170,7 @@ class SearchIndex:
             # A prefix costs as much as all words with this prefix, so only the last word, which may be incomplete, is
             # one.
             match = " AND ".join(f'"{" ".join(term)}"' for term in terms) + " *"
-            newest, before = _among_newest(connection, principal_pk, query, before, limit, told=told)
+            newest, before = found_among_newest(connection, principal_pk, query, before, limit, told=told)
             if not before:
                 return newest, 0
             rest = limit - len(newest)
@@ -217,9 +182,7 @@ class SearchIndex:
                 self._leave(connection, error)
                 return newest, before
             return newest + rows, 0
-        conditions, wanted = _looked_at(query, has_words=bool(terms))
-        scanned = connection.execute(_SCANNED.format(conditions=conditions), (principal_pk, *wanted, before))
-        return _first(scanned, limit, time.monotonic() + SCAN_S, told)
+        return found_by_scan(connection, principal_pk, query, before, limit, told=told)
 
     def _change(self, connection: sqlite3.Connection, statement: str, pk: int, text: str) -> None:
         try:
@@ -273,43 +236,6 @@ class SearchIndex:
         return last
 
 
-def _among_newest(
-    connection: sqlite3.Connection,
-    principal_pk: int,
-    query: str,
-    before: int,
-    limit: int,
-    *,
-    told: Callable[[FoundRow], Told],
-) -> tuple[list[Told], int]:
-    """As `SearchIndex.found`, but without the index, and only of the newest messages below `before`, if the file has
-    many."""
-    (last,) = connection.execute("SELECT max(pk) FROM message").fetchone()
-    if last is None or last <= LOOK_FROM:
-        return [], before
-    (size,) = connection.execute("SELECT total(bytes) FROM principal WHERE pk = ?", (principal_pk,)).fetchone()
-    statement = _OWN if size < _OWN_BYTES else _SCANNED.format(conditions="")
-    until, has = time.monotonic() + LOOK_S, finder(query)
-    found: list[Told] = []
-    for row in connection.execute(statement, (principal_pk, before)):
-        pk, *_, text, _ = row
-        if text is not None:
-            if has(_head(text)) or (_HEAD_CHARS < len(text) <= _LOOK_CHARS and has(text)):
-                found.append(told(row))
-                if len(found) == limit:
-                    break
-            elif len(text) > _LOOK_CHARS:
-                return found, pk + 1
-        if time.monotonic() > until:
-            return found, pk
-    return found, 0
-
-
-def _head(text: str) -> str:
-    """The whole words in the first characters of a text."""
-    return text if len(text) <= _HEAD_CHARS else text[: text.rfind(" ", 0, _HEAD_CHARS) + 1]
-
-
 def _is_damage(error: Exception) -> bool:
     """Whether the index is damaged: FTS5 may raise any error, or MemoryError, for random bytes."""
     return not failures.is_trouble(error) and "no such module" not in str(error)
@@ -330,30 +256,3 @@ def _drop(connection: sqlite3.Connection) -> None:
             connection.execute("PRAGMA writable_schema = RESET")
         for part in ("data", "idx", "docsize", "config"):
             connection.execute(f"DROP TABLE IF EXISTS {INDEX}_{part}")
-
-
-def _first(
-    rows: Iterable[FoundRow], limit: int, until: float, told: Callable[[FoundRow], Told]
-) -> tuple[list[Told], int]:
-    """What `told` makes of the first rows with a text, at most `limit`, and the pk of the row that was read at the time
-    `until`; 0 if none is left."""
-    found: list[Told] = []
-    for row in rows:
-        if row[4] is not None:
-            found.append(told(row))
-            if len(found) == limit:
-                break
-        if time.monotonic() > until:
-            return found, row[0]
-    return found, 0
-
-
-def _looked_at(query: str, *, has_words: bool) -> tuple[str, list[str]]:
-    """SQL conditions for a scan of all messages, and their values. Unlike the index, a scan does not ignore accents,
-    and ignores case only for ASCII."""
-    if not has_words:
-        return "AND instr(m.content, ?)", [query.strip()]
-    # A pattern of LIKE ends at a NUL character.
-    words = [word for word in query.replace("\x00", " ").split()[:QUERY_WORDS_MAX] if words_of(word)]
-    patterns = [f"%{''.join(f'!{sign}' if sign in '%_!' else sign for sign in word)}%" for word in words]
-    return " ".join("AND m.content LIKE ? ESCAPE '!'" for _ in patterns), patterns

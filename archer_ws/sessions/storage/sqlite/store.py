@@ -27,7 +27,7 @@ from archer_ws.sessions.storage.sqlite.history import history_before
 from archer_ws.sessions.storage.sqlite.journal import SqliteJournal
 from archer_ws.sessions.storage.sqlite.migrations import copy_to
 from archer_ws.sessions.storage.sqlite.rows import NewMessage, SessionRow
-from archer_ws.sessions.storage.sqlite.search_index import FoundRow
+from archer_ws.sessions.storage.sqlite.search_scan import FoundRow
 from archer_ws.sessions.storage.sqlite.transaction import Transaction
 from archer_ws.sessions.storage.sqlite.worker import Job, T, Worker
 from archer_ws.sessions.storage.values import SessionOrder, StoredCompletion, StoredTurn
