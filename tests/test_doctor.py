@@ -215,6 +215,16 @@ async def test_a_model_file_that_is_not_there_or_no_gguf_is_a_problem(
     assert "is not a GGUF file" in await the_problem("model file", str(tmp_path / "page.gguf"))
 
 
+async def test_a_library_that_llama_cpp_lacks_is_a_problem(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cause = "libgomp.so.1: cannot open shared object file: No such file or directory"
+    (tmp_path / "xllamacpp.py").write_text(f"raise ImportError({cause!r})")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    findings = {finding.check: finding for finding in await found(provider="local")}
+    assert findings["model file"].state == "problem"
+    assert findings["model file"].message == "llama.cpp can't be loaded: this system has no libgomp.so.1"
+    assert "apt install libgomp1" in (findings["model file"].advice or "")
+
+
 async def test_a_model_too_large_for_the_memory_is_a_warning(
     monkeypatch: pytest.MonkeyPatch, set_variable: SetVariable
 ) -> None:

@@ -5,6 +5,7 @@ import importlib.util
 import os
 import re
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from archer_ws.doctor.finding import Finding
 from archer_ws.doctor.setup import Setup
 from archer_ws.llm_gateway.local.hub import HubName, size_text
 from archer_ws.llm_gateway.local.hub_client import INSTALL_HINT
+from archer_ws.llm_gateway.local.library import library_trouble
 from archer_ws.llm_gateway.local.model import find_model
 from archer_ws.model_option import foreign_local_model
 
@@ -22,6 +24,8 @@ PYTHON_MIN = (3, 11)
 DISK_LOW_BYTES = 1_000_000_000
 #: The file descriptors of a stream (its client's and its provider's connection), and those of everything else.
 FILES_PER_STREAM, FILES_BESIDE = 2, 100
+#: How long loading llama.cpp may take, in seconds.
+_LOADING_S = 60.0
 #: A model needs memory of its file's size, and about this share more for computing.
 _MEMORY_SHARE = 1.2
 _REQUIREMENT = re.compile(r"([A-Za-z0-9._-]+)(?:\[[^]]*\])?([^;]*)(?:; *(.*))?")
@@ -45,7 +49,7 @@ def check_python(setup: Setup) -> list[Finding]:
 
 
 def check_model_file(setup: Setup) -> list[Finding]:
-    """Check the local model: its package, its file, and the memory for it."""
+    """Check the local model: its package, whether that can be loaded, its file, and the memory for it."""
     if any(finding.check == "model file" for finding in setup.findings):
         return []  # --model was refused already, and would override the setting
     is_chosen = setup.settings.llm_provider == "local"
@@ -58,7 +62,21 @@ def check_model_file(setup: Setup) -> list[Finding]:
             state = "problem" if is_chosen else "warning"
             return [Finding("model file", state, failure.message, failure.hint)]  # type: ignore[arg-type]  # two of the states
         return [Finding("model file", "ok", "no local model is installed, and none is needed")]
-    return [_of_name(setup) or _of_memory(file, is_chosen=is_chosen)]
+    return [(_of_library() if is_chosen else None) or _of_name(setup) or _of_memory(file, is_chosen=is_chosen)]
+
+
+def _of_library() -> Finding | None:
+    command = (sys.executable, "-P", "-c", "import xllamacpp")
+    try:
+        loading = subprocess.run(
+            command, stdin=subprocess.DEVNULL, capture_output=True, timeout=_LOADING_S, check=False
+        )
+    except subprocess.TimeoutExpired:
+        return None  # A slow disk: the server will wait for longer.
+    if loading.returncode == 0:
+        return None
+    said = loading.stderr.decode("utf-8", "replace").strip().rpartition("\n")[2]
+    return Finding("model file", "problem", *library_trouble(said.removeprefix("ImportError: ")))
 
 
 def _of_name(setup: Setup) -> Finding | None:

@@ -12,6 +12,7 @@ from structlog.testing import capture_logs
 
 from archer_ws.core import secrets
 from archer_ws.core.exceptions import ProviderTimeout, ProviderUnavailable
+from archer_ws.llm_gateway.local.model import CHILD_COMMAND
 from archer_ws.llm_gateway.local.process import STDERR_LINES, Endpoint, Exit, LocalProcess
 from archer_ws.llm_gateway.local.supervisor import LocalSupervisor, Pace
 
@@ -219,6 +220,37 @@ async def test_a_program_that_refuses_is_not_worth_a_retry(supervise: Supervise)
     assert not error.retryable
     assert "Tiny" in error.message
     assert "secret" not in f"{error.message} {error.hint}"
+
+
+@pytest.mark.parametrize(
+    ("cause", "message", "hint"),
+    [
+        (
+            "libgomp.so.1: cannot open shared object file: No such file or directory",
+            "this system has no libgomp.so.1",
+            "apt install libgomp1",
+        ),
+        (
+            "libodd++-2.so: cannot open shared object file: No such file or directory",
+            "this system has no libodd++-2.so",
+            "the system's package that has it",
+        ),
+        ("/somewhere/xllamacpp.so: undefined symbol: ggml_odd", "can't be loaded by this Python", "pip install"),
+    ],
+)
+async def test_of_a_library_that_llama_cpp_lacks_is_told_which_and_the_log_has_the_reason(
+    cause: str, message: str, hint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "xllamacpp.py").write_text(f"raise ImportError({cause!r})")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    supervisor = LocalSupervisor(CHILD_COMMAND, name="Tiny", load_timeout_s=WAIT_S)
+    with capture_logs() as logs:
+        error = await refusal_of(supervisor)
+        await supervisor.aclose()
+    assert message in error.message
+    assert hint in (error.hint or "")
+    assert "somewhere" not in f"{error.message} {error.hint}"
+    assert [entry["refusal"] for entry in logs] == [cause]
 
 
 async def test_a_program_that_refuses_and_does_not_end_is_killed(

@@ -7,7 +7,7 @@ end.
 Input: one line of JSON on stdin, the fields of `Configuration`; then stdin stays open until the parent wants the
 process to end. Output: one line of JSON on stdout: `address`, `context_window` (tokens of one request), `knows_tools`
 and `knows_thinking` (whether the model's chat template supports tools, and can turn thinking on and off) and `sees`
-(whether it accepts pictures), or `error`.
+(whether it accepts pictures); or `error`, with `is_of_library` if llama.cpp itself can't be loaded.
 """
 
 import faulthandler
@@ -55,6 +55,8 @@ def main() -> None:
         # Again: llama.cpp's own program handles signals, and so did this package's server in some versions.
         _ignore_signals()
         report = _announcement(server, configuration)
+    except ImportError as error:
+        report = {"error": str(error), "is_of_library": True}
     except Exception as error:  # noqa: BLE001 - the parent must get any error, instead of guessing
         report = {"error": f"{type(error).__name__}: {error}"}
     os.write(control, json.dumps(report).encode() + b"\n")

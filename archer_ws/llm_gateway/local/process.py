@@ -51,6 +51,15 @@ class Endpoint:
 
 
 @dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why a child can't serve: for our log, since it may have paths of this machine."""
+
+    reason: str
+    #: Whether llama.cpp can't be loaded, rather than this model.
+    is_of_library: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Exit:
     """How a process ended."""
 
@@ -83,8 +92,8 @@ class LocalProcess:
 
     Args:
         command: the program. It gets `configuration` and `api_key` as a line of JSON on stdin, announces itself by one
-            on stdout (`address`, `context_window`, `knows_tools`, `knows_thinking` and `sees`, or `error`), and ends
-            when its stdin ends.
+            on stdout (`address`, `context_window`, `knows_tools`, `knows_thinking` and `sees`, or `error` and
+            `is_of_library`), and ends when its stdin ends.
         load_timeout_s: the time limit for its announcement, in seconds; then it is killed.
         on_exit: called by the process's thread before any waiter learns of the end.
     """
@@ -104,8 +113,8 @@ class LocalProcess:
         self.stopping = False
         #: Whether it was killed because its announcement took too long.
         self.timed_out = False
-        #: Its own error message, if it can't serve.
-        self.refusal: str | None = None
+        #: Its own word, if it can't serve.
+        self.refusal: Refusal | None = None
         #: The process id, once there is one.
         self.pid: int | None = None
         self._command = command
@@ -222,7 +231,7 @@ class LocalProcess:
 
     def _announce(self, said: Mapping[str, Any]) -> None:
         if "error" in said:
-            self.refusal = str(said["error"])
+            self.refusal = Refusal(str(said["error"]), is_of_library=bool(said.get("is_of_library")))
             return
         endpoint = Endpoint(
             said["address"],

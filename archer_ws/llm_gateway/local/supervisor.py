@@ -13,7 +13,8 @@ from dataclasses import dataclass
 import structlog
 
 from archer_ws.core.exceptions import ProviderFailure, ProviderTimeout, ProviderUnavailable
-from archer_ws.llm_gateway.local.process import Endpoint, Exit, LocalProcess
+from archer_ws.llm_gateway.local.library import library_trouble
+from archer_ws.llm_gateway.local.process import Endpoint, Exit, LocalProcess, Refusal
 
 log = structlog.get_logger(__name__)
 
@@ -81,7 +82,7 @@ class LocalSupervisor:
         with self._lock:
             refusal = self._refusal(self._not_before - time.monotonic())
             if refusal is None and self._process is not None and self._process.refusal is not None:
-                return self._not_loadable()
+                return self._not_loadable(self._process.refusal)
             return refusal
 
     async def running(self, configuration: Mapping[str, object]) -> tuple[LocalProcess, Endpoint]:
@@ -150,14 +151,17 @@ class LocalSupervisor:
             provider="local",
         )
 
-    def _not_loadable(self) -> ProviderUnavailable:
-        return ProviderUnavailable(
-            f"llama.cpp can't load {self._name}",
-            hint="The file may be damaged, of a kind llama.cpp does not know, or too large for the free memory: "
-            "the server's log has the reason. LOCAL_MODEL_PATH names the file.",
-            retryable=False,
-            provider="local",
+    def _not_loadable(self, refusal: Refusal) -> ProviderUnavailable:
+        message, hint = (
+            library_trouble(refusal.reason)
+            if refusal.is_of_library
+            else (
+                f"llama.cpp can't load {self._name}",
+                "The file may be damaged, of a kind llama.cpp does not know, or too large for the free memory: "
+                "the server's log has the reason. LOCAL_MODEL_PATH names the file.",
+            )
         )
+        return ProviderUnavailable(message, hint=hint, retryable=False, provider="local")
 
     def _on_exit(self, process: LocalProcess, end: Exit) -> None:
         if end.stopped:
@@ -174,6 +178,7 @@ class LocalSupervisor:
             cause=end.cause,
             served_s=None if end.served_s is None else round(end.served_s, 1),
             timed_out=process.timed_out,
+            refusal=None if process.refusal is None else process.refusal.reason,
             last_lines=list(end.last_lines),
         )
 
@@ -188,7 +193,7 @@ class LocalSupervisor:
         if process.stopping:
             return _stopped()
         if process.refusal is not None:
-            return self._not_loadable()
+            return self._not_loadable(process.refusal)
         return ProviderUnavailable(
             f"the local model process ended while it loaded {self._name} ({end.cause if end else 'cause unknown'})",
             hint="Try again; if it persists, the server's log has its last lines.",
