@@ -206,7 +206,8 @@ def _date_at(url: str) -> float | None:
         with urllib.request.urlopen(request, timeout=RESPONSE_S) as response:
             headers = response.headers
     except urllib.error.HTTPError as error:
-        headers = error.headers
+        with error:
+            headers = error.headers
     except (OSError, ValueError, http.client.HTTPException):
         return None
     try:

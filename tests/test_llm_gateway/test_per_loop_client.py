@@ -59,14 +59,25 @@ async def test_tasks_that_ask_at_once_get_one_client(sdk: PerLoopClient[Client])
     assert len({id(client) for client in clients}) == 1
 
 
-async def test_a_caller_that_is_cancelled_leaves_the_others_their_client(sdk: PerLoopClient[Client]) -> None:
-    first, second = asyncio.create_task(sdk.get()), asyncio.create_task(sdk.get())
-    await asyncio.sleep(0)
-    first.cancel()
+@pytest.mark.usefixtures("sdk")
+async def test_a_caller_that_is_cancelled_leaves_the_others_their_client() -> None:
+    is_building, may_build = asyncio.Event(), threading.Event()
+    loop = asyncio.get_running_loop()
 
+    def build(module: ModuleType) -> Client:
+        loop.call_soon_threadsafe(is_building.set)
+        may_build.wait(5)
+        return Client(module)
+
+    slow = PerLoopClient("an_sdk", build, identity=ACME)
+    first, second = asyncio.create_task(slow.get()), asyncio.create_task(slow.get())
     async with asyncio.timeout(5):
+        await is_building.wait()
+        first.cancel()
+        may_build.set()
         assert isinstance(await second, Client)
-    assert first.cancelled() or first.cancelling()
+        await asyncio.wait([first])
+    assert first.cancelled()
 
 
 async def test_after_closing_a_new_client_is_made(sdk: PerLoopClient[Client]) -> None:
