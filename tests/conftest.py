@@ -124,9 +124,12 @@ def _signals_are_told() -> None:
 
 
 @pytest.fixture(autouse=True)
-def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+def _clean_environment(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """No setting of the machine reaches a test, and no proxy comes between loopback and it."""
     names = {name.upper() for name in Settings.model_fields}
+    if not any(map(request.node.get_closest_marker, ("interop", "browser", "packages"))):
+        # (The tools of those may need the machine's authorities for their registries.)
+        names |= {"SSL_CERT_FILE", "SSL_CERT_DIR", "SSLKEYLOGFILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"}
     for variable in list(os.environ):
         upper = variable.upper()
         if upper in names or upper.startswith(("ARCHER_", "OPENAI_", "ANTHROPIC_")) or upper.endswith("_PROXY"):

@@ -37,10 +37,9 @@ SetVariable = Callable[[str, str], None]
 
 @pytest.fixture(autouse=True)
 def _own_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """A folder without `.env`, no certificates of the machine's, and no Ollama that happens to run on it."""
+    """A folder without `.env`, and no Ollama that happens to run on this machine."""
     monkeypatch.chdir(tmp_path)
-    for variable in ("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "HF_ENDPOINT"):
-        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.delenv("HF_ENDPOINT", raising=False)
     monkeypatch.setenv("ARCHER_HOST", "127.0.0.1")
     monkeypatch.setenv("ARCHER_PORT", "0")
     monkeypatch.setenv("ARCHER_LLM_PROVIDER", "local")

@@ -23,12 +23,6 @@ from archer_ws.llm_gateway.transport.environment import (
 HTTPS = "https://api.example.com/v1"
 
 
-@pytest.fixture(autouse=True)
-def _no_certificates_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("SSL_CERT_FILE", "SSL_CERT_DIR", "SSLKEYLOGFILE"):
-        monkeypatch.delenv(name, raising=False)
-
-
 def context() -> ssl.SSLContext:
     """What httpx2 makes of the environment."""
     return ssl.create_default_context(cafile=os.environ.get("SSL_CERT_FILE") or certifi.where())

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import certifi
 import pytest
 
 from archer_ws.core.exceptions import ProviderFailure, ProviderNotConfigured, ProviderUnavailable
@@ -192,6 +193,7 @@ def test_a_variable_without_which_the_hub_could_be_reached_is_named(
     import huggingface_hub
 
     huggingface_hub.close_session()  # the next one reads the environment again
+    monkeypatch.setenv("SSL_CERT_FILE", certifi.where())  # without it, the library writes no log of keys
     monkeypatch.setenv(variable, str(tmp_path / "none" / "file"))
     told = person.refused("hf:owner/one")
     assert f"can't be reached: {variable} names" in told

@@ -48,8 +48,6 @@ async def states_of(archer: Archer) -> dict[str, Any]:
 async def test_a_variable_that_is_wrong_is_named_and_breaks_no_list(
     start_archer: StartArcher, monkeypatch: pytest.MonkeyPatch, variable: str, value: str
 ) -> None:
-    for name in ("SSL_CERT_FILE", "SSL_CERT_DIR", "SSLKEYLOGFILE"):
-        monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv(variable, value)
     far = {name: url for name, url in FAR.items() if name != "ollama_host"}
     async with start_archer(llm_provider="openai", anthropic_api_key="sk-ant", **far) as archer:
@@ -115,9 +113,6 @@ async def test_a_proxy_that_does_not_answer_is_named(monkeypatch: pytest.MonkeyP
 
 @pytest.mark.parametrize("provider", PROVIDERS)
 async def test_a_proxy_that_wants_a_credential_is_named(monkeypatch: pytest.MonkeyPatch, provider: str) -> None:
-    monkeypatch.delenv("SSL_CERT_FILE", raising=False)
-    monkeypatch.delenv("SSL_CERT_DIR", raising=False)
-
     async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
         writer.write(b"HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
