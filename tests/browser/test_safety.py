@@ -1,12 +1,15 @@
 """What the console lets nobody do: a model's text, a page of another site, a picture of another host."""
 
+from base64 import b64decode
 from pathlib import Path
 
+import httpx
 import pytest
 
 from tests.browser.console import Console
 from tests.browser.markdown.test_hostile import TEXTS
 from tests.browser.scripted_model import ScriptedModel
+from tests.fakes.pictures import PNG
 from tests.fakes.scripted_server import Reply, scripted_server
 from tests.interop.browser import Browser, pages
 from tests.processes import Server, server
@@ -90,6 +93,55 @@ async def test_a_page_of_another_site_reaches_nothing(browser: Browser, sidecar:
         )
     assert seen["opened"] == "refused"
     assert (seen["sessions"], seen["module"]) == ("TypeError", "TypeError")
+
+
+async def test_a_page_of_another_site_learns_neither_of_files_nor_of_conversations(
+    browser: Browser, sidecar: Server
+) -> None:
+    async with httpx.AsyncClient(base_url=sidecar.url) as client:
+        picture = await client.post("/api/v1/files", content=b64decode(PNG), headers={"Content-Type": "image/png"})
+        (await client.post("/api/v1/sessions", json={"session_id": "oslo"})).raise_for_status()
+    known = [f"/api/v1/files/{picture.json()['file_id']}", "/api/v1/sessions/oslo", "/console/archer-client.js"]
+    code = """
+        const loaded = (tag, about) => new Promise((tell) => {
+            const element = Object.assign(document.createElement(tag), about);
+            element.onload = () => tell(true);
+            element.onerror = () => tell(false);
+            document.head.append(element);
+        });
+        const seen = [await loaded("img", { src: url + known[0] })];
+        for (const path of known) seen.push(await loaded("link", { rel: "prefetch", href: url + path }));
+        return seen;
+    """
+    async with pages() as elsewhere:
+        for number, address in enumerate((elsewhere.url, elsewhere.url.replace("127.0.0.1", "evil.test"))):
+            await browser.open(f"page {number}", address)
+            seen = await browser.run(f"page {number}", code, url=sidecar.url, known=known)
+            assert seen == [False] * 4, address
+
+
+async def test_an_allowed_page_shows_a_picture_by_its_address_and_any_page_may_link_here(
+    browser: Browser, tmp_path: Path, model: ScriptedModel
+) -> None:
+    async with pages() as app, server(model, cwd=tmp_path, CORS_ORIGINS=app.url) as sidecar:
+        async with httpx.AsyncClient(base_url=sidecar.url) as client:
+            picture = await client.post("/api/v1/files", content=b64decode(PNG), headers={"Content-Type": "image/png"})
+        await browser.open("app", app.url)
+        code = """
+            const image = Object.assign(new Image(), { src: address });
+            return image.decode().then(() => "shown", String);
+        """
+        address = f"{sidecar.url}/api/v1/files/{picture.json()['file_id']}"
+        assert await browser.run("app", code, address=address) == "shown"
+        await browser.open("elsewhere", app.url.replace("127.0.0.1", "evil.test"))
+        arrived = """
+            await page.evaluate((url) => {
+                document.body.append(Object.assign(document.createElement("a"), { href: url, textContent: "there" }));
+            }, url);
+            await page.locator("a").click();
+            await page.locator('.connection[data-state="open"]').waitFor();
+        """
+        await browser.control("elsewhere", arrived, url=sidecar.url)
 
 
 async def test_where_it_is_switched_off_browsers_see_a_page_that_runs_nothing(

@@ -119,6 +119,50 @@ async def test_two_origins_are_refused() -> None:
     assert (await run(guarded(), headers))[0]["status"] == 403
 
 
+#: How browsers load an image of a page.
+IMAGE = {"sec-fetch-site": "cross-site", "sec-fetch-mode": "no-cors", "sec-fetch-dest": "image"}
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {},
+        {"sec-fetch-site": "same-site"},
+        {"sec-fetch-site": "something of a later time"},
+        {"referer": "http://evil.com/"},
+        {"referer": "http://localhost:1420.evil.com/"},
+        {"referer": "http://evil.com/http://localhost:1420/"},
+        {"referer": "null"},
+        {"sec-fetch-mode": "navigate", "sec-fetch-dest": "iframe"},
+        {"sec-fetch-mode": "navigate", "sec-fetch-dest": "object"},
+        {"sec-fetch-mode": "navigate", "sec-fetch-dest": "empty"},
+        {"sec-fetch-dest": "document"},
+    ],
+)
+async def test_what_pages_of_other_origins_load_without_an_origin_is_refused(given: dict[str, str]) -> None:
+    assert_refused(await get(guarded(), **{**IMAGE, **given}), 403, "forbidden", "CORS_ORIGINS")
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"sec-fetch-site": "same-origin"},
+        {"sec-fetch-site": "none"},
+        {"sec-fetch-mode": "navigate", "sec-fetch-dest": "document"},
+        {"referer": "http://localhost:1420/"},
+        {"referer": "http://localhost:1420/a/page?x"},
+        {"referer": "http://tauri.localhost"},
+        {"origin": "http://localhost:1420"},
+    ],
+)
+async def test_what_known_pages_load_passes_and_so_does_a_link_to_this_server(given: dict[str, str]) -> None:
+    assert (await get(guarded(), **{**IMAGE, **given})).status_code == 200
+
+
+async def test_a_program_that_tells_only_the_mode_of_a_request_passes() -> None:
+    assert (await get(guarded(), **{"sec-fetch-mode": "cors"})).status_code == 200
+
+
 @pytest.mark.parametrize(
     ("scheme", "host", "origin"),
     [

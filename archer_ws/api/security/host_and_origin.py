@@ -23,6 +23,8 @@ TAURI_ORIGINS = ("tauri://localhost", "http://tauri.localhost", "https://tauri.l
 _HOST = re.compile(r"(\[[0-9a-fA-F:.]+\]|[^\s:/?#@\[\]]+)(?::(\d{1,5}))?")
 _HTTP_SCHEME = {"ws": "http", "wss": "https"}
 _DEFAULT_PORT = {"http": "80", "https": "443"}
+#: What browsers say of requests of the server's own pages and of a person's (Fetch Metadata, section 2.3).
+_OWN_SITES = {b"same-origin", b"none"}
 #: How much of a client's header is repeated in a response or in the log, in characters.
 _MAX_SHOWN_CHARS = 100
 #: The most distinct hosts and origins that are logged: a client can invent any number of them.
@@ -33,6 +35,8 @@ _NAMES_KEPT = 16
 
 class HostAndOriginGuard:
     """Refuses with 403 requests with a foreign Host, and requests of pages whose origin is not allowed.
+
+    Browsers send no Origin with a page's images, frames and the like; Fetch Metadata and Referer tell whose these are.
 
     Health probes pass: they come from machines that know an address and no name. `request.state.is_foreign` tells that
     such a request would have been refused. The page about the providers' states is not one of them.
@@ -57,8 +61,8 @@ class HostAndOriginGuard:
         await self._app(scope, receive, send)
 
     def passes(self, _scope: Scope, fields: Mapping[bytes, bytes]) -> bool:
-        """Whether the Host is one of ours; there is no Origin."""
-        return _name_in(fields.get(b"host", b"")) in self._hosts
+        """Whether the Host is one of ours, and no browser sent the request; there is no Origin."""
+        return _name_in(fields.get(b"host", b"")) in self._hosts and b"sec-fetch-site" not in fields
 
     def _refusal(self, scope: Scope) -> Forbidden | None:
         if is_probe(scope):
@@ -66,19 +70,23 @@ class HostAndOriginGuard:
             return None
         if not self._knows_host(scope):
             return self._wrong_host(scope)
-        return None if self._knows_origin(scope) else self._wrong_origin(scope)
+        if self._knows_origin(scope):
+            return None
+        return self._wrong_origin(scope) if header_values(scope, b"origin") else self._unnamed_page(scope)
 
     def _knows_host(self, scope: Scope) -> bool:
         values = header_values(scope, b"host")
         return len(values) == 1 and _name_in(values[0]) in self._hosts
 
     def _knows_origin(self, scope: Scope) -> bool:
-        """Whether there is no Origin, or a known one. The Host must have been checked before."""
+        """Whether no page sent the request, or one of a known origin. The Host must have been checked before."""
         values = header_values(scope, b"origin")
         if not values:
-            return True
-        origin = values[0].decode("latin-1")
-        return len(values) == 1 and origin != "null" and (origin in self._origins or origin == _own_origin(scope))
+            return not _is_of_foreign_page(scope) or self._is_known(_referring_origin(scope), scope)
+        return len(values) == 1 and self._is_known(values[0].decode("latin-1"), scope)
+
+    def _is_known(self, origin: str, scope: Scope) -> bool:
+        return origin != "null" and (origin in self._origins or origin == _own_origin(scope))
 
     def _wrong_host(self, scope: Scope) -> Forbidden:
         values = header_values(scope, b"host")
@@ -98,6 +106,16 @@ class HostAndOriginGuard:
         else:
             hint = "If the page is yours, add its origin to the server's setting CORS_ORIGINS."
         return Forbidden(f"pages of the origin {named} may not use this server", hint=hint)
+
+    def _unnamed_page(self, scope: Scope) -> Forbidden:
+        origin = _referring_origin(scope)
+        named = _shown(origin.encode("latin-1")) if origin else "an origin that it does not tell"
+        self._report("origin", named, "CORS_ORIGINS")
+        return Forbidden(
+            f"a page of {named} may not load this",
+            hint="If the page is yours, add its origin to the server's setting CORS_ORIGINS, and use fetch(), or the "
+            "attribute crossorigin: then the browser tells the origin.",
+        )
 
     def _report(self, what: str, value: str, setting: str) -> None:
         """Log each value once: what a misconfigured page sends repeatedly must not fill the log."""
@@ -134,6 +152,25 @@ def _own_origin(scope: Scope) -> str:
     scheme = _HTTP_SCHEME.get(scheme, scheme)
     host = header_values(scope, b"host")[0].decode("latin-1").lower()
     return f"{scheme}://{host.removesuffix(':' + _DEFAULT_PORT.get(scheme, ''))}"
+
+
+def _is_of_foreign_page(scope: Scope) -> bool:
+    """Whether a page of another origin sent this request, which has no Origin: an image, a frame, a prefetch. The page
+    can't read the response, but it learns whether there is one.
+
+    A link to the server is not such a request.
+    """
+    site = header_values(scope, b"sec-fetch-site")
+    if not site or _OWN_SITES.issuperset(site):
+        return False
+    mode, destination = header_values(scope, b"sec-fetch-mode"), header_values(scope, b"sec-fetch-dest")
+    return (mode, destination) != ([b"navigate"], [b"document"])
+
+
+def _referring_origin(scope: Scope) -> str:
+    """The origin of the page that a browser names in Referer; a page can hide it, and can't invent it."""
+    values = header_values(scope, b"referer")
+    return "/".join(values[0].decode("latin-1").split("/", 3)[:3]) if len(values) == 1 else ""
 
 
 def _shown(value: bytes) -> str:
