@@ -502,6 +502,22 @@ def test_the_status_tells_problems_and_json_has_them_all(
     assert [each["check"] for each in told["findings"] if each["state"] == "problem"] == ["openai"]
 
 
+async def test_what_other_programs_tell_of_themselves_forges_no_line_and_controls_no_terminal(
+    set_variable: SetVariable,
+) -> None:
+    hostile = "\x1b[2J\x9b31m\u202e\nproblem  forged"
+    answers = {"/api/tags": ollama_tags(hostile), "/health": Reply.of_json({"status": "healthy", "version": hostile})}
+    async with scripted_server(responder=ollama_server(answers)) as server:
+        set_variable("ARCHER_OLLAMA_HOST", server.url)
+        set_variable("ARCHER_PORT", server.url.rpartition(":")[2])
+        async with asyncio.timeout(60):
+            shown = report(await examine(read_setup({}, None, "ollama")), is_coloured=False)
+    told = [line for line in shown.splitlines() if "forged" in line]
+    assert [line.split()[1] for line in told] == ["address", "ollama"]
+    assert all(r"\x1b[2J\x9b31m\u202e\nproblem" in line for line in told)
+    assert shown.replace("\n", "").isprintable()
+
+
 @pytest.mark.parametrize("options", [(), ("--json",)])
 def test_no_secret_is_shown_whatever_else_is_wrong(
     options: tuple[str, ...], capsys: pytest.CaptureFixture[str], set_variable: SetVariable

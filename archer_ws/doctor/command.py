@@ -75,10 +75,15 @@ def report(findings: Sequence[Finding], *, is_coloured: bool) -> str:
         word = f"{finding.state:<7}"
         if is_coloured:
             word = f"{_COLOURS[finding.state]}{word}\x1b[0m"
-        lines.append(f"{word}  {finding.check:<{width}}  {finding.message}")
+        lines.append(f"{word}  {finding.check:<{width}}  {_on_one_line(finding.message)}")
         if finding.advice and finding.state != "ok":
-            lines.append(f"{'':7}  {'':{width}}  -> {finding.advice}")
+            lines.append(f"{'':7}  {'':{width}}  -> {_on_one_line(finding.advice)}")
     return "\n".join([*lines, "", _verdict(findings)])
+
+
+def _on_one_line(text: str) -> str:
+    """The text, in which names and versions that other programs tell can neither forge lines nor control a terminal."""
+    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
 
 
 def _verdict(findings: Sequence[Finding]) -> str:
