@@ -101,6 +101,8 @@ async def import_lines(
             failed += 1
             if len(failures) < FAILURES_TOLD:
                 failures.append(ImportFailure(line=number, session_id=session_id, error=error.info(request_id)))
+        # Perhaps nothing was waited for, and there may be a million lines: of a file of another kind, or for memory.
+        await asyncio.sleep(0)
     return ImportResult(imported=imported, failed=failed, failures=failures)
 
 

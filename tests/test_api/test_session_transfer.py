@@ -149,6 +149,24 @@ async def test_of_thousands_of_bad_lines_all_are_counted(archer: Archer) -> None
     assert (told["failed"], len(told["failures"])) == (1000, FAILURES_TOLD)
 
 
+@pytest.mark.parametrize("right", [0, 1000], ids=["a file of another kind", "an export"])
+async def test_an_import_of_many_lines_lets_everything_else_go_on(archer: Archer, right: int) -> None:
+    turns = 0
+
+    async def others() -> None:
+        nonlocal turns
+        while True:
+            await asyncio.sleep(0)
+            turns += 1
+
+    lines = [json.dumps({**CONVERSATION, "session_id": f"s{number}"}) for number in range(right)] or ["{}"] * 1000
+    going_on = asyncio.create_task(others())
+    told = await archer.http.post(IMPORT, content="\n".join(lines))
+    going_on.cancel()
+    assert (told.json()["imported"], told.json()["failed"]) == (right, 1000 - right)
+    assert turns >= 1000
+
+
 async def test_a_line_that_is_too_long_costs_no_memory_and_keeps_nobody_from_the_next(archer: Archer) -> None:
     async def body() -> AsyncIterator[bytes]:
         for _ in range(IMPORT_LINE_BYTES_MAX // 2**20 + 1):
