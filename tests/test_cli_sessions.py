@@ -355,6 +355,23 @@ async def test_an_export_goes_to_where_a_link_leads(sessions: Command, tmp_path:
     assert list(file.parent.iterdir()) == [file]
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="links need a privilege there, and files have no such modes")
+async def test_an_export_is_nobody_else_s_to_read_or_to_lead_elsewhere(sessions: Command, tmp_path: Path) -> None:
+    _, exported, _ = await sessions("export")
+    other = tmp_path / "other"
+    other.write_text("dear")
+    unfinished, file = tmp_path / "chats.jsonl.unfinished", tmp_path / "chats.jsonl"
+    unfinished.symlink_to(other)
+    assert (await sessions("export", str(file)))[0] == 0
+    assert (other.read_text(), file.is_symlink(), file.read_text()) == ("dear", False, exported)
+    unfinished.touch()
+    unfinished.chmod(0o666)
+    with unfinished.open() as reader:
+        assert (await sessions("export", str(file)))[0] == 0
+        assert reader.read() == ""
+    assert file.stat().st_mode & 0o777 == 0o600
+
+
 async def test_an_export_that_can_t_be_written_names_the_file_that_was_given(
     archer: Archer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -148,8 +148,10 @@ def _write_to_path(blocks: Iterable[bytes], path: Path) -> None:
     # Written completely or not at all: half of an export looks like an export of fewer conversations.
     path = path.resolve()  # A link stays, and leads to the export.
     unfinished = path.with_name(f"{path.name}.unfinished")
+    # That of an export that was killed. In a shared folder it may as well be somebody else's link or file.
+    unfinished.unlink(missing_ok=True)
     try:
-        with os.fdopen(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+        with os.fdopen(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
             _write(blocks, file)
         unfinished.replace(path)
     except BaseException:
