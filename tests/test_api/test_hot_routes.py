@@ -45,6 +45,8 @@ REQUESTS: Mapping[str, tuple[str, str, Mapping[str, str | Values], bytes]] = {
     "two types": ("POST", OWN, {"content-type": ("text/plain", "application/json")}, BODY),
     "of a page": ("POST", OWN, {**JSON, **ORIGIN}, BODY),
     "of a foreign page": ("POST", OWN, {**JSON, "origin": "http://evil.com"}, BODY),
+    "of a foreign page without its origin": ("POST", OWN, {**JSON, "sec-fetch-site": "cross-site"}, BODY),
+    "served to a page of this server": ("POST", OWN, {**JSON, "sec-fetch-site": "same-origin"}, BODY),
     "a preflight": ("OPTIONS", OWN, {**ORIGIN, "access-control-request-method": "POST"}, b""),
     "a slash more": ("POST", f"{OWN}/", JSON, BODY),
     "of an OpenAI client": ("POST", OWN, {**JSON, "x-stainless-lang": "python"}, BODY),
