@@ -149,22 +149,43 @@ async def test_of_thousands_of_bad_lines_all_are_counted(archer: Archer) -> None
     assert (told["failed"], len(told["failures"])) == (1000, FAILURES_TOLD)
 
 
-@pytest.mark.parametrize("right", [0, 1000], ids=["a file of another kind", "an export"])
-async def test_an_import_of_many_lines_lets_everything_else_go_on(archer: Archer, right: int) -> None:
-    turns = 0
+class Others:
+    """What goes on in the server meanwhile: how often it has its turn."""
 
-    async def others() -> None:
-        nonlocal turns
+    def __init__(self) -> None:
+        self.turns = 0
+
+    async def __aenter__(self) -> "Others":
+        self._going_on = asyncio.create_task(self._go_on())
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._going_on.cancel()
+
+    async def _go_on(self) -> None:
         while True:
             await asyncio.sleep(0)
-            turns += 1
+            self.turns += 1
 
-    lines = [json.dumps({**CONVERSATION, "session_id": f"s{number}"}) for number in range(right)] or ["{}"] * 1000
-    going_on = asyncio.create_task(others())
-    told = await archer.http.post(IMPORT, content="\n".join(lines))
-    going_on.cancel()
+
+@pytest.mark.parametrize("right", [0, 1000], ids=["a file of another kind", "an export"])
+async def test_an_import_of_many_lines_lets_everything_else_go_on(archer: Archer, right: int) -> None:
+    async with Others() as others:
+        told = await archer.http.post(IMPORT, content=many_lines(right) if right else "{}\n" * 1000)
     assert (told.json()["imported"], told.json()["failed"]) == (right, 1000 - right)
-    assert turns >= 1000
+    assert others.turns >= 1000
+
+
+async def test_an_export_of_many_conversations_lets_everything_else_go_on(archer: Archer) -> None:
+    await archer.http.post(IMPORT, content=many_lines(1000))
+    async with Others() as others:
+        exported = await archer.http.get(EXPORT)
+    assert len(exported.text.splitlines()) == 1000
+    assert others.turns >= 1000
+
+
+def many_lines(count: int) -> str:
+    return "\n".join(json.dumps({**CONVERSATION, "session_id": f"s{number}"}) for number in range(count))
 
 
 async def test_a_line_that_is_too_long_costs_no_memory_and_keeps_nobody_from_the_next(archer: Archer) -> None:

@@ -391,6 +391,8 @@ class MemoryStore:
             parents = [None, *(entry.message_id for entry in conversation.messages)]
             messages = await _in_slices(_as_stored, list(zip(conversation.messages, parents, strict=False)))
             yield ExportedSession.model_construct(**session.__dict__, messages=messages)
+            # A reader that keeps up waits for nothing, and there may be thousands of short conversations.
+            await asyncio.sleep(0)
 
     async def import_session(self, principal: str, exported: ExportedSession) -> Session:
         """Store an exported conversation.
