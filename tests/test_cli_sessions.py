@@ -18,6 +18,7 @@ from archer_ws.llm_gateway.types import ChatMessage, MessageRole
 from tests.conftest import Archer, StartArcher
 from tests.fakes.locks import without_locks
 from tests.fakes.ollama_api import ollama_stream
+from tests.fakes.scripted_server import Reply, scripted_server
 from tests.fakes.sqlite_files import sqlite_store
 
 
@@ -83,6 +84,25 @@ async def test_people_see_their_conversations_and_nothing_steers_the_terminal(se
     assert "\x1b" not in out + shown
     status, out, _ = await sessions("search", "SKY", "blu")
     assert (status, "Why is the sky blue?" in out) == (0, True)
+
+
+async def test_what_answers_in_a_server_s_place_steers_no_terminal_either(capsys: pytest.CaptureFixture[str]) -> None:
+    steering = "x\x1b[2J\x9b31m\x07y"
+    error = {"kind": "conflict", "message": steering, "hint": steering, "retryable": False, "request_id": steering}
+    found = {"session_id": steering, "message_id": "m", "role": "user", "snippet": steering, "status": "completed"}
+    answers = [
+        Reply.of_json({"items": [{**found, "created_at": "2026-11-01T12:00:00Z"}]}),
+        Reply.of_json({"error": error}, status=409),
+        Reply.of_json({"error": error}, status=409),
+    ]
+    async with scripted_server() as server:
+        server.enqueue(*answers)
+        command = Command(["--url", server.url], capsys)
+        told = [await command(*words) for words in (["search", "sky"], ["list"], ["delete", "sky"])]
+    assert [status for status, _, _ in told] == [0, 1, 1]
+    for _, out, err in told:
+        assert "x[2J31my" in out + err
+        assert (out + err).replace("\n", "").isprintable()
 
 
 async def test_programs_get_json(sessions: Command) -> None:

@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import BinaryIO, TypeVar
+from typing import BinaryIO, TextIO, TypeVar
 
 from pydantic import BaseModel
 from pydantic_core import to_json
@@ -28,6 +28,7 @@ from archer_ws.terminal.conversations.showing import (
     session_lines,
 )
 from archer_ws.terminal.conversations.source import Source, SourceError
+from archer_ws.terminal.screen import printable
 
 _Item = TypeVar("_Item")
 
@@ -239,16 +240,19 @@ def _print_json(value: BaseModel | dict[str, object]) -> None:
 
 
 def _print(lines: Iterable[str]) -> None:
-    for line in lines:
-        sys.stdout.write(f"{line}\n")
+    _write_lines(sys.stdout, lines)
 
 
 def _notice(lines: Iterable[str]) -> None:
-    for line in lines:
-        sys.stderr.write(f"{line}\n")
+    _write_lines(sys.stderr, lines)
 
 
 def _fail(message: str, hint: str | None, status: int) -> int:
-    for line in (message, *([hint] if hint else [])):
-        sys.stderr.write(f"archer-ws: {line}\n")
+    _notice(f"archer-ws: {line}" for line in (message, *([hint] if hint else [])))
     return status
+
+
+def _write_lines(out: TextIO, lines: Iterable[str]) -> None:
+    """Write lines. Even ids and errors may be anything: perhaps another program answers in the server's place."""
+    for line in lines:
+        out.write(f"{printable(line)}\n")
