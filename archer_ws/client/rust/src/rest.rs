@@ -8,17 +8,28 @@ use futures_util::{Stream, StreamExt};
 use reqwest::{RequestBuilder, Response, StatusCode};
 use serde::de::DeserializeOwned;
 
+use crate::client::hidden;
 use crate::types::{
     CancelResult, ChatRequest, ChatResponse, EndedEvent, ErrorBody, ErrorInfo, TextEvent,
     ToolCallEvent,
 };
 
 /// A sidecar's address and credential.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Rest {
     http: reqwest::Client,
     base: String,
     token: Option<String>,
+}
+
+impl fmt::Debug for Rest {
+    /// Everything but the token, which must not get into logs.
+    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        to.debug_struct("Rest")
+            .field("base", &self.base)
+            .field("token", &hidden(&self.token))
+            .finish_non_exhaustive()
+    }
 }
 
 /// A server-sent event of a stream. [`Rest::events`] resumes after its `id`, the event's number. The events of a

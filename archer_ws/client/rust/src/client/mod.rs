@@ -13,6 +13,7 @@ mod runner;
 mod stream;
 mod tools;
 
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
@@ -35,7 +36,7 @@ pub use stream::{Answer, ArgumentsDelta, ChatStream, Event, UnknownEvent};
 pub use tools::{Approval, ToolContext, ToolError, ToolHandler, Tools};
 
 /// The server's address, the credential, and the limits of connecting.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Config {
     /// The socket's address, such as `ws://127.0.0.1:8000/api/v1/ws`.
     pub url: String,
@@ -64,6 +65,25 @@ impl Config {
             give_up_after: Duration::from_secs(60),
         }
     }
+}
+
+impl fmt::Debug for Config {
+    /// Everything but the token, which must not get into logs.
+    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        to.debug_struct("Config")
+            .field("url", &self.url)
+            .field("token", &hidden(&self.token))
+            .field("connect_timeout", &self.connect_timeout)
+            .field("backoff_min", &self.backoff_min)
+            .field("backoff_max", &self.backoff_max)
+            .field("give_up_after", &self.give_up_after)
+            .finish()
+    }
+}
+
+/// What a `Debug` output shows in place of a token.
+pub(crate) fn hidden(token: &Option<String>) -> Option<&'static str> {
+    token.as_ref().map(|_| "hidden")
 }
 
 /// A connection to one server. Clones share it; it closes when the last clone and the last stream are dropped.
@@ -260,4 +280,21 @@ fn new_id(prefix: &str) -> String {
     let mut id = String::from(prefix);
     id.extend(std::iter::repeat_with(fastrand::alphanumeric).take(22)); // 131 bits
     id
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Config;
+
+    #[test]
+    fn a_config_that_is_logged_does_not_tell_the_token() {
+        let mut config = Config::new("ws://127.0.0.1:8000/api/v1/ws");
+        assert!(format!("{config:?}").contains("token: None"));
+        config.token = Some("s3cret".to_owned());
+        let told = format!("{config:?}");
+        assert!(
+            told.contains("token: Some(") && !told.contains("s3cret"),
+            "{told}"
+        );
+    }
 }
