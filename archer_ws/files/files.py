@@ -50,7 +50,8 @@ class Files:
         bytes_max: the same for all principals together; None if only the shelf's own room limits it.
         lifetime_s: how long a file is stored after its last upload or use.
         is_needed: whether `open_now` raises if the shelf can't be used; if False, opening is retried later.
-        clock: the wall clock, in seconds.
+        clock: a monotonic clock, in seconds: the wall clock may be set while files wait to be used.
+        wall_clock: the wall clock, in seconds, for the shelf: a later process reads it.
 
     Before `open_now` there are no files.
     """
@@ -64,7 +65,8 @@ class Files:
         bytes_max: int | None = None,
         lifetime_s: float = 86_400,
         is_needed: bool = True,
-        clock: Callable[[], float] = time.time,
+        clock: Callable[[], float] = time.monotonic,
+        wall_clock: Callable[[], float] = time.time,
     ) -> None:
         self.file_bytes_max = file_bytes_max
         self._shelf = shelf
@@ -72,6 +74,7 @@ class Files:
         self._bytes_max = bytes_max
         self._lifetime_s = lifetime_s
         self._clock = clock
+        self._wall_clock = wall_clock
         self._taken: Counter[str] = Counter()
         #: By owner and id, the least recently used first.
         self._kept: OrderedDict[tuple[str, str], StoredFile] = OrderedDict()
@@ -109,8 +112,11 @@ class Files:
         if self._is_open:
             return
         kept = self._shelf.begin()
+        now, wall_now = self._clock(), self._wall_clock()
         for found in sorted(kept, key=lambda each: each.used_at):
-            self._add(StoredFile(found.label, found.size, found.used_at, noted_at=found.used_at))
+            # A use in the future, by a clock that was wrong then or is wrong now, counts as one of this moment.
+            used_at = now - max(0.0, wall_now - found.used_at)
+            self._add(StoredFile(found.label, found.size, used_at, noted_at=used_at))
         self._is_open = True
 
     # Files that a request names.
@@ -228,7 +234,7 @@ class Files:
             now = self._clock()
             try:
                 if is_new or not await self.in_thread(partial(self._is_there, label)):
-                    await self.in_thread(partial(writing.keep, label, now))
+                    await self.in_thread(partial(writing.keep, label, self._wall_clock()))
             finally:
                 self.give_back(label.owner, size + FILE_OVERHEAD_BYTES)
                 self.discard(writing)
@@ -380,7 +386,7 @@ class Files:
         self._kept.move_to_end(_key(file))
         if file.used_at - file.noted_at >= self._lifetime_s / _STEPS:
             file.noted_at = file.used_at
-            self._discard_later(partial(self._shelf.touch, file.label, file.used_at))
+            self._discard_later(partial(self._shelf.touch, file.label, self._wall_clock()))
 
     def _spawn(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         task = asyncio.create_task(work, name="files")

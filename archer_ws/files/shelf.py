@@ -43,7 +43,8 @@ class Draft(Protocol):
         """All bytes written so far, for checking."""
 
     def keep(self, label: Label, used_at: float) -> None:
-        """Store the file on the shelf, where it outlives this process if the shelf does.
+        """Store the file on the shelf, where it outlives this process if the shelf does; `used_at` in seconds of the
+        wall clock.
 
         Raises:
             OSError: it was not stored.
@@ -92,7 +93,7 @@ class Shelf(Protocol):
         """Remove a file; does nothing if it is gone."""
 
     def touch(self, label: Label, used_at: float) -> None:
-        """Record when it was used, for a later process."""
+        """Record when it was used, in seconds of the wall clock, for a later process."""
 
     def close(self) -> None:
         """Release the place; no other call follows."""

@@ -8,7 +8,7 @@ from archer_ws.files.shelf import Label
 
 @dataclass(slots=True)
 class StoredFile:
-    """A stored file. `used_at` is the time of its last upload or use, in seconds of the wall clock."""
+    """A stored file. `used_at` is the time of its last upload or use, in monotonic seconds."""
 
     label: Label
     size: int
@@ -17,6 +17,7 @@ class StoredFile:
     is_passing: bool = False
     #: Whether a message that names it was stored since its last upload: it is removed with its messages.
     is_stored: bool = False
+    #: The last use that the shelf has recorded, in monotonic seconds.
     noted_at: float = 0.0
 
     @property

@@ -296,7 +296,7 @@ async def test_a_file_that_is_used_while_others_are_being_removed_stays(
 
     monkeypatch.setattr(services.files._shelf, "remove", slow)
     if goes == "expired":
-        monkeypatch.setattr(services.files, "_clock", lambda: time.time() + 2 * 86_400)
+        monkeypatch.setattr(services.files, "_clock", lambda: time.monotonic() + 2 * 86_400)
         removing = asyncio.ensure_future(services.attachments.sweep())
     else:
         for file_id in file_ids:

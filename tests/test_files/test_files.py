@@ -39,7 +39,8 @@ class Clock:
 
 def files_on(shelf: Shelf, clock: Clock | None = None, **within: Any) -> Files:
     bounds = {"file_bytes_max": MIB, "principal_bytes_max": 4 * MIB, "lifetime_s": 100.0, **within}
-    files = Files(shelf, clock=clock or Clock(), **bounds)
+    clock = clock or Clock()
+    files = Files(shelf, **{"clock": clock, "wall_clock": clock, **bounds})
     files.open_now()
     return files
 
@@ -189,6 +190,37 @@ async def test_a_restart_knows_when_a_file_was_used(tmp_path: Path) -> None:
     again = files_on(DiskShelf(tmp_path), clock)
     assert [file.file_id for file in again.expired()] == [unused.file.file_id]
     assert again.find("ann", used.file.file_id).size == 4
+    await again.aclose()
+
+
+@pytest.mark.parametrize("jump_s", [200.0, -1e6], ids=["forward", "to 1970"])
+async def test_a_wall_clock_that_jumps_ends_no_file_s_time_and_keeps_none_longer(tmp_path: Path, jump_s: float) -> None:
+    clock, wall_clock = Clock(), Clock()
+    files = files_on(DiskShelf(tmp_path), clock, wall_clock=wall_clock)
+    (await sent(files, b"before")).hold.release()
+    wall_clock.now += jump_s
+    (await sent(files, b"after")).hold.release()
+    assert files.expired() == []
+    clock.now += 101
+    assert files.expired() == files.all()
+    await files.aclose()
+
+
+async def test_a_file_from_the_future_is_kept_for_its_time_from_the_start_on_and_holds_up_no_other(
+    tmp_path: Path,
+) -> None:
+    clock, wall_clock = Clock(), Clock()
+    files = files_on(DiskShelf(tmp_path), wall_clock=wall_clock)
+    present = await sent(files, b"present")
+    wall_clock.now += 1e6
+    future = await sent(files, b"future")
+    await files.aclose()
+    wall_clock.now += 60 - 1e6
+    again = files_on(DiskShelf(tmp_path), clock, wall_clock=wall_clock)
+    clock.now += 41
+    assert [file.file_id for file in again.expired()] == [present.file.file_id]
+    clock.now += 60
+    assert [file.file_id for file in again.expired()] == [present.file.file_id, future.file.file_id]
     await again.aclose()
 
 
