@@ -1,11 +1,13 @@
 """The nine rules of section 23, each by its number; what the two ends say to each other is in test_tool_loop.py."""
 
 import asyncio
+import time
 from typing import Any
 
 import pytest
 
 from archer_ws.core.exceptions import ContextTooLong
+from archer_ws.core.standstill import STANDSTILL_S
 from archer_ws.llm_gateway.types import StreamChunk, TokenUsage
 from archer_ws.sessions.streams.gates import ProviderGate
 from tests.fakes.calls import CALLS_MADE, TOOLS, piece
@@ -17,6 +19,8 @@ from tests.test_rpc.conftest import Server
 WEATHER = piece("call1", "get_weather", '{"city": "Oslo"}')
 OTHER = piece("call2", "get_weather", '{"city": "Lima"}')
 READ_AGAIN: list[dict[str, Any]] = [{"name": "get_weather", "idempotent": True}]
+#: A limit that a standstill exceeds, in seconds.
+SHORT_S = 0.5
 QUESTION = [{"role": "user", "content": "What is the weather?"}]
 
 
@@ -252,6 +256,32 @@ async def test_rule_2_an_idempotent_call_is_open_again_when_its_runner_is_lost(
     assert (await peer.call("tool/claim", stream_id="s", call_id="call1", claim="mine"))["outcome"] == "claimed"
     assert await answered(peer, claim="lost") == "taken"
     assert await answered(peer, claim="mine") == "accepted"
+
+
+async def stood_still() -> None:
+    """The limits of clients run out while the event loop stands still, and its timers run before anything is read."""
+    time.sleep(SHORT_S + STANDSTILL_S + 0.1)  # noqa: ASYNC251 - it is the event loop that stands still
+    for _ in range(3):
+        await asyncio.sleep(0)
+
+
+async def test_rule_2_a_claim_does_not_run_out_while_the_server_stands_still(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("archer_ws.sessions.streams.open_call.CLAIM_S", SHORT_S)
+    peer, runner = await server.connect(), await server.connect()
+    await waiting(server, peer)
+    await runner.call("tool/claim", stream_id="s", call_id="call1", claim="mine")
+    await runner.close()
+    await stood_still()
+    assert await answered(peer, claim="mine") == "accepted"
+
+
+async def test_a_result_that_came_while_the_server_stood_still_is_in_time(server: Server) -> None:
+    peer = await server.connect()
+    await waiting(server, peer, tool_timeout_s=SHORT_S)
+    await stood_still()
+    assert await answered(peer) == "accepted"
 
 
 async def test_rule_3_a_next_step_goes_before_requests_that_have_not_begun_and_beyond_their_bound(

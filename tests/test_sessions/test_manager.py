@@ -1,6 +1,7 @@
 """Streams as transports see them: start, cancel, hold, repeat, refuse, drain."""
 
 import asyncio
+import time
 from typing import Any
 
 import pytest
@@ -18,6 +19,7 @@ from archer_ws.core.exceptions import (
     StreamNotFound,
     UpstreamTruncated,
 )
+from archer_ws.core.standstill import STANDSTILL_S
 from archer_ws.llm_gateway.types import ChatMessage, ChatRequest, MessageRole, Refusal, StreamChunk, TokenUsage
 from archer_ws.sessions.manager import HeldStream, SessionManager
 from archer_ws.sessions.storage.memory import MemoryStore
@@ -425,6 +427,22 @@ async def test_a_grace_bounds_how_long_a_stream_goes_on_alone(
     held.hold.release()
     end = await ended(held.stream)
     assert (end.status, end.reason) == ("cancelled", "disconnected")
+
+
+async def test_a_grace_does_not_run_out_while_the_server_stands_still(
+    make_manager: MakeManager, gateway: ScriptedGateway
+) -> None:
+    manager = make_manager(limits=ManagerLimits(grace_s=0.5))
+    held = await start(manager, ask(on_disconnect="continue"))
+    await gateway.call()
+    held.hold.release()
+    time.sleep(0.6 + STANDSTILL_S)  # noqa: ASYNC251 - it is the event loop that stands still
+    for _ in range(3):  # The timers run before its client's request is read.
+        await asyncio.sleep(0)
+    again = held.stream.hold()
+    assert held.stream.status == "running"
+    again.release()
+    assert (await ended(held.stream)).reason == "disconnected"
 
 
 async def test_who_reads_the_messages_again_and_again_does_not_prolong_the_grace(

@@ -21,6 +21,7 @@ import structlog
 from archer_ws.core.clock import utc_now
 from archer_ws.core.exceptions import ArcherError, Draining, ToolTimeout
 from archer_ws.core.limits import SETTLE_PAUSES_S
+from archer_ws.core.standstill import stood_still
 from archer_ws.llm_gateway.tools import ResultStatus, ToolCall
 from archer_ws.llm_gateway.types import ChatMessage
 from archer_ws.sessions.streams.acts import Acts
@@ -171,8 +172,13 @@ class Exchange:
 
     async def _until_deadline(self, wait_over: "asyncio.Future[None]") -> None:
         assert self._deadline_at is not None
+        loop = asyncio.get_running_loop()
         while not wait_over.done() and (left_s := (self._deadline_at - utc_now()).total_seconds()) > 0:
-            await asyncio.wait((wait_over,), timeout=min(left_s, CLOCK_LOOK_S))
+            due = loop.time() + min(left_s, CLOCK_LOOK_S)
+            await asyncio.wait((wait_over,), timeout=due - loop.time())
+            if stood_still(due, loop.time()):
+                # Results that came meanwhile are not read yet.
+                await asyncio.wait((wait_over,), timeout=CLOCK_LOOK_S)
 
     def park(self, *, at_once: bool) -> None:
         """Begin no further step. While a client runs a call, go on waiting for its result, unless `at_once`."""
