@@ -51,7 +51,8 @@ export class Link {
   #isDialling = false;
   #isReady = false;
   #wasReady = false;
-  #downSince = Date.now();
+  // As performance.now() counts: a wall clock that is set forward must not end the attempts.
+  #downSince = performance.now();
   #ceilingMs;
   /** @type {ReturnType<typeof setTimeout> | undefined} */
   #timer;
@@ -160,7 +161,7 @@ export class Link {
       this.#expectSoon();
       this.#requests.put(newCall("ping", "{}", { ofConnection: true, resolve: () => this.#trust() }));
     } else if (!this.#isDialling) {
-      this.#downSince = Date.now(); // While the device was asleep or offline, there were no attempts.
+      this.#downSince = performance.now(); // While the device was asleep or offline, there were no attempts.
       this.#dial();
     }
   };
@@ -335,10 +336,10 @@ export class Link {
   #lose(error, pauseMs) {
     if (this.state === "closed") return;
     if (!error.retryable) return this.close(error);
-    if (this.#isReady) this.#downSince = Date.now();
+    if (this.#isReady) this.#downSince = performance.now();
     this.#hangUp(error);
     this.error = error;
-    if (Date.now() - this.#downSince >= this.#options.giveUpAfterMs) this.#giveUp(error);
+    if (performance.now() - this.#downSince >= this.#options.giveUpAfterMs) this.#giveUp(error);
     this.#wait(pauseMs);
   }
 

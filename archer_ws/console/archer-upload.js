@@ -22,7 +22,7 @@ const INLINE_CHARS_MAX = 512 * 1024;
  * @returns {Promise<UploadedFile>}
  */
 export async function upload(target, blob, { signal, onProgress } = {}) {
-  const giveUpAt = Date.now() + target.giveUpAfterMs;
+  const giveUpAt = performance.now() + target.giveUpAfterMs;
   let ceilingMs = target.backoff.firstMs;
   for (;;) {
     try {
@@ -34,7 +34,7 @@ export async function upload(target, blob, { signal, onProgress } = {}) {
       // A browser reports this as it reports a server that can't be reached.
       if (isPassing && !(await isReadable(blob))) throw unreadable(blob, error);
       const waitMs = isPassing ? (error.retryAfterMs ?? Math.random() * ceilingMs) : Infinity;
-      if (Date.now() + waitMs > giveUpAt) throw error;
+      if (performance.now() + waitMs > giveUpAt) throw error;
       ceilingMs = Math.min(2 * ceilingMs, target.backoff.maxMs);
       await pause(waitMs, signal);
     }

@@ -174,3 +174,45 @@ async def test_nobody_there_is_told_when_it_was_waited_for_long_enough(js: Javas
         )
     assert (caught.value.error["kind"], caught.value.error["retryable"]) == ("unreachable", True)
     assert caught.value.error["hint"]
+
+
+async def test_a_wall_clock_that_is_set_forward_ends_no_wait_for_the_server(
+    js: Javascript, sidecar: Server, proxy: CuttingProxy
+) -> None:
+    await connected(js, proxy.url)
+    proxy.accepts = False
+    proxy.cut()
+    waiting = js.start("""
+        const stream = kept.archer.send("Why?");
+        while (kept.archer.state === "open") await new Promise((resolve) => setTimeout(resolve));
+        const now = Date.now;
+        Date.now = () => now() + 3_600_000;
+        try {
+            for await (const _ of stream);
+        } finally {
+            Date.now = now;
+        }
+        return stream.text;
+    """)
+    await proxy.connected(proxy.connections + 10)
+    proxy.accepts = True
+    assert await waiting == TEXT
+
+
+async def test_a_wall_clock_that_is_set_forward_ends_no_upload(js: Javascript, sidecar: Server) -> None:
+    await connected(js, sidecar.url)
+    uploaded = await js.run("""
+        const { fetch } = globalThis;
+        const now = Date.now;
+        globalThis.fetch = async () => {
+            globalThis.fetch = fetch;
+            Date.now = () => now() + 3_600_000;
+            throw new TypeError("fetch failed");
+        };
+        try {
+            return await kept.archer.upload(new Blob(["a note"], { type: "text/plain" }));
+        } finally {
+            Date.now = now;
+        }
+    """)
+    assert uploaded["bytes"] == 6
