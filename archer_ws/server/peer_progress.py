@@ -13,6 +13,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+if sys.platform == "linux":
+    # Not at the first use: without memory or a free descriptor nothing can be loaded.
+    import fcntl
+    import termios
+
 #: The states (tcpi_state, the first byte) of a connection that its peer has closed or reset: CLOSE, CLOSE_WAIT and
 #: LAST_ACK (linux/tcp_states.h).
 _CLOSED_STATES = frozenset({7, 8, 9})
@@ -63,9 +68,6 @@ def _kernel_sample(connection: Any) -> tuple[int, int, bool]:
     """Bytes acknowledged by the peer, bytes in the kernel's send buffer, and whether the peer has closed."""
     if sys.platform != "linux":
         raise ValueError("no such call")
-    import fcntl
-    import termios
-
     described: bytes = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _BYTES_ACKED_AT + 8)
     (taken,) = struct.unpack_from("Q", described, _BYTES_ACKED_AT)
     (in_kernel,) = struct.unpack("i", fcntl.ioctl(connection.fileno(), termios.TIOCOUTQ, bytes(4)))
