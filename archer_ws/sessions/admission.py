@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 from archer_ws.core.eager_task import start_now
 from archer_ws.core.exceptions import StorageUnavailable
+from archer_ws.core.patience import patient_wait
 from archer_ws.sessions.streams.work import Work
 
 
@@ -34,7 +35,7 @@ async def admit(
         if not admitting.done():
             # Not left to the wait, which ends later: what was sent behind the cancel must not be stored before.
             cancelled.add_done_callback(give_up)
-            await asyncio.wait((admitting, cancelled), timeout=limit_s, return_when=asyncio.FIRST_COMPLETED)
+            await patient_wait((admitting, cancelled), limit_s, return_when=asyncio.FIRST_COMPLETED)
         if admitting.done() and not admitting.cancelled():
             admitting.result()
         elif not cancelled.done():

@@ -15,6 +15,7 @@ from archer_ws.core.clock import utc_now
 from archer_ws.core.eager_task import start_now
 from archer_ws.core.exceptions import ArcherError, SessionNotFound, StorageUnavailable
 from archer_ws.core.limits import Limits
+from archer_ws.core.patience import patient_timeout
 from archer_ws.sessions.storage.journal import (
     KeptStream,
     LogEnd,
@@ -147,7 +148,7 @@ class Journaling:
             StorageUnavailable, StorageFull: they are not stored, or it is unknown whether they are.
         """
         try:
-            async with asyncio.timeout(self._limit_s):
+            async with patient_timeout(self._limit_s):
                 while stream in self._in_commit and (writing := self._writing) is not None:
                     # Two writers of one log at the same time could leave gaps between the pieces.
                     await asyncio.wait((writing,))
@@ -238,7 +239,7 @@ class Journaling:
             StorageUnavailable: it can't be read.
         """
         try:
-            async with asyncio.timeout(self._limit_s):
+            async with patient_timeout(self._limit_s):
                 pieces = await self._journal.load(_key(stream))
         except TimeoutError:
             raise StorageUnavailable(

@@ -11,6 +11,7 @@ import structlog
 
 from archer_ws.core.exceptions import ArcherError, RequestError
 from archer_ws.core.limits import Limits
+from archer_ws.core.patience import patient_wait
 
 log = structlog.get_logger(__name__)
 
@@ -39,7 +40,7 @@ class Settling:
         writing = asyncio.create_task(self._write(write, first), name="completion")
         self._writing.add(writing)
         writing.add_done_callback(self._writing.discard)
-        await asyncio.wait((first,), timeout=self._limit_s)
+        await patient_wait((first,), self._limit_s)
         if not first.done():
             log.warning("completion_not_stored_yet", cause=f"the store takes longer than {self._limit_s:g} s")
             first.set_result(False)

@@ -4,11 +4,11 @@ It finds the stream and converts the request; streams/step_calls.py decides the 
 repeat.
 """
 
-import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 
 from archer_ws.core.exceptions import ContentTooLarge, RequestError, StorageUnavailable
+from archer_ws.core.patience import patient_timeout
 from archer_ws.llm_gateway.types import TOOL, USER, ChatMessage
 from archer_ws.sessions.attachments import Attachments, StreamFiles, has_inline
 from archer_ws.sessions.streams.acts import at_once
@@ -127,7 +127,7 @@ class ToolCalls:
             StorageUnavailable: the disk took too long.
         """
         try:
-            async with asyncio.timeout(self._files_limit_s):
+            async with patient_timeout(self._files_limit_s):
                 return await self._kept(principal, stream, message)
         except TimeoutError:
             raise StorageUnavailable(

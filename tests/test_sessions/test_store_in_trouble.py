@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 from itertools import product
@@ -14,6 +15,7 @@ from archer_ws.agents.orchestrator import Orchestrator
 from archer_ws.core.clock import utc_now
 from archer_ws.core.exceptions import SessionNotFound, StorageUnavailable
 from archer_ws.core.limits import Limits
+from archer_ws.core.standstill import STANDSTILL_S
 from archer_ws.sessions.changes import Watch
 from archer_ws.sessions.conversations import Conversations
 from archer_ws.sessions.format_judge import FormatJudge
@@ -208,6 +210,37 @@ async def test_an_answer_that_is_stored_late_is_told_as_not_stored_and_stored_on
     store.may_go_on.set()
     await manager.aclose()
     assert await contents(store) == ["q", "a"]
+
+
+@short_budgets
+async def test_what_the_store_did_while_the_process_stood_still_was_in_time(
+    manager: SessionManager, gateway: ScriptedGateway, store: TroubledStore
+) -> None:
+    store.hangs = {"begin_turn", "append_completion", "get"}
+    loop = asyncio.get_running_loop()
+
+    def stand_still() -> None:
+        store.is_hanging.clear()
+        store.may_go_on.clear()
+        # Read only after the limit's timer, as with uvloop.
+        loop.call_later(1.5 * SHORT_S, store.may_go_on.set)
+        time.sleep(2 * SHORT_S + STANDSTILL_S)
+
+    loop.call_soon(stand_still)
+    held = await start(manager, ask("q", session_id="s"))
+    call = await gateway.call()
+    call.say("a")
+    call.finish()
+    store.may_go_on.clear()
+    store.is_hanging.clear()
+    async with asyncio.timeout(10):
+        await store.is_hanging.wait()
+    loop.call_soon(stand_still)
+    end = await ended(held.stream)
+    assert (end.status, end.stored) == ("completed", None)
+    assert await contents(store) == ["q", "a"]
+    loop.call_soon(stand_still)
+    assert (await bounded(cast(SessionStore, store), SHORT_S).get("me", "s")).message_count == 2
 
 
 @at_once_again

@@ -18,6 +18,7 @@ from typing import cast
 
 import aiohappyeyeballs
 
+from archer_ws.core.patience import patient_timeout
 from archer_ws.llm_gateway.transport.json_body import Body
 from archer_ws.llm_gateway.transport.parsing import HttpResponse
 
@@ -56,7 +57,7 @@ async def connect(origin: Origin, limit_s: float) -> "ProviderConnection":
     """
     loop = asyncio.get_running_loop()
     try:
-        async with asyncio.timeout(limit_s):
+        async with patient_timeout(limit_s):
             addresses = await loop.getaddrinfo(origin.host, origin.port, type=socket.SOCK_STREAM)
             connected = await aiohappyeyeballs.start_connection(addresses, happy_eyeballs_delay=NEXT_ADDRESS_S)
             try:

@@ -9,6 +9,7 @@ import structlog
 
 from archer_ws.core.exceptions import ArcherError, StorageUnavailable
 from archer_ws.core.limits import STORE_WORK_LIMIT_S
+from archer_ws.core.patience import patient_wait
 from archer_ws.llm_gateway.types import ChatMessage
 from archer_ws.sessions.history import History
 from archer_ws.sessions.models import ExportedSession, SearchPage, Session, SessionPage, StoredMessage
@@ -213,7 +214,7 @@ class BoundedStore:
             limit_s = self._limit_s
         task = asyncio.create_task(operation, name="store")
         try:
-            await asyncio.wait((task,), timeout=limit_s)
+            await patient_wait((task,), limit_s)
         except BaseException:
             self._abandon(task)  # Even if it has just ended: its exception must be retrieved.
             raise

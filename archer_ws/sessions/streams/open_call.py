@@ -7,10 +7,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from archer_ws.core.limits import CLAIM_S
+from archer_ws.core.patience import PatientTimer
 from archer_ws.llm_gateway.content import Part
 from archer_ws.llm_gateway.tool_history import TOLD_BY_SERVER
 from archer_ws.llm_gateway.tools import ResultStatus
-from archer_ws.sessions.streams.client_limit import ClientLimit
 from archer_ws.sessions.tool_models import ToolOutcome
 
 
@@ -92,7 +92,7 @@ class OpenCall:
         #: Set once it is stored.
         self.result: CallResult | None = None
         self._holder: Holder | None = None
-        self._lapse: ClientLimit | None = None
+        self._lapse: PatientTimer | None = None
         self._on_lapse = on_lapse
 
     @property
@@ -133,7 +133,7 @@ class OpenCall:
     def lapse_in(self, seconds: float) -> None:
         """Let its claim lapse after so many seconds, unless it is renewed."""
         self._let_go()
-        self._lapse = ClientLimit(seconds, self.lapse)
+        self._lapse = PatientTimer(seconds, self.lapse)
 
     def lapse(self) -> None:
         """Let its claim lapse now."""

@@ -32,11 +32,11 @@ from archer_ws.core.eager_task import start_now
 from archer_ws.core.exceptions import ArcherError, ContextTooLong, ToolTimeout
 from archer_ws.core.lean_event import LeanEvent
 from archer_ws.core.limits import STREAM_OVERHEAD_BYTES
+from archer_ws.core.patience import PatientTimer
 from archer_ws.llm_gateway.types import CancelReason, ProgressPhase, StreamChunk, StreamStatus, TakeChunk, TokenUsage
 from archer_ws.sessions.admission import admit
 from archer_ws.sessions.format_judge import Judgement
 from archer_ws.sessions.streams.calls import as_tool_call
-from archer_ws.sessions.streams.client_limit import ClientLimit
 from archer_ws.sessions.streams.end_line import write_end_line
 from archer_ws.sessions.streams.ending import Ending, Loop, end_of_defect
 from archer_ws.sessions.streams.events import StreamProgress
@@ -105,7 +105,7 @@ class Stream:
         self._rejection: ArcherError | None = None
         # In the order of creation. A dict, since a set takes twice the memory.
         self._holds: dict[Hold, None] = {}
-        self._grace: ClientLimit | None = None
+        self._grace: PatientTimer | None = None
         # Without a session nothing is stored before it is accepted.
         self._admitted = _SET if identity.session_id is None else LeanEvent()
         #: Set to done if it is cancelled while its turn is being stored. None until its task begins.
@@ -251,7 +251,7 @@ class Stream:
         self._live_status = "waiting"
         if self._rules.grace_s is not None:
             # Who held it was lost with that process.
-            self._grace = ClientLimit(self._rules.grace_s, self._leave)
+            self._grace = PatientTimer(self._rules.grace_s, self._leave)
         self.start(work)
 
     def set_waiting(self) -> None:
@@ -342,7 +342,7 @@ class Stream:
             # Not at once: a new hold within this loop iteration prevents it.
             asyncio.get_running_loop().call_soon(self._leave)
         elif self._rules.grace_s is not None:
-            self._grace = ClientLimit(self._rules.grace_s, self._leave)
+            self._grace = PatientTimer(self._rules.grace_s, self._leave)
 
     def _is_cancelling(self) -> bool:
         return self._cancel_reason is not None and self._outcome is None
