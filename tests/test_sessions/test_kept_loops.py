@@ -474,6 +474,24 @@ async def test_a_turn_that_interrupts_one_that_has_not_begun_yet_is_stored_behin
         assert (end.reason, end.message_ids) == ("interrupted", [stored[0].message_id])
 
 
+async def test_a_turn_that_interrupts_one_that_ends_while_its_own_pictures_are_stored_goes_on(
+    tmp_path: Path, gateway: ScriptedGateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with process(tmp_path, gateway) as at:
+        call, first = await at.asked()
+        begun, may_store = slow_to_store_files(at.manager, monkeypatch)
+        pictured = asking([image()], on_busy="interrupt")
+        second = at.manager.register("me", pictured, request_id="r", on_disconnect="continue").stream
+        async with asyncio.timeout(LIMIT_S):
+            await begun.wait()
+        call.say("All of it.")
+        call.finish()
+        assert (await ended(first)).status == "completed"
+        may_store.set()
+        (await gateway.call(1)).finish()
+        assert (await ended(second)).status == "completed"
+
+
 async def test_a_turn_that_interrupts_one_that_is_refused_once_its_pictures_are_stored_goes_on(
     tmp_path: Path, gateway: ScriptedGateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:

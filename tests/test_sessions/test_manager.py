@@ -1,7 +1,9 @@
 """Streams as transports see them: start, cancel, hold, repeat, refuse, drain."""
 
 import asyncio
+import gc
 import time
+from collections.abc import AsyncGenerator
 from typing import Any
 
 import pytest
@@ -9,6 +11,7 @@ import structlog
 
 from archer_ws.core.exceptions import (
     ContentTooLarge,
+    ContextTooLong,
     Draining,
     InvalidParams,
     Overloaded,
@@ -38,7 +41,7 @@ from archer_ws.sessions.streams.memory_log import MemoryLog
 from archer_ws.sessions.streams.stream import Stream
 from archer_ws.sessions.turn import Turn
 from archer_ws.sessions.views import chat_response, stream_info, stream_messages
-from tests.fakes.scripted_gateway import ScriptedGateway
+from tests.fakes.scripted_gateway import Call, ScriptedGateway
 from tests.test_sessions.conftest import MakeManager
 
 
@@ -206,6 +209,29 @@ async def test_a_cancel_wins_over_a_finish_that_nobody_has_seen(
     assert (end.status, stream.log.text("content")) == ("cancelled", "all of it")
 
 
+async def test_a_reader_that_fails_when_it_is_cancelled_is_no_unhandled_exception(
+    manager: SessionManager, gateway: ScriptedGateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def failing(call: Call) -> AsyncGenerator[StreamChunk, None]:
+        yield StreamChunk(content="half")
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            raise ProviderUnavailable("lost", hint="again") from None
+
+    unhandled: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: unhandled.append(context))
+    monkeypatch.setattr(Call, "chunks", failing)
+    stream = (await start(manager)).stream
+    await until(stream, 2)
+    stream.cancel("client")
+    end = await ended(stream)
+    assert (end.status, end.error, stream.log.text("content")) == ("cancelled", None, "half")
+    await asyncio.sleep(0)
+    gc.collect()
+    assert unhandled == []
+
+
 async def test_a_reader_that_ignores_cancel_delays_the_end_by_two_seconds_at_most(
     manager: SessionManager, gateway: ScriptedGateway
 ) -> None:
@@ -291,6 +317,22 @@ async def test_failures_of_the_provider_end_as_failed_with_their_kind(
         stream.stream_id,
     )
     assert chat_response(stream).content == "some"
+
+
+async def test_a_prompt_that_is_called_too_long_behind_text_is_not_asked_again(
+    manager: SessionManager, gateway: ScriptedGateway, store: MemoryStore
+) -> None:
+    await store.create("me", "talk", None, None)
+    before = (await start(manager, ask("old " * 200, session_id="talk"))).stream
+    (await gateway.call(0)).finish()
+    await ended(before)
+    stream = (await start(manager, ask(session_id="talk"))).stream
+    call = await gateway.call(1)
+    call.say("half")
+    call.fail(ContextTooLong("too long", hint="less"))
+    end = await ended(stream)
+    assert (end.status, end.error and end.error.kind) == ("failed", "context_too_long")
+    assert (stream.log.text("content"), len(gateway.calls)) == ("half", 2)
 
 
 async def test_a_truncated_answer_is_incomplete(manager: SessionManager, gateway: ScriptedGateway) -> None:
@@ -457,6 +499,31 @@ async def test_who_reads_the_messages_again_and_again_does_not_prolong_the_grace
             await stream_messages(held.stream, None)
             await asyncio.sleep(0)
     assert (held.stream.status, held.stream.cancel_reason) == ("cancelled", "disconnected")
+
+
+async def test_who_is_lost_twice_has_the_whole_grace_both_times(
+    make_manager: MakeManager, gateway: ScriptedGateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    grace_s = 3600.0
+    timers: list[asyncio.TimerHandle] = []
+    loop = asyncio.get_running_loop()
+    call_later = loop.call_later
+
+    def noted(delay: float, *rest: Any, **context: Any) -> asyncio.TimerHandle:
+        timer = call_later(delay, *rest, **context)
+        if delay == grace_s:
+            timers.append(timer)
+        return timer
+
+    manager = make_manager(limits=ManagerLimits(grace_s=grace_s))
+    held = await start(manager, ask(on_disconnect="continue"))
+    await gateway.call()
+    monkeypatch.setattr(loop, "call_later", noted)
+    held.hold.release()
+    held.stream.hold().release()
+    assert [timer.cancelled() for timer in timers] == [True, False]
+    held.stream.hold()
+    assert [timer.cancelled() for timer in timers] == [True, True]
 
 
 async def test_the_same_request_again_attaches_and_another_one_conflicts(

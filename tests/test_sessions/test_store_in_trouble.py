@@ -98,6 +98,17 @@ async def assert_all_given_back(manager: SessionManager, gateway: ScriptedGatewa
     assert (await ended(held.stream)).status == "completed"
 
 
+async def test_a_request_that_was_cancelled_before_it_came_ends_without_the_store(
+    manager: SessionManager, gateway: ScriptedGateway, store: TroubledStore
+) -> None:
+    store.hangs = {"get"}
+    assert manager.cancel("me", "x").outcome == "not_found"
+    stream = (await start(manager, ask(session_id="s", stream_id="x"))).stream
+    end = await ended(stream)
+    assert (end.status, end.reason, gateway.calls) == ("cancelled", "client", [])
+    await assert_all_given_back(manager, gateway, store)
+
+
 @pytest.mark.parametrize(("operation", "ignores_cancel"), TROUBLED_ADMISSIONS)
 async def test_a_cancel_reaches_a_stream_whose_question_is_being_stored(
     operation: str,
