@@ -222,8 +222,8 @@ class Stream:
             self._cancel_reason = reason
             if self._is_reading and self.task is not None:
                 self._begin_stop(self.task)
-            elif (early := self._cancelled_early) is not None and not early.done() and not self._stays(reason):
-                early.set_result(None)
+            elif self._cancelled_early is not None and not self._stays(reason):
+                self._cancelled_early.set_result(None)
         return "cancelling"
 
     def _stays(self, reason: CancelReason) -> bool:
