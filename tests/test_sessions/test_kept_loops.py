@@ -585,6 +585,51 @@ async def test_a_cancel_ends_a_parked_stream(tmp_path: Path, gateway: ScriptedGa
         assert [message.result_status for message in stored if message.call_id] == ["cancelled"]
 
 
+@pytest.mark.parametrize("then", ["nothing", "a cancel", "a cancel right behind it"])
+async def test_a_result_that_is_being_stored_as_the_server_stops_is_waited_for(
+    tmp_path: Path, gateway: ScriptedGateway, monkeypatch: pytest.MonkeyPatch, then: str
+) -> None:
+    async with process(tmp_path, gateway) as at:
+        stream = await at.waiting(WEATHER)
+        other, running = await at.asked(session_id=None, stream_id="other", on_tool_call="end")
+        draining = asyncio.create_task(at.manager.drain(LIMIT_S))
+        async with asyncio.timeout(LIMIT_S):
+            while not stream.is_parked:  # noqa: ASYNC110 - nothing tells of it
+                await asyncio.sleep(0.002)
+        at.disk.hold()
+        accepting = asyncio.ensure_future(at.result("call1"))
+        is_left, quiet = asyncio.Event(), stream.exchange.quiet
+
+        async def noted() -> None:
+            is_left.set()
+            await quiet()
+            if then == "a cancel right behind it":
+                at.manager.cancel("me", "s")
+
+        monkeypatch.setattr(stream.exchange, "quiet", noted)
+        async with asyncio.timeout(LIMIT_S):
+            await at.disk.is_asked.wait()
+            other.finish()
+            await ended(running)
+            await is_left.wait()
+            if then == "a cancel":
+                at.manager.cancel("me", "s")
+                await ended(stream)
+            at.disk.may_go_on.set()
+            outcome = (await accepting).outcome
+            await draining
+        assert outcome == ("already_ended" if then == "a cancel" else "accepted")
+        if then == "nothing":
+            assert stream.log.ended is None
+        else:
+            await ended(stream)
+    async with process(tmp_path, gateway) as at:
+        again = at.manager.find("me", "s")
+        if then == "nothing":
+            (await gateway.call(2)).finish()
+        assert (await ended(again)).status == ("completed" if then == "nothing" else "cancelled")
+
+
 async def test_a_stream_that_is_cancelled_while_it_waits_behind_a_restart_costs_what_its_provider_told(
     tmp_path: Path, gateway: ScriptedGateway
 ) -> None:
