@@ -266,10 +266,6 @@ class Exchange:
         """Whether the stream was to be parked at once, but its next step had begun."""
         return self._parking == "at once" and not self.calls
 
-    def decide_end(self) -> None:
-        """Note that no further step follows: later acts come too late."""
-        self._acts.is_over = True
-
     def end(self, status: ResultStatus) -> list[MakeEvent]:
         """Accept nothing more, and give the calls without a result one with this status. Returns the events of these
         results."""

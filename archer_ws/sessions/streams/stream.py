@@ -94,8 +94,6 @@ class Stream:
         self._work: Work | None = None
         self._exchange: Exchange | None = None
         self._loop: Loop | None = None
-        #: Whether the last step's completion has been read.
-        self._is_read = False
         self._is_parked = False
         #: Whether its task reads from the provider, or did when the stream was parked or cancelled.
         self._is_reading = False
@@ -241,7 +239,7 @@ class Stream:
     @property
     def takes_more(self) -> bool:
         """Whether the stream still accepts approvals, claims, results and steers: its end is not decided."""
-        return self._work is not None and self._outcome is None and not self._is_cancelling() and not self._is_read
+        return self._work is not None and self._outcome is None and not self._is_cancelling()
 
     def go_on(self, work: Work, exchange: Exchange, usage: TokenUsage | None) -> None:
         """Go on where an earlier process left the stream waiting; `usage`: the token counts of its steps so far."""
@@ -551,9 +549,6 @@ class Stream:
                 chunks = shorter
             else:
                 chunks = await self._after_step(work, intake)
-        self._is_read = True
-        if self._exchange is not None:
-            self._exchange.decide_end()
 
     @property
     def take(self) -> TakeChunk:
