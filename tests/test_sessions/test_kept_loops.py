@@ -563,6 +563,100 @@ async def test_a_parked_stream_takes_results_until_its_process_is_gone_and_begin
         assert (await gateway.call(2)).messages[-1].content == "rain"
 
 
+async def test_a_server_that_stops_ends_a_stream_whose_next_step_is_just_being_stored(
+    tmp_path: Path, gateway: ScriptedGateway
+) -> None:
+    async with process(tmp_path, gateway) as at:
+        stream = await at.waiting(WEATHER)
+        assert (await at.result("call1")).outcome == "accepted"
+        at.disk.hold()
+        async with asyncio.timeout(LIMIT_S):
+            await at.disk.is_asked.wait()
+            stopping = asyncio.create_task(at.manager.aclose())
+            await asyncio.sleep(0)
+            at.disk.may_go_on.set()
+            asked = asyncio.ensure_future(gateway.call(1))
+            await asyncio.wait((asked, stopping), return_when=asyncio.FIRST_COMPLETED)
+            if asked.done():
+                asked.result().finish()  # Too late: the stream is cancelled.
+            asked.cancel()
+            await stopping
+        end = await ended(stream)
+        assert (end.status, end.reason, stream.is_parked) == ("cancelled", "draining", False)
+
+
+async def test_a_step_that_the_disk_does_not_take_is_left_to_the_next_process_where_the_server_stops(
+    tmp_path: Path, gateway: ScriptedGateway
+) -> None:
+    async with process(tmp_path, gateway) as at:
+        stream = await at.waiting(WEATHER)
+        at.disk.hold()
+        accepting = asyncio.ensure_future(at.result("call1"))
+        async with asyncio.timeout(LIMIT_S):
+            await at.disk.is_asked.wait()
+            at.disk.may_go_on.set()
+            await accepting
+            at.disk.hold()
+            await at.disk.is_asked.wait()
+            at.disk.fails = [StorageUnavailable("full", hint="wait")]
+            at.disk.may_go_on.set()
+            while at.disk.fails:  # noqa: ASYNC110 - nothing tells of it
+                await asyncio.sleep(0.002)
+            await at.manager.drain(LIMIT_S)
+        assert (stream.is_parked, stream.log.ended, len(gateway.calls)) == (True, None, 1)
+    async with process(tmp_path, gateway) as at:
+        again = at.manager.find("me", "s")
+        step = await gateway.call(1)
+        assert step.messages[-1].content == "rain"
+        step.finish()
+        assert (await ended(again)).status == "completed"
+
+
+async def test_a_message_for_a_step_that_began_as_the_server_was_told_to_stop_is_said_in_the_next_one(
+    tmp_path: Path, gateway: ScriptedGateway
+) -> None:
+    async with process(tmp_path, gateway) as at:
+        stream = await at.waiting(WEATHER)
+        at.disk.hold()
+        accepting = asyncio.ensure_future(at.result("call1"))
+        async with asyncio.timeout(LIMIT_S):
+            await at.disk.is_asked.wait()
+            at.disk.may_go_on.set()
+            await accepting
+            at.disk.hold()
+            await at.disk.is_asked.wait()
+            draining = asyncio.create_task(at.manager.drain(LIMIT_S))
+            await asyncio.sleep(0)
+            at.disk.may_go_on.set()
+            second = await gateway.call(1)
+            assert (await at.steer("m1", "Briefly")).outcome == "accepted"
+            second.finish()
+            third = await gateway.call(2)
+            assert third.messages[-1].content == "Briefly"
+            third.finish()
+            assert (await ended(stream)).status == "completed"
+            await draining
+
+
+async def test_a_cancel_of_a_stream_that_waits_for_its_providers_slot_leaves_no_task(
+    tmp_path: Path, gateway: ScriptedGateway
+) -> None:
+    async with process(tmp_path, gateway, concurrency=1) as at:
+        stream = await at.waiting(WEATHER)
+        other, running = await at.asked(session_id=None, stream_id="other", on_tool_call="end")
+        before = asyncio.all_tasks()
+        assert (await at.result("call1")).outcome == "accepted"
+        await until(stream, "queued")
+        async with asyncio.timeout(LIMIT_S):
+            while kinds(stream)[-1] != "progress":  # noqa: ASYNC110 - the store's thread brings it about
+                await asyncio.sleep(0.002)
+        at.manager.cancel("me", "s")
+        await ended(stream)
+        assert {task.get_name() for task in asyncio.all_tasks() - before} <= {"journal"}
+        other.finish()
+        await ended(running)
+
+
 async def test_a_cancel_ends_a_parked_stream(tmp_path: Path, gateway: ScriptedGateway) -> None:
     async with process(tmp_path, gateway) as at:
         stream = await at.waiting(WEATHER)
