@@ -263,8 +263,8 @@ class Exchange:
 
     @property
     def is_late_to_park(self) -> bool:
-        """Whether the stream was to be parked at once, but its next step had begun."""
-        return self._parking == "at once" and not self.calls
+        """Whether the stream was to be parked at once, read when its next step has begun."""
+        return self._parking == "at once"
 
     def end(self, status: ResultStatus) -> list[MakeEvent]:
         """Accept nothing more, and give the calls without a result one with this status. Returns the events of these
