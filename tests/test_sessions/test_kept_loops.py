@@ -229,6 +229,20 @@ async def test_a_message_whose_steering_could_not_be_kept_is_not_said_and_may_co
         assert [message.content for message in again.messages[-2:]] == ["Rain", "Briefly"]
 
 
+async def test_a_message_whose_steering_could_not_be_kept_is_not_said_behind_a_restart_either(
+    tmp_path: Path, gateway: ScriptedGateway
+) -> None:
+    async with process(tmp_path, gateway) as at:
+        await at.waiting(WEATHER, SECOND)
+        at.disk.fails.append(StorageUnavailable("slow", hint="wait"))
+        with pytest.raises(StorageUnavailable):
+            await at.steer("m1", "Briefly")
+        assert (await at.result("call2", "sun")).outcome == "accepted"
+    async with process(tmp_path, gateway) as at:
+        assert (await at.result("call1")).outcome == "accepted"
+        assert [message.content for message in (await gateway.call(1)).messages[-2:]] == ["rain", "sun"]
+
+
 async def test_a_defect_while_something_is_being_kept_is_an_error_and_nothing_stays_blocked(
     tmp_path: Path, gateway: ScriptedGateway
 ) -> None:
@@ -267,6 +281,42 @@ async def test_room_that_a_refused_result_took_is_given_back(
             with pytest.raises(StorageUnavailable):
                 await at.result("call1", "x" * 600)
         assert (await at.result("call1", "x" * 600)).outcome == "accepted"
+
+
+async def test_room_that_a_result_whose_picture_was_not_stored_took_is_given_back(
+    tmp_path: Path, gateway: ScriptedGateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("archer_ws.sessions.streams.acts.EXCHANGED_BYTES_MAX", 1000)
+
+    async def fails(*_: Any) -> Any:
+        raise StorageUnavailable("slow", hint="wait")
+
+    async with process(tmp_path, gateway) as at:
+        await at.waiting(WEATHER, SECOND)
+        pictured = ToolResult.model_validate({"content": [{"type": "text", "text": "x" * 600}, image()]})
+        with monkeypatch.context() as troubled:
+            troubled.setattr(at.manager._attachments, "with_files", fails)
+            for _ in range(3):
+                with pytest.raises(StorageUnavailable):
+                    await at.manager.calls.add_result("me", "s", "call1", pictured)
+        assert (await at.manager.calls.add_result("me", "s", "call1", pictured)).outcome == "accepted"
+
+
+async def test_a_stream_is_cancelled_though_who_sent_a_picture_that_is_being_stored_has_gone(
+    tmp_path: Path, gateway: ScriptedGateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with process(tmp_path, gateway) as at:
+        stream = await at.waiting(WEATHER)
+        begun, may_store = slow_to_store_files(at.manager, monkeypatch)
+        pictured = ToolResult.model_validate({"content": [image()]})
+        sending = asyncio.ensure_future(at.manager.calls.add_result("me", "s", "call1", pictured))
+        async with asyncio.timeout(LIMIT_S):
+            await begun.wait()
+        sending.cancel()
+        at.manager.cancel("me", "s")
+        end = await ended(stream)
+        may_store.set()
+        assert (end.status, end.reason, end.error) == ("cancelled", "client", None)
 
 
 async def test_what_is_repeated_is_harmless_though_there_is_no_room_for_more(
