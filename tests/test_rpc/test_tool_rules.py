@@ -219,6 +219,7 @@ async def test_rule_1_a_picture_that_is_not_stored_in_time_is_refused_and_lets_w
     assert [(await each)["result"]["outcome"] for each in (kept, steered)] == ["accepted", "accepted"]
     assert server.manager.find("me", "s").status == "waiting"
     still_disk.goes_on.set()
+    server.manager.calls._files_limit_s = 10.0
     again = await peer.request("tool/result", stream_id="s", call_id="call1", content=[text("rain"), image()])
     assert (await again)["result"]["outcome"] == "accepted"
     call = await server.gateway.call(1)

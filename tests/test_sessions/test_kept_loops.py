@@ -17,6 +17,7 @@ from archer_ws.core.exceptions import (
     Draining,
     InvalidParams,
     Overloaded,
+    SessionNotFound,
     StorageUnavailable,
     StreamNotFound,
 )
@@ -522,6 +523,53 @@ async def test_a_turn_that_interrupts_one_that_has_not_begun_yet_is_stored_behin
         stored = await at.store.messages("me", "talk")
         assert [message.content for message in stored] == ["One.", "Two."]
         assert (end.reason, end.message_ids) == ("interrupted", [stored[0].message_id])
+
+
+async def test_pictures_of_a_turn_that_is_refused_are_not_left_on_the_disk(
+    tmp_path: Path, gateway: ScriptedGateway
+) -> None:
+    async with process(tmp_path, gateway) as at:
+        refused = asking([image()], session_version=7)
+        with pytest.raises(Conflict):
+            await at.manager.start("me", refused, request_id="r", on_disconnect="continue")
+        async with asyncio.timeout(LIMIT_S):
+            while at.manager._attachments.files.all():  # noqa: ASYNC110 - nothing tells of it
+                await asyncio.sleep(0.002)
+
+
+async def test_no_picture_is_stored_for_a_session_that_does_not_exist(
+    tmp_path: Path, gateway: ScriptedGateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with process(tmp_path, gateway) as at:
+        begun, may_store = slow_to_store_files(at.manager, monkeypatch)
+        may_store.set()
+        with pytest.raises(SessionNotFound):
+            await at.manager.start(
+                "me", asking([image()], session_id="nowhere"), request_id="r", on_disconnect="continue"
+            )
+        assert not begun.is_set()
+
+
+async def test_a_parked_streams_place_in_the_queue_of_its_provider_is_given_to_others(
+    tmp_path: Path, gateway: ScriptedGateway
+) -> None:
+    async with process(tmp_path, gateway, concurrency=1) as at:
+        stream = await at.waiting(WEATHER)
+        other, running = await at.asked(session_id=None, stream_id="other", on_tool_call="end")
+        queued = at.manager.register(
+            "me", asking("Next.", session_id=None), request_id="r", on_disconnect="continue"
+        ).stream
+        assert (await at.result("call1")).outcome == "accepted"
+        await until(stream, "queued")
+        draining = asyncio.create_task(at.manager.drain(LIMIT_S))
+        async with asyncio.timeout(LIMIT_S):
+            while not stream.is_parked:  # noqa: ASYNC110 - nothing tells of it
+                await asyncio.sleep(0.002)
+        other.finish()
+        await ended(running)
+        (await gateway.call(2)).finish()
+        assert (await ended(queued)).status == "completed"
+        await draining
 
 
 async def test_a_turn_that_interrupts_one_that_ends_while_its_own_pictures_are_stored_goes_on(
