@@ -139,9 +139,9 @@ class Attachments:
 
     async def with_files(
         self, principal: str, messages: Sequence[ChatMessage]
-    ) -> tuple[Sequence[ChatMessage], FileHold | None]:
+    ) -> tuple[Sequence[ChatMessage], FileHold]:
         """Store inline data as files. Returns the messages with the files' ids in place of the data, and a hold on the
-        files; None if there was no inline data.
+        files.
 
         Raises:
             Unsupported, InvalidParams, ContentTooLarge: the data is not accepted; with the path of its part.
@@ -156,7 +156,7 @@ class Attachments:
                 holds.add(came.hold)
                 kept.append(came.file)
                 file_ids[inline.message, inline.part] = came.file.file_id
-            return (with_file_ids(messages, file_ids), self.files.hold(kept)) if kept else (messages, None)
+            return with_file_ids(messages, file_ids), self.files.hold(kept)
         finally:
             holds.release()
 

@@ -146,12 +146,11 @@ class ToolCalls:
                 files.hold(found)
             if has_inline(named):
                 named, hold = await self._attachments.with_files(principal, named)
-                if hold is not None:
-                    # The stream may have ended meanwhile; then nothing holds the files.
-                    if (files := self._files(stream)) is not None:
-                        files.add(hold)
-                    else:
-                        hold.release()
+                # The stream may have ended meanwhile; then nothing holds the files.
+                if (files := self._files(stream)) is not None:
+                    files.add(hold)
+                else:
+                    hold.release()
         except RequestError as error:
             raise _in_its_request(error) from None
         if stream.identity.session_id is not None:

@@ -223,9 +223,8 @@ class Turn:
     async def _keep_inline(self) -> None:
         """Store inline data as files, which the messages name from now on: sessions store no base64."""
         named, hold = await self._services.attachments.with_files(self._principal, self._request.messages)
-        if hold is not None:
-            self._files.add(hold)
-            self._request = self._prompt.request = self._request.model_copy(update={"messages": named})
+        self._files.add(hold)
+        self._request = self._prompt.request = self._request.model_copy(update={"messages": named})
 
     async def open(self) -> AsyncGenerator[StreamChunk, None]:
         """Wait for the session's earlier streams and the provider's slot. The provider is asked when the chunks are
