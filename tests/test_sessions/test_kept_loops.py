@@ -28,6 +28,7 @@ from archer_ws.sessions.manager import SessionManager
 from archer_ws.sessions.storage.journal import LogPart
 from archer_ws.sessions.storage.sqlite.store import SqliteStore
 from archer_ws.sessions.storage.values import StoredTurn
+from archer_ws.sessions.streams.events import StreamToolResult
 from archer_ws.sessions.streams.gates import ManagerLimits, ProviderGate, StreamQuota
 from archer_ws.sessions.streams.memory_log import MemoryLog
 from archer_ws.sessions.streams.stream import Stream
@@ -253,6 +254,63 @@ async def test_a_defect_while_something_is_being_kept_is_an_error_and_nothing_st
         with pytest.raises(RuntimeError, match="a defect"):
             await asyncio.wait_for(at.result("call1"), LIMIT_S)
         assert (await at.result("call1")).outcome == "accepted"
+
+
+async def test_a_result_that_is_being_kept_as_its_claim_lapses_stays_the_result(
+    tmp_path: Path, gateway: ScriptedGateway
+) -> None:
+    async with process(tmp_path, gateway) as at:
+        stream = await at.waiting(WEATHER)
+        assert (await at.claim("call1", "mine")).outcome == "claimed"
+        at.disk.hold()
+        accepting = asyncio.ensure_future(at.result("call1", claim="mine"))
+        async with asyncio.timeout(LIMIT_S):
+            await at.disk.is_asked.wait()
+        stream.exchange.calls.open[0].lapse()  # As its timer does.
+        at.disk.may_go_on.set()
+        assert (await accepting).outcome == "accepted"
+        step = await gateway.call(1)
+        assert (step.messages[-1].content, kinds(stream).count("tool_result")) == ("rain", 1)
+
+
+async def test_a_claim_that_is_renewed_as_it_lapses_is_not_lost(tmp_path: Path, gateway: ScriptedGateway) -> None:
+    async with process(tmp_path, gateway) as at:
+        stream = await at.waiting(WEATHER, SECOND)
+        assert (await at.claim("call1", "mine")).outcome == "claimed"
+        at.disk.hold()
+        accepting = asyncio.ensure_future(at.result("call2"))
+        async with asyncio.timeout(LIMIT_S):
+            await at.disk.is_asked.wait()
+        renewing = asyncio.ensure_future(at.claim("call1", "mine"))
+        stream.exchange.calls.open[0].lapse()  # As its timer does.
+        at.disk.may_go_on.set()
+        assert [(await each).outcome for each in (accepting, renewing)] == ["accepted", "claimed"]
+        assert (await at.result("call1", claim="mine")).outcome == "accepted"
+        assert [message.content for message in (await gateway.call(1)).messages[-2:]] == ["rain", "rain"]
+
+
+async def test_a_lost_call_that_the_disk_does_not_take_is_told_as_lost_later(
+    tmp_path: Path, gateway: ScriptedGateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("archer_ws.sessions.streams.step_calls._LAPSE_AGAIN_S", 0.01)
+    async with process(tmp_path, gateway) as at:
+        stream = await at.waiting(WEATHER)
+        assert (await at.claim("call1", "mine")).outcome == "claimed"
+        at.disk.fails = [StorageUnavailable("full", hint="wait")] * 2
+        stream.exchange.calls.open[0].lapse()  # As its timer does.
+        await gateway.call(1)
+        told = [event for event in events(stream) if isinstance(event, StreamToolResult)]
+        assert ([each.status for each in told], at.disk.fails) == (["lost"], [])
+
+
+async def test_a_call_that_was_approved_can_t_be_denied_any_more(tmp_path: Path, gateway: ScriptedGateway) -> None:
+    async with process(tmp_path, gateway) as at:
+        await at.waiting(DELETE)
+        decide = partial(at.manager.calls.approve, "me", "s", "call3")
+        outcomes = [(await decide(Approval(approved=approved))).outcome for approved in (True, False, True)]
+        assert outcomes == ["accepted", "too_late", "accepted"]
+        assert (await at.result("call3", "gone")).outcome == "accepted"
+        assert (await gateway.call(1)).messages[-1].content == "gone"
 
 
 async def test_the_request_is_kept_once_for_all_that_is_said_in_a_step(
