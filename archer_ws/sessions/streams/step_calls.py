@@ -162,7 +162,7 @@ class StepCalls:
         """
 
         def decide() -> Act | ToolOutcome:
-            if call.result is not None or not call.has_lapsed:
+            if not call.has_lapsed:  # It has its result, or the claim was renewed.
                 return _ACCEPTED
             if not call.idempotent:
                 return self._settling(call, CallResult.by_server("lost"))
