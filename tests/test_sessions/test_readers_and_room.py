@@ -89,6 +89,18 @@ async def test_a_reader_who_takes_nothing_is_cut_off_while_one_who_reads_is_not(
     assert known(table) == ["steady"]
 
 
+async def test_no_more_stalled_readers_are_cut_off_than_make_room(table: StreamTable, clock: ManualClock) -> None:
+    first, second = read_and_end(table, "first", 80_000), read_and_end(table, "second", 80_000)
+
+    for _ in range(2):
+        table.look_at_readers()
+        clock.advance(STALLED_READER_S)
+    table.look_at_readers()
+
+    assert (first.is_cut_off, second.is_cut_off, known(table)) == (True, False, ["second"])
+    table.close()
+
+
 async def test_nobody_is_cut_off_while_there_is_room(table: StreamTable, clock: ManualClock) -> None:
     reading = read_and_end(table, "unread", 80_000)
 

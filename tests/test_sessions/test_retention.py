@@ -16,13 +16,18 @@ RETENTION_S = 600.0
 
 
 def make_stream(
-    stream_id: str, *, principal: str = "ann", size: int = 10, on_unheld: Callable[[Stream], None] = lambda _: None
+    stream_id: str,
+    *,
+    principal: str = "ann",
+    session_id: str | None = None,
+    size: int = 10,
+    on_unheld: Callable[[Stream], None] = lambda _: None,
 ) -> Stream:
     stream = Stream(
         StreamIdentity(
             stream_id=stream_id,
             principal=principal,
-            session_id=None,
+            session_id=session_id,
             provider="ollama",
             model="m",
             request_id="req_1",
@@ -40,9 +45,11 @@ def end(table: StreamTable, stream: Stream) -> None:
     table.end(stream)
 
 
-def run_and_end(table: StreamTable, stream_id: str, *, principal: str = "ann", size: int = 10) -> int:
+def run_and_end(
+    table: StreamTable, stream_id: str, *, principal: str = "ann", session_id: str | None = None, size: int = 10
+) -> int:
     """Add a stream and end it; what it costs, in bytes."""
-    stream = make_stream(stream_id, principal=principal, size=size)
+    stream = make_stream(stream_id, principal=principal, session_id=session_id, size=size)
     table.add(stream)
     end(table, stream)
     return stream.size_bytes
@@ -128,6 +135,23 @@ async def test_an_ended_stream_is_forgotten_when_its_retention_is_over(table: St
 
     assert table.get("ann", "old") is None
     assert known(table) == ["new"]
+
+
+async def test_with_a_session_its_ended_streams_are_forgotten_and_no_others(table: StreamTable) -> None:
+    for stream_id, session_id in (("old", "talk"), ("other", "chat"), ("alone", None), ("new", "talk")):
+        run_and_end(table, stream_id, session_id=session_id)
+    left = run_and_end(table, "hers", principal="bob", session_id="talk")
+
+    table.drop_session("ann", "talk")
+    assert known(table) == ["other", "alone"]
+
+    table.drop_session("ann", None)
+    assert (known(table), known(table, "bob")) == (["alone"], ["hers"])
+
+    table.drop(next(stream for _, stream in table.newest_first("ann")))
+    table.drop_session("ann", None)
+    assert (known(table), table.ended_bytes) == ([], left)
+    table.close()
 
 
 async def test_a_running_stream_is_never_forgotten(clock: ManualClock) -> None:
