@@ -313,6 +313,17 @@ async def test_a_call_that_was_approved_can_t_be_denied_any_more(tmp_path: Path,
         assert (await gateway.call(1)).messages[-1].content == "gone"
 
 
+@pytest.mark.parametrize(("reason", "told"), [(None, "The call was denied."), ("No!", "The call was denied: No!")])
+async def test_a_model_hears_that_its_call_was_denied_and_the_reason_if_there_is_one(
+    tmp_path: Path, gateway: ScriptedGateway, reason: str | None, told: str
+) -> None:
+    async with process(tmp_path, gateway) as at:
+        await at.waiting(DELETE)
+        denial = Approval(approved=False, reason=reason)
+        assert (await at.manager.calls.approve("me", "s", "call3", denial)).outcome == "accepted"
+        assert (await gateway.call(1)).messages[-1].content == told
+
+
 async def test_the_request_is_kept_once_for_all_that_is_said_in_a_step(
     tmp_path: Path, gateway: ScriptedGateway
 ) -> None:
