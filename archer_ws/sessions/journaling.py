@@ -214,7 +214,8 @@ class Journaling:
 
     async def _withdraw(self, stream: Stream, on_done: Callable[[], object]) -> None:
         try:
-            await self._journal.withdraw(_key(stream), stream.identity.request_id)
+            identity = stream.identity
+            await self._journal.withdraw(_key(stream), identity.request_id, has_replaced=identity.replaces)
         except ArcherError as failure:
             log.warning("refused_request_not_withdrawn", stream_id=stream.stream_id, cause=str(failure))
         else:

@@ -279,6 +279,7 @@ class SessionManager:
             # A client whose stream waits for tool results reconnects, so the default is to go on.
             request.on_disconnect or ("continue" if request.waits_for_results else on_disconnect),
             route.reasoning_effort,
+            request.replace_from is not None,
         )
         return self._begin(identity, request, route, predecessors, slot=slot, files=files, at_once=at_once)
 

@@ -492,6 +492,29 @@ async def test_nothing_is_stored_of_a_turn_that_is_cancelled_before_it_is_accept
         assert [message.content for message in await at.store.messages("me", "talk")] == ["Yes."]
 
 
+async def test_nothing_is_stored_of_a_turn_that_is_cancelled_in_a_conversation_that_was_longer_before_an_edit(
+    tmp_path: Path, gateway: ScriptedGateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def say(at: Process, text: str, **fields: Any) -> str:
+        held = await at.manager.start("me", asking(text, **fields), request_id="r", on_disconnect="continue")
+        (await gateway.call(len(gateway.calls) - 1)).finish()
+        return ((await ended(held.stream)).message_ids or [])[0]
+
+    async with process(tmp_path, gateway) as at:
+        first = await say(at, "One.")
+        for text in ("Two.", "Three."):
+            await say(at, text)
+        await say(at, "Other.", replace_from=first)
+        is_there, _ = slow_to_answer(at.store, monkeypatch)
+        stream = at.manager.register("me", asking("No!"), request_id="r", on_disconnect="continue").stream
+        async with asyncio.timeout(LIMIT_S):
+            await is_there.wait()
+        stream.cancel("client")
+        assert (await ended(stream)).message_ids is None
+        await at.store.update("me", "talk", "a write behind the withdrawal", None)
+        assert [message.content for message in await at.store.messages("me", "talk")] == ["Other."]
+
+
 async def test_a_turn_that_is_cancelled_is_gone_before_what_is_sent_right_behind_the_cancel_is_stored(
     tmp_path: Path, gateway: ScriptedGateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:

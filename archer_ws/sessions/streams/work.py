@@ -98,3 +98,5 @@ class StreamIdentity:
     on_disconnect: Literal["continue", "cancel"]
     #: The reasoning effort that was sent to the model; None if the request named none.
     reasoning_effort: ReasoningEffort | None = None
+    #: Whether its turn replaces messages of the session, so that it can't be undone once it is stored.
+    replaces: bool = False

@@ -53,11 +53,12 @@ class SqliteJournal:
 
         await self._worker.run(job, writes=True)
 
-    async def withdraw(self, key: StreamKey, request_id: str) -> None:
-        """Remove what a refused request has stored."""
+    async def withdraw(self, key: StreamKey, request_id: str, *, has_replaced: bool = False) -> None:
+        """Remove what a refused request has stored; its messages stay if they have replaced others."""
 
         def job(connection: sqlite3.Connection) -> None:
-            streams.withdraw(Transaction(connection, self._accounts, self._index), key, request_id)
+            at = Transaction(connection, self._accounts, self._index)
+            streams.withdraw(at, key, request_id, has_replaced=has_replaced)
 
         await self._worker.run(job, writes=True)
 

@@ -159,21 +159,15 @@ def _begin_anew(at: Transaction, session: SessionRow, stream_id: str, after: str
 
 
 def withdraw(at: Transaction, session: SessionRow, stream_id: str, last_id: str) -> None:
-    """Remove a stream's turn, which ends with the message `last_id`, unless other messages follow it, or it replaced
-    others, which could not be restored."""
-    position, message_id = _last(at.connection, session)
+    """Remove a stream's turn, which ends with the message `last_id`, unless other messages follow it."""
+    _, message_id = _last(at.connection, session)
     if message_id != last_id:
         return
     rows = at.connection.execute(
-        f"SELECT pk, position, content, role, bytes, said FROM message WHERE {_OF_TURN}",
+        f"SELECT pk, content, role, bytes, said FROM message WHERE {_OF_TURN}",
         (session.pk, stream_id, session.pk, last_id),
     ).fetchall()
-    first = min((row[1] for row in rows), default=position + 1)
-    if at.connection.execute(
-        "SELECT 1 FROM message WHERE session_pk = ? AND hidden != 0 AND position >= ?", (session.pk, first)
-    ).fetchone():
-        return
-    for pk, _, content, *_ in rows:
+    for pk, content, *_ in rows:
         at.index.remove(at.connection, pk, content)
         at.connection.execute("DELETE FROM message WHERE pk = ?", (pk,))
     for file_id in {file_id for *_, said in rows for file_id in file_ids_in(said)}:
@@ -182,8 +176,8 @@ def withdraw(at: Transaction, session: SessionRow, stream_id: str, last_id: str)
             "AND NOT EXISTS (SELECT 1 FROM message WHERE session_pk = ? AND instr(said, ?))",
             (session.pk, file_id, session.pk, file_id),
         )
-    system = sum(1 for row in rows if row[3] == SYSTEM)
-    gone = Counts(len(rows), system, size=sum(row[4] for row in rows))
+    system = sum(1 for row in rows if row[2] == SYSTEM)
+    gone = Counts(len(rows), system, size=sum(row[3] for row in rows))
     _changed(at, session, utc_now(), Counts().without(gone))
 
 

@@ -110,8 +110,9 @@ def forget(connection: sqlite3.Connection, keys: Collection[StreamKey]) -> None:
     )
 
 
-def withdraw(at: Transaction, key: StreamKey, request_id: str) -> None:
-    """Remove the stream of a refused request, and its turn (see messages.withdraw)."""
+def withdraw(at: Transaction, key: StreamKey, request_id: str, *, has_replaced: bool) -> None:
+    """Remove the stream of a refused request, and its turn (see messages.withdraw), unless that has replaced messages,
+    which could not be restored."""
     principal, stream_id = key
     row = at.connection.execute(
         "SELECT stream.pk, session.session_id, after_id FROM stream JOIN session ON session.pk = stream.session_pk "
@@ -121,7 +122,8 @@ def withdraw(at: Transaction, key: StreamKey, request_id: str) -> None:
     ).fetchone()
     if row is not None:
         pk, session_id, last = row
-        messages.withdraw(at, sessions.get(at.connection, principal, session_id), stream_id, last)
+        if not has_replaced:
+            messages.withdraw(at, sessions.get(at.connection, principal, session_id), stream_id, last)
         at.connection.execute("DELETE FROM stream WHERE pk = ?", (pk,))
 
 
