@@ -7,7 +7,7 @@ manager knows which streams exist.
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 import structlog
 
@@ -51,14 +51,15 @@ class Journaling:
     Args:
         journal: the store of streams.
         bounds: how often it is written, and the time limit for reading and writing one stream.
-        on_recovered: called with the streams of earlier processes, once they have been read.
+        on_recovered: called with the streams of earlier processes, once they have been read, and with the principals
+            and ids of the sessions that have changed with that: where streams were ended, or wait again.
     """
 
     def __init__(
         self,
         journal: StreamJournal,
         bounds: Limits,
-        on_recovered: Callable[[Sequence[KeptStream | WaitingStream]], None],
+        on_recovered: Callable[[Sequence[KeptStream | WaitingStream], Collection[tuple[str, str]]], None],
     ) -> None:
         self._journal = journal
         self._every_s = bounds.journal_every_s
@@ -315,8 +316,16 @@ class Journaling:
                 log.info("streams_written_again")
 
     async def _recover(self) -> None:
+        changed: set[tuple[str, str]] = set()
+
+        def end(
+            record: StreamRecord, pieces: Sequence[LogPiece], loop: str | None
+        ) -> tuple[StoredCompletion, LogEnd] | None:
+            changed.add((record.principal, record.session_id))
+            return end_lost(record, pieces, loop, utc_now())
+
         try:
-            kept = await self._journal.recover(_end_lost)
+            kept = await self._journal.recover(end)
         except ArcherError as failure:
             self._failure_to_find = failure
             if not self._has_told:
@@ -324,13 +333,13 @@ class Journaling:
                 found = await self._journal.recover(_end_unstored, writes=False)
                 ended = [each for each in found if isinstance(each, KeptStream)]
                 self._has_told, self.has_found = True, len(ended) == len(found)
-                self._on_recovered(ended)
+                self._on_recovered(ended, ())
             raise
         if self._has_told:
             kept = [each for each in kept if isinstance(each, WaitingStream)]
         self._is_recovering, self._has_told, self.has_found = False, True, True
         self._failure_to_find = None
-        self._on_recovered(kept)
+        self._on_recovered(kept, changed)
 
     async def _put(self) -> None:
         forgotten = frozenset(self._forgotten)
@@ -385,12 +394,6 @@ async def _new(stream: Stream, after: int) -> list[LogPiece]:
             break
         await asyncio.sleep(0)
     return found
-
-
-def _end_lost(
-    record: StreamRecord, pieces: Sequence[LogPiece], loop: str | None
-) -> tuple[StoredCompletion, LogEnd] | None:
-    return end_lost(record, pieces, loop, utc_now())
 
 
 def _end_unstored(

@@ -4,7 +4,7 @@ It owns the table of streams, the admission limits and the streams' tasks. It do
 a plain call): they all get a `Stream` to read from and a `Hold` to keep it alive. Conversations are conversations.py's.
 """
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Literal
 
@@ -519,9 +519,11 @@ class SessionManager:
         self._left_behind.add((stream.identity.principal, stream.stream_id))
         self._table.refuse(stream)
 
-    def _recovered(self, streams: Sequence[KeptStream | WaitingStream]) -> None:
+    def _recovered(self, streams: Sequence[KeptStream | WaitingStream], changed: Collection[tuple[str, str]]) -> None:
         assert self._recovery is not None
         self._recovery.take(streams)
+        for principal, session_id in changed:
+            self.changes.changed(principal, session_id)
 
     def _forgotten(self, stream: Stream) -> None:
         if self._recovery is not None:

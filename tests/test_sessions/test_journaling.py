@@ -18,8 +18,10 @@ from archer_ws.core.exceptions import SessionNotFound, StorageUnavailable, Strea
 from archer_ws.core.limits import Limits
 from archer_ws.llm_gateway.types import StreamChunk
 from archer_ws.sessions import journaling
+from archer_ws.sessions.changes import Watch
 from archer_ws.sessions.format_judge import FormatJudge
 from archer_ws.sessions.manager import SessionManager
+from archer_ws.sessions.models import SessionChanged
 from archer_ws.sessions.storage.journal import LogPart
 from archer_ws.sessions.storage.sqlite.journal import SqliteJournal
 from archer_ws.sessions.storage.sqlite.store import SqliteStore
@@ -312,6 +314,31 @@ async def test_messages_steered_in_while_other_streams_are_written_leave_no_piec
         lost = manager.find("me", "steered")
         await lost.wait_admitted()
         assert lost.log.text("content") == "one two three four five"
+
+
+async def test_watchers_are_told_when_what_was_lost_is_stored_at_last(
+    tmp_path: Path, gateway: ScriptedGateway, connection: type[Connection], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with process(tmp_path, gateway) as (manager, store):
+        await until_written(store, await said(manager, gateway, "a", stream_id="x"), 2)
+        before = (await store.get("me", "s")).version
+    recover = SessionManager.recover
+
+    async def recover_on_a_full_disk(manager: SessionManager) -> None:
+        connection.fails = True
+        await recover(manager)
+
+    monkeypatch.setattr(SessionManager, "recover", recover_on_a_full_disk)
+    async with process(tmp_path, gateway, factory=connection) as (manager, store):
+        told: asyncio.Queue[SessionChanged] = asyncio.Queue()
+        watch = Watch("me", told.put_nowait)
+        watch.wants_all = True
+        manager.changes.add(watch)
+        connection.fails = False
+        async with asyncio.timeout(LIMIT_S):
+            change = await told.get()
+        assert (change.session_id, change.active) == ("s", [])
+        assert change.version == (await store.get("me", "s")).version != before
 
 
 async def test_what_was_lost_is_there_on_a_full_disk_and_is_ended_on_it_when_there_is_room(
