@@ -84,7 +84,7 @@ class Journaling:
         self._began = 0.0
         self._in_trouble = False
         self._is_closed = False
-        self._withdrawing: set[asyncio.Task[None]] = set()
+        self._withdrawing: dict[Stream, asyncio.Task[None]] = {}
 
     async def recover(self) -> None:
         """End the streams that earlier processes left running. Retried later if the store fails now."""
@@ -210,8 +210,14 @@ class Journaling:
         if self._let_go(stream):
             # Enqueued at once, so that the store runs it after the write that it undoes, and before later requests.
             withdrawing = start_now(self._withdraw(stream, on_done), name="withdrawal")
-            self._withdrawing.add(withdrawing)
-            withdrawing.add_done_callback(self._withdrawing.discard)
+            self._withdrawing[stream] = withdrawing
+            withdrawing.add_done_callback(lambda _: self._withdrawing.pop(stream))
+
+    async def until_withdrawn(self, stream: Stream) -> None:
+        """Wait for what `withdraw` does, if it was called, within the time limit: the store reads before it writes, so
+        whoever reads the session behind the stream's end could find its turn."""
+        if (withdrawing := self._withdrawing.get(stream)) is not None:
+            await asyncio.wait((withdrawing,), timeout=self._limit_s)
 
     async def _withdraw(self, stream: Stream, on_done: Callable[[], object]) -> None:
         try:

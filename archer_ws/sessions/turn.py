@@ -393,7 +393,11 @@ class Turn:
         """Store the completion after its turn, and the end of the stream's log. Returns False if the completion is not
         stored yet (see Settling)."""
         session_id, after = self._session_id, self._last_stored
-        if session_id is None or after is None:
+        if session_id is None:
+            return True
+        if after is None:
+            if self._services.journaling is not None:
+                await self._services.journaling.until_withdrawn(self._stream)
             return True
         end = await self._services.journaling.end(self._stream, last) if self._services.journaling else None
         if completion.is_empty and end is None:

@@ -515,6 +515,32 @@ async def test_nothing_is_stored_of_a_turn_that_is_cancelled_in_a_conversation_t
         assert [message.content for message in await at.store.messages("me", "talk")] == ["Other."]
 
 
+async def test_a_turn_that_is_cancelled_before_it_is_accepted_is_gone_when_its_end_is_told(
+    tmp_path: Path, gateway: ScriptedGateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with process(tmp_path, gateway) as at:
+        is_there, _ = slow_to_answer(at.store, monkeypatch)
+        withdraw, is_asked, may_go_on = at.store.journal.withdraw, asyncio.Event(), asyncio.Event()
+
+        async def slow(*args: Any, **fields: Any) -> None:
+            is_asked.set()
+            await may_go_on.wait()
+            await withdraw(*args, **fields)
+
+        monkeypatch.setattr(at.store.journal, "withdraw", slow)
+        stream = at.manager.register("me", asking("No!"), request_id="r", on_disconnect="continue").stream
+        async with asyncio.timeout(LIMIT_S):
+            await is_there.wait()
+            stream.cancel("client")
+            await is_asked.wait()
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert stream.is_live
+        may_go_on.set()
+        await ended(stream)
+        assert await at.store.messages("me", "talk") == []
+
+
 async def test_a_turn_that_is_cancelled_is_gone_before_what_is_sent_right_behind_the_cancel_is_stored(
     tmp_path: Path, gateway: ScriptedGateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
