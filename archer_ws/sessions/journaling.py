@@ -204,9 +204,10 @@ class Journaling:
         if stream.log.ended is None:
             self.withdraw(stream)
 
-    def withdraw(self, stream: Stream, on_done: Callable[[], object] = lambda: None) -> None:
+    def withdraw(self, stream: Stream, on_done: Callable[[bool], object] = lambda _: None) -> None:
         """Remove a stream's row and its turn from the store, also if they are stored only afterwards: it was refused,
-        or cancelled before it was accepted. `on_done` is called when that is done."""
+        or cancelled before it was accepted. `on_done` is called when that is done, with whether nothing of the turn is
+        stored."""
         if self._let_go(stream):
             # Enqueued at once, so that the store runs it after the write that it undoes, and before later requests.
             withdrawing = start_now(self._withdraw(stream, on_done), name="withdrawal")
@@ -219,14 +220,14 @@ class Journaling:
         if (withdrawing := self._withdrawing.get(stream)) is not None:
             await asyncio.wait((withdrawing,), timeout=self._limit_s)
 
-    async def _withdraw(self, stream: Stream, on_done: Callable[[], object]) -> None:
+    async def _withdraw(self, stream: Stream, on_done: Callable[[bool], object]) -> None:
         try:
             identity = stream.identity
-            await self._journal.withdraw(_key(stream), identity.request_id, has_replaced=identity.replaces)
+            is_gone = await self._journal.withdraw(_key(stream), identity.request_id, has_replaced=identity.replaces)
         except ArcherError as failure:
             log.warning("refused_request_not_withdrawn", stream_id=stream.stream_id, cause=str(failure))
         else:
-            on_done()
+            on_done(is_gone)
 
     def _let_go(self, stream: Stream) -> bool:
         """Stop writing the stream; whether it was being written."""

@@ -3,7 +3,6 @@ step's completion, and stores what the stream leaves. prompt.py has the messages
 
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
 from typing import TYPE_CHECKING
 
 import structlog
@@ -204,8 +203,12 @@ class Turn:
     def withdraw(self) -> None:
         """Undo what `admit` stores, since a cancel came first."""
         if self._services.journaling is not None:
-            told = partial(self._services.changes.changed, self._principal, self._session_id)
-            self._services.journaling.withdraw(self._stream, told)
+            self._services.journaling.withdraw(self._stream, self._withdrawn)
+
+    def _withdrawn(self, is_gone: bool) -> None:
+        if is_gone:
+            self._files.may_be_named = False
+        self._services.changes.changed(self._principal, self._session_id)
 
     async def _prepare(self, session_id: str) -> None:
         """Store inline data as files, and let the turns that this one interrupts be stored before it."""

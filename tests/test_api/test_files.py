@@ -392,6 +392,29 @@ async def test_data_of_a_turn_that_is_stored_after_its_cancel_is_there_as_long_a
         assert (await archer.http.post(CHAT, json=more)).status_code == 200
 
 
+async def test_data_of_a_turn_that_is_withdrawn_is_gone_with_its_stream(
+    start_archer: StartArcher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, is_storing, may_go_on = messages.begin_turn, threading.Event(), threading.Event()
+
+    def slow(*given: Any, **how: Any) -> Any:
+        is_storing.set()
+        assert may_go_on.wait(20)
+        return store(*given, **how)
+
+    async with start_archer(store="sqlite", data_dir=str(tmp_path)) as archer:
+        await archer.http.post("/api/v1/sessions", json={"session_id": "one"})
+        monkeypatch.setattr(messages, "begin_turn", slow)
+        asked = inline(NOTE, session_id="one", stream_id="s")
+        sending = asyncio.create_task(archer.http.post(CHAT, json=asked))
+        assert await asyncio.to_thread(is_storing.wait, 20)
+        await archer.http.delete("/api/v1/streams/s")
+        may_go_on.set()
+        assert (await sending).json()["status"] == "cancelled"
+        await asyncio.gather(*archer.app.state.services.files._tasks)
+        assert archer.app.state.services.files.all() == []
+
+
 async def test_the_data_of_a_long_body_is_kept_as_long_as_its_stream(archer: Archer) -> None:
     archer.answer(ollama_stream("Text."))
     files = archer.app.state.services.files

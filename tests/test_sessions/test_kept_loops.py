@@ -522,10 +522,10 @@ async def test_a_turn_that_is_cancelled_before_it_is_accepted_is_gone_when_its_e
         is_there, _ = slow_to_answer(at.store, monkeypatch)
         withdraw, is_asked, may_go_on = at.store.journal.withdraw, asyncio.Event(), asyncio.Event()
 
-        async def slow(*args: Any, **fields: Any) -> None:
+        async def slow(*args: Any, **fields: Any) -> bool:
             is_asked.set()
             await may_go_on.wait()
-            await withdraw(*args, **fields)
+            return await withdraw(*args, **fields)
 
         monkeypatch.setattr(at.store.journal, "withdraw", slow)
         stream = at.manager.register("me", asking("No!"), request_id="r", on_disconnect="continue").stream

@@ -106,11 +106,12 @@ class StreamJournal(Protocol):
         A piece may be stored again, or replaced by a longer one. Parts of unknown or ended streams are ignored.
         """
 
-    async def withdraw(self, key: StreamKey, request_id: str, *, has_replaced: bool = False) -> None:
+    async def withdraw(self, key: StreamKey, request_id: str, *, has_replaced: bool = False) -> bool:
         """Remove the stream and the messages of a request that was refused because the store was too slow: the store
         may have stored them afterwards.
 
-        The messages stay if others follow them, or if they have replaced others, which could not be restored.
+        The messages stay if others follow them, or if they have replaced others, which could not be restored. Returns
+        whether none of them is stored.
         """
 
     async def load(self, key: StreamKey) -> list[LogPiece] | None:

@@ -53,14 +53,14 @@ class SqliteJournal:
 
         await self._worker.run(job, writes=True)
 
-    async def withdraw(self, key: StreamKey, request_id: str, *, has_replaced: bool = False) -> None:
+    async def withdraw(self, key: StreamKey, request_id: str, *, has_replaced: bool = False) -> bool:
         """Remove what a refused request has stored; its messages stay if they have replaced others."""
 
-        def job(connection: sqlite3.Connection) -> None:
+        def job(connection: sqlite3.Connection) -> bool:
             at = Transaction(connection, self._accounts, self._index)
-            streams.withdraw(at, key, request_id, has_replaced=has_replaced)
+            return streams.withdraw(at, key, request_id, has_replaced=has_replaced)
 
-        await self._worker.run(job, writes=True)
+        return await self._worker.run(job, writes=True)
 
     async def load(self, key: StreamKey) -> list[LogPiece] | None:
         """The pieces of a stream's log without its end, in order; None if there is no such stream."""

@@ -158,11 +158,12 @@ def _begin_anew(at: Transaction, session: SessionRow, stream_id: str, after: str
     )
 
 
-def withdraw(at: Transaction, session: SessionRow, stream_id: str, last_id: str) -> None:
-    """Remove a stream's turn, which ends with the message `last_id`, unless other messages follow it."""
+def withdraw(at: Transaction, session: SessionRow, stream_id: str, last_id: str) -> bool:
+    """Remove a stream's turn, which ends with the message `last_id`, unless other messages follow it. Returns whether
+    it is gone."""
     _, message_id = _last(at.connection, session)
     if message_id != last_id:
-        return
+        return False
     rows = at.connection.execute(
         f"SELECT pk, content, role, bytes, said FROM message WHERE {_OF_TURN}",
         (session.pk, stream_id, session.pk, last_id),
@@ -179,6 +180,7 @@ def withdraw(at: Transaction, session: SessionRow, stream_id: str, last_id: str)
     system = sum(1 for row in rows if row[2] == SYSTEM)
     gone = Counts(len(rows), system, size=sum(row[3] for row in rows))
     _changed(at, session, utc_now(), Counts().without(gone))
+    return True
 
 
 def ids_of_stream(connection: sqlite3.Connection, session: SessionRow, stream_id: str, after: str) -> list[str]:

@@ -110,9 +110,9 @@ def forget(connection: sqlite3.Connection, keys: Collection[StreamKey]) -> None:
     )
 
 
-def withdraw(at: Transaction, key: StreamKey, request_id: str, *, has_replaced: bool) -> None:
+def withdraw(at: Transaction, key: StreamKey, request_id: str, *, has_replaced: bool) -> bool:
     """Remove the stream of a refused request, and its turn (see messages.withdraw), unless that has replaced messages,
-    which could not be restored."""
+    which could not be restored. Returns whether nothing of the turn is stored."""
     principal, stream_id = key
     row = at.connection.execute(
         "SELECT stream.pk, session.session_id, after_id FROM stream JOIN session ON session.pk = stream.session_pk "
@@ -120,11 +120,14 @@ def withdraw(at: Transaction, key: StreamKey, request_id: str, *, has_replaced: 
         "AND ended IS NULL",
         (stream_id, principal, request_id),
     ).fetchone()
-    if row is not None:
-        pk, session_id, last = row
-        if not has_replaced:
-            messages.withdraw(at, sessions.get(at.connection, principal, session_id), stream_id, last)
-        at.connection.execute("DELETE FROM stream WHERE pk = ?", (pk,))
+    if row is None:
+        return True
+    pk, session_id, last = row
+    is_gone = not has_replaced and messages.withdraw(
+        at, sessions.get(at.connection, principal, session_id), stream_id, last
+    )
+    at.connection.execute("DELETE FROM stream WHERE pk = ?", (pk,))
+    return is_gone
 
 
 def load(connection: sqlite3.Connection, key: StreamKey) -> list[LogPiece] | None:
