@@ -209,7 +209,7 @@ class Context:
 
     def release_all(self) -> None:
         """Stop all deliveries and release every hold: the connection is over."""
-        self.writer.unsubscribe_all()
+        self.writer.drop_unsent()
         self.claims.gone()
         if self._watching is not None:
             self._watching.end(None)

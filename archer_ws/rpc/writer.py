@@ -16,7 +16,8 @@ from functools import partial
 
 from archer_ws.core.lean_event import LeanEvent
 from archer_ws.core.limits import HEARTBEAT_S, LANE_BYTES_MAX
-from archer_ws.rpc.channel import Channel
+from archer_ws.core.tracebacks import forget_tracebacks
+from archer_ws.rpc.channel import Channel, ChannelClosed
 from archer_ws.rpc.codec import delta_prefix, encode_delta, encode_event, encode_notification
 from archer_ws.rpc.messages import Heartbeat
 from archer_ws.sessions.streams.events import ControlEvent, Delta, StreamEnded
@@ -196,6 +197,13 @@ class Writer:
         for stream_id in list(self._subscriptions):
             self.unsubscribe(stream_id)
 
+    def drop_unsent(self) -> None:
+        """Stop all deliveries, and free what waits to be sent: the channel is closed, and the connection stays in
+        memory until the next garbage collection."""
+        self.unsubscribe_all()
+        self._lane.clear()
+        self._states.clear()
+
     async def run(self) -> None:
         """Send until the channel is closed.
 
@@ -206,6 +214,9 @@ class Writer:
         self._beat()
         try:
             await self._send_all()
+        except (ChannelClosed, asyncio.CancelledError) as over:
+            forget_tracebacks(over)  # They have the frame that was being sent.
+            raise
         finally:
             if self._heart is not None:
                 self._heart.cancel()

@@ -103,12 +103,15 @@ class BoundedWebSocketProtocol(WebSocketsSansIOProtocol):
             scope["extensions"][SEAT] = seat
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """The connection is gone: stop parsing."""
+        """The connection is gone: stop parsing, and free the input, since this stays in memory until the next garbage
+        collection."""
         if self._seat is not None:
             self._seat.leave()
         if self._parsing is not None:
             self._parsing.cancel()
         self._unparsed.clear()
+        self.frames = []
+        self._reader.buffer.clear()
         super().connection_lost(exc)
 
     def shutdown(self) -> None:

@@ -1,6 +1,7 @@
 """Clients that stall, crawl, vanish, flood and lie: each is dealt with, others do not notice, nothing is left."""
 
 import asyncio
+import gc
 import json
 import socket
 import struct
@@ -187,6 +188,41 @@ async def test_clients_that_vanish_without_a_close_frame_leave_nothing(
                     raw.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         manager = archer.app.state.services.manager
         await until(lambda: manager.running == 0)
+    assert_quiet(caplog)
+
+
+async def test_the_memory_of_clients_that_vanish_is_freed_at_once_and_not_by_the_garbage_collector(
+    start_socketed: StartSocketed, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with asyncio.timeout(LIMIT_S), start_socketed() as archer, nothing_left(archer):
+
+        async def vanish(sent: bytes, is_there: Callable[[], bool]) -> None:
+            async with reading_nothing(archer) as raw:
+                await raw.send(sent)
+                await until(is_there)
+            await until(lambda: archer.app.state.services.sockets.count == 0 and not archer.protocols)
+
+        def has_full_lane() -> bool:
+            connections = archer.app.state.services.sockets._connections
+            return any(not connection.context.writer.has_room for connection in connections)
+
+        def has_half_message() -> bool:
+            return any(len(protocol._reader.buffer) > 800_000 for protocol in archer.protocols)
+
+        asked = b"".join(request("rpc.discover", number) for number in range(20))
+        half = frame(TEXT, b"m" * 900_000)[:-1]
+        await vanish(asked, has_full_lane)
+        await vanish(half, has_half_message)
+        gc.collect()
+        gc.disable()
+        try:
+            memory = memory_bytes()
+            for _ in range(20):
+                await vanish(asked, has_full_lane)
+                await vanish(half, has_half_message)
+            assert memory_bytes() - memory < 20_000_000
+        finally:
+            gc.enable()
     assert_quiet(caplog)
 
 
