@@ -144,6 +144,16 @@ async def test_a_watched_conversation_that_went_meanwhile_is_told_as_gone(archer
             assert (await following(watch)).deleted
 
 
+async def test_a_watch_remembers_no_conversation_that_is_gone(archer: Server) -> None:
+    async with connect(f"http://{archer.address}") as client, client.sessions.watch() as watch:
+        await begun(client)
+        for name in ("gone-1", "gone-2"):
+            await client.sessions.create(session_id=name)
+            await client.sessions.delete(name)
+            await until(watch, session_id=name, deleted=True)
+        assert "gone" not in repr(vars(watch))
+
+
 async def test_a_watch_that_was_left_tells_nothing_and_the_others_go_on(archer: Server) -> None:
     async with connect(f"http://{archer.address}") as client:
         await client.sessions.create(session_id="sky")

@@ -47,8 +47,9 @@ class SessionWatch:
         self.session_id = session_id
         self._link = link
         self._known: dict[str, SessionChanged] = {}
-        #: Conversations reported since the current list was requested: these reports are newer than the list.
-        self._heard: set[str] = set()
+        #: Conversations reported since the current list was requested: these reports are newer than the list. None
+        #: without a list: over the months of a connection, they would be all there ever were.
+        self._heard: set[str] | None = set()
         self._listed: dict[str, SessionChanged] = {}
         self._is_attached = False
         #: Whether the current list only sets the initial states, and none of it is reported.
@@ -115,7 +116,7 @@ class SessionWatch:
 
     def attached(self) -> None:
         """The server reports from now on, on this connection: request the states, to find earlier changes."""
-        self._heard.clear()
+        self._heard = set()
         self._listed = {}
         # After a reconnect it is compared with the known states, even if the first list was not complete.
         self._is_first_list = not self._is_attached
@@ -136,7 +137,8 @@ class SessionWatch:
                 )
             )
             return
-        self._heard.add(state.session_id)
+        if self._heard is not None:
+            self._heard.add(state.session_id)
         self._tell(state)
 
     def refused(self, error: ClientError) -> None:
@@ -173,8 +175,10 @@ class SessionWatch:
 
     def _compare(self) -> None:
         """Report where the list differs from the known states; the first list only sets these."""
-        changed = [state for key, state in self._listed.items() if self._is_news(key, state)]
-        gone = self._known.keys() - self._listed.keys() - self._heard
+        heard, listed = self._heard or set(), self._listed
+        self._heard, self._listed = None, {}
+        changed = [state for key, state in listed.items() if key not in heard and self._is_news(state)]
+        gone = self._known.keys() - listed.keys() - heard
         if self._is_first_list:
             self._known |= {state.session_id: state for state in changed}
             return
@@ -182,10 +186,9 @@ class SessionWatch:
             self._tell(state)
         self._tell_gone(gone)
 
-    def _is_news(self, session_id: str, state: SessionChanged) -> bool:
-        known = self._known.get(session_id)
-        is_same = known is not None and (known.version, known.active) == (state.version, state.active)
-        return session_id not in self._heard and not is_same
+    def _is_news(self, state: SessionChanged) -> bool:
+        known = self._known.get(state.session_id)
+        return known is None or (known.version, known.active) != (state.version, state.active)
 
     def _tell_gone(self, session_ids: set[str]) -> None:
         for session_id in session_ids:
