@@ -112,6 +112,7 @@ class BoundedWebSocketProtocol(WebSocketsSansIOProtocol):
         self._unparsed.clear()
         self.frames = []
         self._reader.buffer.clear()
+        self.conn.parser.close()  # It has the last message.
         super().connection_lost(exc)
 
     def shutdown(self) -> None:
