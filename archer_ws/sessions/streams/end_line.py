@@ -6,6 +6,7 @@ import structlog
 
 from archer_ws.core.clock import tenths
 from archer_ws.core.exceptions import InternalError
+from archer_ws.core.tracebacks import forget_tracebacks
 from archer_ws.llm_gateway.types import TokenUsage
 from archer_ws.sessions.streams.intake import Intake
 from archer_ws.sessions.streams.outcome import Outcome
@@ -19,6 +20,8 @@ def write_end_line(identity: StreamIdentity, outcome: Outcome, usage: TokenUsage
     error = outcome.error
     if isinstance(error, InternalError):
         log.error("stream_defect", exc_info=error.__cause__)
+    if error is not None:
+        forget_tracebacks(error)  # They would keep the whole request in memory.
     # The logger itself: structlog's proxy finds `info` only by way of an exception.
     log.bind().info(
         "stream_ended",

@@ -275,6 +275,10 @@ class Exchange:
         result = CallResult.by_server(status)
         return [result_event(self._stream_id, call.call_id, result) for call in settled]
 
+    def let_go(self) -> None:
+        """The stream has ended: leave nothing here to the garbage collector, and so its request in memory."""
+        self.calls.let_go()
+
     def leave(self) -> None:
         """Accept nothing more, since the process stops and a later one goes on. What is not decided is refused, so that
         its sender repeats it there."""

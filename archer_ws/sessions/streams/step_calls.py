@@ -67,6 +67,10 @@ class StepCalls:
         self._note_settled()
         return open_calls
 
+    def let_go(self) -> None:
+        """Drop the calls and the exchange of a stream that has ended: they refer to this, too."""
+        self._calls, self._on_change = {}, lambda: None
+
     def resume(self, calls: Iterable[OpenCall], settled: Mapping[str, ResultStatus]) -> None:
         """Restore the calls of a waiting step, and the statuses of those of earlier steps."""
         self.sent(calls)

@@ -33,6 +33,7 @@ from archer_ws.core.exceptions import ArcherError, ContextTooLong, ToolTimeout
 from archer_ws.core.lean_event import LeanEvent
 from archer_ws.core.limits import STREAM_OVERHEAD_BYTES
 from archer_ws.core.patience import PatientTimer
+from archer_ws.core.tracebacks import forget_tracebacks
 from archer_ws.llm_gateway.types import CancelReason, ProgressPhase, StreamChunk, StreamStatus, TakeChunk, TokenUsage
 from archer_ws.sessions.admission import admit
 from archer_ws.sessions.format_judge import Judgement
@@ -430,9 +431,8 @@ class Stream:
             if pending:
                 log.warning("reader_orphaned", provider=self.identity.provider, waited_s=STOP_GRACE_S)
                 self._rules.on_orphan(reader)
-            elif not reader.cancelled():
-                # It may have failed while it stopped; the outcome is cancelled anyway. Retrieves the exception.
-                reader.exception()
+            else:
+                _forget_end(reader)
             self._outcome, self._is_parked = Outcome("cancelled", self._cancel_reason), False
             await self._finish(work, intake)
         except Exception as cause:  # noqa: BLE001 - as above
@@ -526,6 +526,8 @@ class Stream:
     def _let_go(self) -> None:
         """Release what an ended stream does not need, and notify its readers."""
         self.task = self._context = self._cancelled_early = None
+        if self._exchange is not None:
+            self._exchange.let_go()
         self._intake = self._work = self._exchange = self._loop = None
         self._admitted = self._finished = _SET
         for hold in self.holds:
@@ -594,3 +596,14 @@ class Stream:
         usage = self.usage
         assert usage is not None
         afterwards(partial(write_end_line, self.identity, outcome, usage, intake))
+
+
+def _forget_end(reader: asyncio.Task[None]) -> None:
+    """Retrieve what a cancelled reader ended with, perhaps a failure while it stopped: the outcome is cancelled anyway.
+    Its traceback would keep the whole request in memory."""
+    try:
+        error = reader.exception()
+    except asyncio.CancelledError as cancelled:
+        error = cancelled
+    if error is not None:
+        forget_tracebacks(error)

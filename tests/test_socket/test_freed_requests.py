@@ -1,0 +1,67 @@
+"""What a request has in memory is freed at its stream's end, and not by the garbage collector, which is rare here."""
+
+import asyncio
+import gc
+import weakref
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+
+from tests.fakes.ollama_api import ollama_error, ollama_error_line, ollama_stream
+from tests.fakes.scripted_server import Abort, Reply, Step, Wait
+from tests.test_socket.conftest import HELLO, StartSocketed
+
+LIMIT_S = 20
+
+
+@pytest.fixture
+def _no_garbage_collection() -> Iterator[None]:
+    gc.disable()
+    yield
+    gc.enable()
+
+
+def failing(held: asyncio.Event, *how: Step) -> Reply:
+    """Some text, and what comes once the event is set."""
+    return ollama_stream("some", Wait(held), *how, end=False)
+
+
+def freeing_of(value: object) -> asyncio.Event:
+    """Set once the value is freed."""
+    freed = asyncio.Event()
+    weakref.finalize(value, freed.set)
+    return freed
+
+
+@pytest.mark.usefixtures("_no_garbage_collection")
+@pytest.mark.parametrize("way", ["cancelled", "cancelled early", "refused", "failed", "truncated", "cut"])
+async def test_the_request_of_a_stream_that_did_not_complete_is_freed_with_its_end(
+    start_socketed: StartSocketed, way: str
+) -> None:
+    held = asyncio.Event()
+    answers = {
+        "cancelled early": Reply((), before_headers=(Wait(held),)),
+        "refused": replace(ollama_error("out of memory"), before_headers=(Wait(held),)),
+        "failed": failing(held, ollama_error_line("out of memory")),
+        "cut": failing(held, Abort()),
+    }
+    async with asyncio.timeout(LIMIT_S), start_socketed() as archer, archer.peer() as peer:
+        archer.answer(answers.get(way, failing(held)))
+        await peer.call("chat/send", stream_id="s", messages=HELLO)
+        await archer.ollama.exchange(path="/api/chat")
+        if way not in {"cancelled early", "refused"}:
+            await peer.text("s", "some")
+        work = archer.stream("s")._work
+        freed = [freeing_of(each) for each in (work, work._request.messages[0])]
+        del work
+
+        if way.startswith("cancelled"):
+            await peer.call("stream/cancel", stream_id="s")
+        held.set()
+
+        ended = (await peer.ended("s")).ended
+        assert ended is not None
+        assert ended["status"] != "completed"
+        for each in freed:
+            await each.wait()
