@@ -45,6 +45,7 @@ export class ArcherClient {
   #tools;
   #approve;
   #isClosed = false;
+  #signal;
   /** @type {Set<ChatStream>} */
   #streams = new Set();
   /** What ends each watch. @type {Set<() => void>} */
@@ -61,8 +62,9 @@ export class ArcherClient {
     this.#shared.users.set(this, this.#listeners);
     clearTimeout(this.#shared.lingering);
     const { signal } = options;
+    this.#signal = signal;
     if (signal?.aborted) this.close();
-    else signal?.addEventListener("abort", () => this.close(), { once: true });
+    else signal?.addEventListener("abort", this.#abort);
   }
 
   get state() {
@@ -153,9 +155,13 @@ export class ArcherClient {
     return stop;
   }
 
+  #abort = () => this.close();
+
   close() {
     if (this.#isClosed) return;
     this.#isClosed = true;
+    // The signal may be the whole program's, and would keep each client in memory.
+    this.#signal?.removeEventListener("abort", this.#abort);
     for (const stop of [...this.#watches]) stop();
     for (const stream of this.#streams) stream.leave(closed("the client was closed before the stream ended"));
     leave(this.#shared, this, this.#lingerMs);

@@ -11,6 +11,7 @@ from tests.fakes.cutting_proxy import cutting_proxy
 from tests.fakes.scripted_archer import WELCOME, Scripted, answer, listening, tell
 from tests.interop.javascript import Javascript, JavascriptError
 from tests.interop.scripted_chat import IMPATIENT, connected
+from tests.processes import Server
 
 pytestmark = [pytest.mark.interop, pytest.mark.timeout(180)]
 
@@ -241,3 +242,19 @@ async def test_closing_ends_what_runs_here_and_lets_the_socket_go(js: Javascript
         )
         assert seen == {"call": "closed", "ends": [["lost", "closed"]] * 2, "state": "closed"}
         assert await gone == 1005
+
+
+async def test_a_client_that_is_closed_is_not_kept_by_its_signal(js: Javascript, sidecar: Server) -> None:
+    listeners = await js.run(
+        """
+        const { getEventListeners } = await import("node:events");
+        const { signal } = new AbortController();
+        const archer = connect({ url, WebSocket, shared: false, signal });
+        await archer.call("ping");
+        const before = getEventListeners(signal, "abort").length;
+        archer.close();
+        return [before, getEventListeners(signal, "abort").length];
+    """,
+        url=sidecar.url,
+    )
+    assert listeners == [1, 0]
