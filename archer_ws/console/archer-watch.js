@@ -11,9 +11,10 @@ import { noLosses } from "./archer-requests.js";
  * @typedef {import("./archer-errors.js").ArcherError} ArcherError
  * @typedef {(change: SessionChanged) => void} Listener
  * `known`: the last known state of each conversation. `heard`: the conversations that were notified since the current
- * list began; their notified state is newer than the list's. `losses`: those of each request, by method and page.
+ * list began; their notified state is newer than the list's. Undefined while there is no list: over months they would be
+ * all there ever were. `losses`: those of each request, by method and page.
  * @typedef {{ sessionId?: string, listener: Listener, onError: (error: ArcherError) => void, isAttached: boolean,
- *   known: Map<string, SessionChanged>, heard: Set<string>, losses: Map<string, Losses> }} Watcher
+ *   known: Map<string, SessionChanged>, heard?: Set<string>, losses: Map<string, Losses> }} Watcher
  * @typedef {import("./archer-requests.js").Losses} Losses
  * @typedef {import("./archer-link.js").Link} Link
  */
@@ -36,7 +37,7 @@ export class SessionWatches {
     /** @type {Watcher} */
     const watcher = {
       ...{ sessionId, listener, onError, isAttached: false },
-      ...{ known: new Map(), heard: new Set(), losses: new Map() },
+      ...{ known: new Map(), losses: new Map() },
     };
     this.#watchers.add(watcher);
     this.#begin(watcher);
@@ -52,7 +53,7 @@ export class SessionWatches {
   notified(state) {
     for (const watcher of [...this.#watchers]) {
       if (watcher.sessionId !== undefined && watcher.sessionId !== state.session_id) continue;
-      watcher.heard.add(state.session_id);
+      watcher.heard?.add(state.session_id);
       tell(watcher, state);
     }
   }
@@ -74,7 +75,7 @@ export class SessionWatches {
       // The first list only fills `known`. If it was not read to its end, the next one reports all that is not known.
       const isFirst = !watcher.isAttached;
       watcher.isAttached = true;
-      watcher.heard.clear();
+      watcher.heard = new Set();
       /** @type {Map<string, SessionChanged>} */
       const listed = new Map();
       if (watcher.sessionId === undefined) return this.#list(watcher, listed, isFirst, undefined);
@@ -123,11 +124,13 @@ export class SessionWatches {
 
 /** @param {Watcher} watcher @param {Map<string, SessionChanged>} listed @param {boolean} isFirst */
 function compare(watcher, listed, isFirst) {
-  const lost = [...watcher.known.keys()].filter((id) => !listed.has(id) && !watcher.heard.has(id));
+  const heard = watcher.heard ?? new Set();
+  watcher.heard = undefined;
+  const lost = [...watcher.known.keys()].filter((id) => !listed.has(id) && !heard.has(id));
   for (const [id, state] of listed) {
     const known = watcher.known.get(id);
     const isSame = known?.version === state.version && JSON.stringify(known.active) === JSON.stringify(state.active);
-    if (watcher.heard.has(id) || isSame) continue;
+    if (heard.has(id) || isSame) continue;
     if (isFirst) watcher.known.set(id, state);
     else tell(watcher, state);
   }

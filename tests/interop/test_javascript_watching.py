@@ -2,10 +2,12 @@
 
 import json
 import urllib.request
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+import archer_ws
 from tests.fakes.cutting_proxy import CuttingProxy
 from tests.interop.javascript import Javascript
 from tests.interop.scripted_chat import connected
@@ -13,6 +15,7 @@ from tests.processes import Server
 
 pytestmark = [pytest.mark.interop, pytest.mark.timeout(180)]
 
+CLIENT = Path(archer_ws.__file__).parent / "console"
 WATCH = """
     kept.told = [];
     kept.errors = [];
@@ -108,3 +111,28 @@ async def test_one_conversation_is_watched_alone_and_one_that_is_not_there_is_to
     )
     assert seen["kind"] == "session_not_found"
     assert set(seen["told"]) == {"y-two"}
+
+
+async def test_a_watch_remembers_no_conversation_that_is_gone(js: Javascript) -> None:
+    module = (CLIENT / "archer-watch.js").as_uri()
+    grown_bytes = await js.run(
+        """
+        const { setFlagsFromString } = await import("node:v8");
+        const { runInNewContext } = await import("node:vm");
+        setFlagsFromString("--expose_gc");
+        const collect = runInNewContext("gc");
+        const used = () => (collect(), process.memoryUsage().heapUsed);
+        const { SessionWatches } = await import(module);
+        const watches = new SessionWatches({ ask: (method, params, resolve) => resolve({ items: [] }) });
+        watches.add(() => {});
+        const before = used();
+        for (let number = 0; number < 100_000; number++) {
+            watches.notified({ session_id: `${number}-`.padEnd(64, "x"), version: 1, active: [], deleted: true });
+        }
+        const grown = used() - before;
+        watches.opened(); // Until here it is used.
+        return grown;
+    """,
+        module=module,
+    )
+    assert grown_bytes < 2_000_000
