@@ -12,6 +12,8 @@ from archer_ws.sessions.models import SessionChanged
 from tests.conftest import Archer as Server
 from tests.fakes.cutting_proxy import CuttingProxy, cutting_proxy
 from tests.fakes.ollama_api import ollama_stream
+from tests.fakes.refused_list import RefusedList
+from tests.fakes.scripted_archer import Scripted, listening
 
 LIMIT_S = 15
 
@@ -152,6 +154,15 @@ async def test_a_watch_remembers_no_conversation_that_is_gone(archer: Server) ->
             await client.sessions.delete(name)
             await until(watch, session_id=name, deleted=True)
         assert "gone" not in repr(vars(watch))
+
+
+async def test_a_list_that_was_refused_on_a_lost_connection_disturbs_none_on_the_next() -> None:
+    async with (
+        listening(Scripted(RefusedList())) as url,
+        connect(url, backoff=Backoff(0, 0)) as client,
+        client.sessions.watch() as watch,
+    ):
+        assert (await following(watch)).session_id == "new"
 
 
 async def test_a_watch_that_was_left_tells_nothing_and_the_others_go_on(archer: Server) -> None:

@@ -58,6 +58,8 @@ class SessionWatch:
         self._more = asyncio.Event()
         self._failure: ClientError | None = None
         self._is_left = False
+        #: Repeats what was refused; on a new connection that is too late, since all is requested there anyway.
+        self._again: asyncio.TimerHandle | None = None
         #: Connections lost, by the request that had no response then: to watch, or for one of the list's pages.
         self._losses: defaultdict[str, Losses] = defaultdict(Losses)
 
@@ -104,6 +106,8 @@ class SessionWatch:
 
     def attaching(self) -> Request:
         """The request that has the server report to this watch."""
+        if self._again is not None:
+            self._again.cancel()
         params = {} if self.session_id is None else {"session_id": self.session_id}
         return Request(
             "session/watch",
@@ -147,7 +151,7 @@ class SessionWatch:
             self._tell_gone(set(self._known))
         elif isinstance(error, Refused) and error.info.retryable:
             pause_s = (error.info.retry_after_ms or _RETRY_MS) / 1000
-            asyncio.get_running_loop().call_later(pause_s, self._link.watch_again, self)
+            self._again = asyncio.get_running_loop().call_later(pause_s, self._link.watch_again, self)
         else:
             self.fail(error)
 

@@ -12,9 +12,11 @@ import { noLosses } from "./archer-requests.js";
  * @typedef {(change: SessionChanged) => void} Listener
  * `known`: the last known state of each conversation. `heard`: the conversations that were notified since the current
  * list began; their notified state is newer than the list's. Undefined while there is no list: over months they would be
- * all there ever were. `losses`: those of each request, by method and page.
+ * all there ever were. `again`: repeats what was refused; on a new connection that is too late, since all is requested
+ * there anyway. `losses`: those of each request, by method and page.
  * @typedef {{ sessionId?: string, listener: Listener, onError: (error: ArcherError) => void, isAttached: boolean,
- *   known: Map<string, SessionChanged>, heard?: Set<string>, losses: Map<string, Losses> }} Watcher
+ *   known: Map<string, SessionChanged>, heard?: Set<string>, again?: ReturnType<typeof setTimeout>,
+ *   losses: Map<string, Losses> }} Watcher
  * @typedef {import("./archer-requests.js").Losses} Losses
  * @typedef {import("./archer-link.js").Link} Link
  */
@@ -71,6 +73,7 @@ export class SessionWatches {
 
   /** @param {Watcher} watcher */
   #begin(watcher) {
+    clearTimeout(watcher.again);
     this.#ask(watcher, "session/watch", { session_id: watcher.sessionId }, () => {
       // The first list only fills `known`. If it was not read to its end, the next one reports all that is not known.
       const isFirst = !watcher.isAttached;
@@ -111,8 +114,10 @@ export class SessionWatches {
       (error) => {
         if (!isWanted()) return;
         if (error.kind === "session_not_found" && watcher.isAttached) gone(watcher, watcher.known.keys());
-        else if (error.retryable) setTimeout(() => isWanted() && this.#begin(watcher), error.retryAfterMs ?? RETRY_MS);
-        else {
+        else if (error.retryable) {
+          const again = () => isWanted() && this.#begin(watcher);
+          watcher.again = setTimeout(again, error.retryAfterMs ?? RETRY_MS);
+        } else {
           this.#watchers.delete(watcher);
           notify(watcher.onError, error);
         }

@@ -9,6 +9,8 @@ import pytest
 
 import archer_ws
 from tests.fakes.cutting_proxy import CuttingProxy
+from tests.fakes.refused_list import RefusedList
+from tests.fakes.scripted_archer import Scripted, listening
 from tests.interop.javascript import Javascript
 from tests.interop.scripted_chat import connected
 from tests.processes import Server
@@ -91,6 +93,21 @@ async def test_what_changed_without_a_connection_is_told_behind_the_next(
         await kept.archer.call("session/update", { session_id: "x-made", title: "later" });
         await kept.until(({ title }) => title === "later");
     """)
+
+
+async def test_a_list_that_was_refused_on_a_lost_connection_disturbs_none_on_the_next(js: Javascript) -> None:
+    async with listening(Scripted(RefusedList())) as url:
+        await connected(js, url)
+        told = await js.run(
+            WATCH
+            + """
+            kept.archer.watch((change) => kept.told.push(change));
+            await kept.until(({ session_id }) => session_id === "new");
+            for (let time = 0; time < 3; time++) await kept.archer.call("ping");
+            return kept.told.map(({ session_id }) => session_id);
+        """
+        )
+    assert told == ["new"]
 
 
 async def test_one_conversation_is_watched_alone_and_one_that_is_not_there_is_told(
