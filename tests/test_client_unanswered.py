@@ -184,7 +184,11 @@ async def test_a_tool_result_that_breaks_every_connection_is_replaced_by_an_erro
 
 async def test_what_was_requested_before_a_chat_without_a_connection_is_sent_before_it(archer: Server) -> None:
     archer.answer(ollama_stream("Blue"))
-    async with asyncio.timeout(LIMIT_S), cutting_proxy(archer.address) as proxy, impatient(proxy.url) as client:
+    async with (
+        asyncio.timeout(LIMIT_S),
+        cutting_proxy(archer.address) as proxy,
+        connect(proxy.url, backoff=Backoff(0, 0)) as client,
+    ):
         proxy.accepts = False
         proxy.cut()
         await proxy.connected(3)
