@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from archer_ws.cli import main
-from archer_ws.doctor import command
+from archer_ws.doctor import command, machine
 from archer_ws.doctor.command import examine, report
 from archer_ws.doctor.finding import Finding, without
 from archer_ws.doctor.network import check_proxies
@@ -222,6 +222,16 @@ async def test_a_library_that_llama_cpp_lacks_is_a_problem(tmp_path: Path, monke
     assert findings["model file"].state == "problem"
     assert findings["model file"].message == "llama.cpp can't be loaded: this system has no libgomp.so.1"
     assert "apt install libgomp1" in (findings["model file"].advice or "")
+
+
+async def test_where_loading_llama_cpp_takes_long_the_rest_of_its_check_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "xllamacpp.py").write_text("import time\ntime.sleep(60)")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    for module, name in ((command, "CHECK_S"), (machine, "_LOADING_S")):
+        monkeypatch.setattr(module, name, getattr(module, name) / 3)
+    assert "model file" not in {finding.check for finding in await found(provider="local")}
 
 
 async def test_a_model_too_large_for_the_memory_is_a_warning(

@@ -24,8 +24,8 @@ PYTHON_MIN = (3, 11)
 DISK_LOW_BYTES = 1_000_000_000
 #: The file descriptors of a stream (its client's and its provider's connection), and those of everything else.
 FILES_PER_STREAM, FILES_BESIDE = 2, 100
-#: How long loading llama.cpp may take, in seconds.
-_LOADING_S = 60.0
+#: How long loading llama.cpp may take, in seconds: less than the whole check, whose rest follows.
+_LOADING_S = 8.0
 #: A model needs memory of its file's size, and about this share more for computing.
 _MEMORY_SHARE = 1.2
 _REQUIREMENT = re.compile(r"([A-Za-z0-9._-]+)(?:\[[^]]*\])?([^;]*)(?:; *(.*))?")
