@@ -528,6 +528,13 @@ async def test_what_other_programs_tell_of_themselves_forges_no_line_and_control
     assert shown.replace("\n", "").isprintable()
 
 
+@pytest.mark.parametrize(
+    "name", ["Müller", "👩\u200d🔬", "نمی\u200cشد", "新しい\u3000フォルダー", "1\u00a0000 fichiers"]
+)
+def test_names_in_any_language_are_shown_as_they_are(name: str) -> None:
+    assert name in report([Finding("disk", "ok", f"1 GB is free at /home/{name}")], is_coloured=False)
+
+
 @pytest.mark.parametrize("options", [(), ("--json",)])
 def test_no_secret_is_shown_whatever_else_is_wrong(
     options: tuple[str, ...], capsys: pytest.CaptureFixture[str], set_variable: SetVariable

@@ -36,6 +36,8 @@ BLOCKING: dict[str, Check] = {
     "conversations": check_conversations,
     "open files": check_open_files,
 }
+#: Spaces and joiners that names have in many languages.
+_HARMLESS = "\u00a0\u3000\u200c\u200d"
 _COLOURS = {"ok": "\x1b[32m", "warning": "\x1b[33m", "problem": "\x1b[31m"}
 
 
@@ -83,7 +85,7 @@ def report(findings: Sequence[Finding], *, is_coloured: bool) -> str:
 
 def _on_one_line(text: str) -> str:
     """The text, in which names and versions that other programs tell can neither forge lines nor control a terminal."""
-    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
+    return "".join(letter if letter.isprintable() or letter in _HARMLESS else repr(letter)[1:-1] for letter in text)
 
 
 def _verdict(findings: Sequence[Finding]) -> str:
