@@ -120,6 +120,26 @@ async def test_a_page_of_another_site_learns_neither_of_files_nor_of_conversatio
             assert seen == [False] * 4, address
 
 
+async def test_a_page_of_another_site_that_opens_a_file_sees_no_more_if_it_is_there(
+    browser: Browser, sidecar: Server
+) -> None:
+    async with httpx.AsyncClient(base_url=sidecar.url) as client:
+        picture = await client.post("/api/v1/files", content=b64decode(PNG), headers={"Content-Type": "image/png"})
+    code = """
+        const opening = context.waitForEvent("page");
+        await page.evaluate((url) => { window.opened = open(url); }, url);
+        const tab = await opening;
+        // A download leaves the tab empty, where the page that opened it may look.
+        const saved = tab.waitForEvent("download").then(() => "a download");
+        return Promise.race([saved, tab.waitForURL(url).then(() => tab.innerText("body"))]);
+    """
+    async with pages() as app:
+        await browser.open("elsewhere", app.url.replace("127.0.0.1", "evil.test"))
+        url = f"{sidecar.url}/api/v1/files/{picture.json()['file_id']}"
+        seen = [await browser.control("elsewhere", code, url=each) for each in (url, f"{url}0")]
+    assert ["forbidden" in each for each in seen] == [True, True]
+
+
 async def test_an_allowed_page_shows_a_picture_by_its_address_and_any_page_may_link_here(
     browser: Browser, tmp_path: Path, model: ScriptedModel
 ) -> None:

@@ -159,6 +159,14 @@ async def test_what_known_pages_load_passes_and_so_does_a_link_to_this_server(gi
     assert (await get(guarded(), **{**IMAGE, **given})).status_code == 200
 
 
+async def test_a_link_to_a_file_is_followed_from_known_pages_only() -> None:
+    link = {**IMAGE, "sec-fetch-mode": "navigate", "sec-fetch-dest": "document"}
+    path = "/api/v1/files/file_0"
+    assert_refused(await get(guarded(), path, **link), 403, "forbidden", "CORS_ORIGINS")
+    for known in ({"referer": "http://localhost:1420/"}, {"sec-fetch-site": "none"}):
+        assert (await get(guarded(), path, **{**link, **known})).status_code == 200
+
+
 async def test_a_program_that_tells_only_the_mode_of_a_request_passes() -> None:
     assert (await get(guarded(), **{"sec-fetch-mode": "cors"})).status_code == 200
 

@@ -12,7 +12,7 @@ import structlog
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from archer_ws.api.http.error_handlers import refuse
-from archer_ws.api.http.scope import header_values, is_probe, state
+from archer_ws.api.http.scope import header_values, is_file, is_probe, state
 from archer_ws.core.exceptions import Forbidden
 
 log = structlog.get_logger(__name__)
@@ -158,13 +158,14 @@ def _is_of_foreign_page(scope: Scope) -> bool:
     """Whether a page of another origin sent this request, which has no Origin: an image, a frame, a prefetch. The page
     can't read the response, but it learns whether there is one.
 
-    A link to the server is not such a request.
+    A link to the server is not such a request, but for one to a file: the page that opens it sees whether it becomes a
+    download, and a file's id is a hash of its content.
     """
     site = header_values(scope, b"sec-fetch-site")
     if not site or _OWN_SITES.issuperset(site):
         return False
     mode, destination = header_values(scope, b"sec-fetch-mode"), header_values(scope, b"sec-fetch-dest")
-    return (mode, destination) != ([b"navigate"], [b"document"])
+    return (mode, destination) != ([b"navigate"], [b"document"]) or is_file(scope)
 
 
 def _referring_origin(scope: Scope) -> str:
