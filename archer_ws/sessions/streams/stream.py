@@ -366,6 +366,7 @@ class Stream:
                     await self._admit(work)
             except ArcherError as error:
                 self._rejection = error
+                forget_tracebacks(error)
                 return
             # The notified tasks run when this one has asked the provider, and waits for it.
             self._admitted.set()
