@@ -9,6 +9,7 @@ from pydantic import ValidationError
 
 from archer_ws.core.exceptions import ArcherError, MethodNotFound, NotInitialized
 from archer_ws.core.rare_line import RareLine
+from archer_ws.core.tracebacks import forget_tracebacks
 from archer_ws.rpc.codec import Call, encode_error, encode_result
 from archer_ws.rpc.context import Context
 from archer_ws.rpc.method_errors import defect, params_error
@@ -103,6 +104,7 @@ class Dispatcher:
     def _fail(self, context: Context, call: Call, error: ArcherError, request_id: str) -> None:
         note_failure(call.method, error, request_id)
         self._respond_with_error(context, call, error, request_id)
+        forget_tracebacks(error)  # They have the request.
 
     def _respond_with_error(self, context: Context, call: Call, error: ArcherError, request_id: str) -> None:
         if call.id is not None:

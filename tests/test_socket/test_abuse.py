@@ -215,13 +215,15 @@ async def test_the_memory_of_clients_that_vanish_is_freed_at_once_and_not_by_the
         asked = b"".join(request("rpc.discover", number) for number in range(20))
         long = request("session/list", 1, padding="p" * 900_000)
         half = long[:-1]
-        for sent, is_there in ((asked, has_full_lane), (long, has_asked), (half, has_half_message)):
+        refused = request("chat/send", 1, session_id="none", messages=[{"role": "user", "content": "p" * 900_000}])
+        ways = ((asked, has_full_lane), (long, has_asked), (refused, has_asked), (half, has_half_message))
+        for sent, is_there in ways:
             await vanish(sent, is_there)
         gc.collect()
         gc.disable()
         try:
             memory = memory_bytes()
-            for sent, is_there in ((asked, has_full_lane), (long, has_asked), (half, has_half_message)):
+            for sent, is_there in ways:
                 for _ in range(30):
                     await vanish(sent, is_there)
             assert memory_bytes() - memory < 20_000_000

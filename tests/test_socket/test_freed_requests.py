@@ -81,13 +81,13 @@ async def test_a_request_that_the_store_refuses_is_freed_with_its_response(
     begin_turn = MemoryStore.begin_turn
 
     async def noting(store: MemoryStore, owner: str, session: str, messages: Sequence[Any], **more: Any) -> StoredTurn:
-        freed.extend(map(freeing_of, messages))
+        freed.extend(map(freeing_of, [*messages, archer.stream("s")]))
         return await begin_turn(store, owner, session, messages, **more)
 
     monkeypatch.setattr(MemoryStore, "begin_turn", noting)
     async with asyncio.timeout(LIMIT_S), start_socketed() as archer, archer.peer() as peer:
         await peer.call("session/create", session_id="talk")
-        asked = {"session_id": "talk", "session_version": 99, "messages": HELLO}
+        asked = {"stream_id": "s", "session_id": "talk", "session_version": 99, "messages": HELLO}
         if way == "socket":
             with pytest.raises(RpcError, match="has version 1"):
                 await peer.call("chat/send", **asked)
