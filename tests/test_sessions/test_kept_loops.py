@@ -515,6 +515,24 @@ async def test_nothing_is_stored_of_a_turn_that_is_cancelled_in_a_conversation_t
         assert [message.content for message in await at.store.messages("me", "talk")] == ["Other."]
 
 
+async def test_a_turn_that_has_replaced_others_stays_when_it_is_cancelled_before_it_is_accepted(
+    tmp_path: Path, gateway: ScriptedGateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with process(tmp_path, gateway) as at:
+        held = await at.manager.start("me", asking("One."), request_id="r", on_disconnect="continue")
+        (await gateway.call()).finish()
+        first = ((await ended(held.stream)).message_ids or [])[0]
+        is_there, _ = slow_to_answer(at.store, monkeypatch)
+        edit = asking("Other.", replace_from=first)
+        stream = at.manager.register("me", edit, request_id="r", on_disconnect="continue").stream
+        async with asyncio.timeout(LIMIT_S):
+            await is_there.wait()
+        stream.cancel("client")
+        await ended(stream)
+        await at.store.update("me", "talk", "a write behind the withdrawal", None)
+        assert [message.content for message in await at.store.messages("me", "talk")] == ["Other."]
+
+
 async def test_a_turn_that_is_cancelled_before_it_is_accepted_is_gone_when_its_end_is_told(
     tmp_path: Path, gateway: ScriptedGateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
