@@ -9,10 +9,10 @@ def forget_tracebacks(error: BaseException) -> None:
     collection, which is rare here (see settle_garbage_collection).
     """
     waiting: list[BaseException | None] = [error]
-    seen: set[BaseException] = set()
+    seen: set[int] = set()  # By identity: an exception need not be hashable.
     while waiting:
         each = waiting.pop()
-        if each is not None and each not in seen:
-            seen.add(each)
+        if each is not None and id(each) not in seen:
+            seen.add(id(each))
             each.__traceback__ = None
             waiting += (each.__cause__, each.__context__)
