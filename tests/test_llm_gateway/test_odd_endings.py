@@ -14,8 +14,10 @@ from archer_ws.llm_gateway.decoding.finish_reasons import finish_reason_of
 from archer_ws.llm_gateway.resilience.retry import RetryPolicy, WaitPolicy, stream_with_retries
 from archer_ws.llm_gateway.sdk_adapter import SdkAdapter
 from archer_ws.llm_gateway.types import ChatOptions, Chunk, StreamChunk, TokenUsage
+from tests.fakes import anthropic_api
 from tests.fakes import openai_api as api
 from tests.fakes.dialects import (
+    ANTHROPIC,
     MESSAGES,
     OLLAMA,
     OPENAI,
@@ -120,6 +122,18 @@ async def test_done_after_text_is_the_end_and_done_alone_is_no_answer() -> None:
 
     for nothing in (api.DONE, b"", b": nothing\n\n"):
         assert (await asked(OPENAI, reply_of(OPENAI, nothing))).kind == "upstream_truncated"
+
+
+@pytest.mark.parametrize("cut", [b"", b"\n", b"\n\n"], ids=["blank line", "line end", "nothing after it"])
+@pytest.mark.parametrize("marker", [anthropic_api.STOP, api.DONE], ids=["message_stop", "DONE"])
+async def test_an_end_marker_is_the_end_of_a_message_without_a_reason_whatever_follows_it(
+    marker: bytes, cut: bytes
+) -> None:
+    last = marker.removesuffix(cut)
+
+    outcome = await asked(ANTHROPIC, reply_of(ANTHROPIC, anthropic_api.start(), anthropic_api.delta("Hello"), last))
+
+    assert (outcome.failure, outcome.text) == (None, "Hello")
 
 
 @streamed_and_whole

@@ -139,7 +139,7 @@ class MessageStreamDecoder:
         try:
             for name, data in self._events.finish():
                 gathered.alive = self._heard = True
-                if name == BARE_JSON or _decoded(data) is not None:
+                if name == BARE_JSON or data.startswith(b"[DONE]") or _decoded(data) is not None:
                     self._take((name, data), gathered)
             if self._fed and not (self._heard or self._events.has_comments):
                 raise Unreadable("something other than an event stream")
@@ -335,7 +335,7 @@ class MessageStreamDecoder:
             raise Unreadable(f"a completion whose parts are not text ({', '.join(sorted(self._unknown)[:3])})")
 
     def _closed(self, gathered: Gathered) -> list[LeanChunk]:
-        self._has_text = gathered.has_text()
+        self._has_text = self._has_text or gathered.has_text()
         return gathered.close()
 
 
