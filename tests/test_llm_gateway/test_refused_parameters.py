@@ -202,3 +202,13 @@ def test_tries_end_and_memory_is_bounded() -> None:
         memory.keep(str(number), {"temperature": None})
     assert not memory.get("0")
     assert memory.get("1")
+
+
+def test_a_model_whose_refusals_were_last_seen_again_is_not_the_first_to_be_dropped() -> None:
+    memory = RefusedParameters()
+    for number in range(MAX_MODELS):
+        memory.keep(str(number), {"temperature": None})
+    memory.keep("0", {"top_p": None})
+    memory.keep("another", {"temperature": None})
+    assert memory.get("0") == {"temperature": None, "top_p": None}
+    assert not memory.get("1")
