@@ -148,15 +148,28 @@ def test_text_beside_an_empty_delta_is_read(other: dict[str, Any]) -> None:
     assert [chunk.content for chunk in chunks] == ["Hi"]
 
 
-def test_text_in_parts_of_a_foreign_form_is_not_dropped_in_silence() -> None:
+@pytest.mark.parametrize("last", [DONE, DONE.rstrip()], ids=["a line end", "no line end"])
+def test_text_in_parts_of_a_foreign_form_is_not_dropped_in_silence(last: bytes) -> None:
     decoder = ChatStreamDecoder()
     parts = [{"type": "text", "text": "and more"}]
     with structlog.testing.capture_logs() as lines:
         decoder.feed(said({"index": 0, "delta": {"content": "Hi"}}))
         decoder.feed(said({"index": 0, "delta": {"content": "", "blocks": parts}}))
-        decoder.feed(b"data: [DONE]\n\n")
+        decoder.feed(last)
+        decoder.finish()
 
     assert [(line["event"], line["kinds"]) for line in lines] == [("answer_parts_left_out", ["blocks"])]
+
+
+@pytest.mark.parametrize("last", [DONE, DONE.rstrip()], ids=["a line end", "no line end"])
+def test_arguments_of_a_call_without_a_name_do_not_break_text_that_ends_with_done(last: bytes) -> None:
+    decoder = ChatStreamDecoder()
+    decoder.feed(said({"index": 0, "delta": {"content": "Hi"}}))
+    decoder.feed(said({"index": 0, "delta": {"tool_calls": [{"index": 0, "function": {"arguments": "{}"}}]}}))
+    decoder.feed(last)
+    decoder.finish()
+
+    assert (decoder.fault, decoder.finish_reason) == (None, "stop")
 
 
 def test_an_error_beside_an_empty_delta_is_an_error() -> None:

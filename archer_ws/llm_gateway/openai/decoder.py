@@ -188,7 +188,8 @@ class ChatStreamDecoder:
                     self._read(body, event, gathered)
             if self._size and not (self._heard or self._events.has_comments):
                 raise Unreadable("something other than an event stream")
-            self._conclude(gathered)
+            if not self.done:
+                self._conclude(gathered)
         except (Unreadable, ErrorReported, BrokenOff) as fault:
             self.fault = fault
         chunks = self._closed(gathered)
