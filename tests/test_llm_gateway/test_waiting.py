@@ -114,3 +114,34 @@ async def test_a_wait_that_begins_after_its_deadline_is_limited() -> None:
 
     with pytest.raises(ProviderTimeout, match=r"went silent for 0\.05 s"):
         await wait()
+
+
+async def test_a_cancel_at_the_same_time_as_a_limit_is_a_cancel_and_no_failure_that_may_be_tried_again() -> None:
+    loop = asyncio.get_running_loop()
+
+    async def wait() -> None:
+        with WaitLimit("ollama", whole_by=loop.time() + 60, whole_s=60) as limit:
+            limit.begin(loop.time() + 0.02, "sent no text within", 0.02)
+            loop.call_later(0.02, waiting.cancel)
+            # Both are due when the loop goes on.
+            loop.call_soon(time.sleep, 0.05)
+            await loop.create_future()
+
+    waiting = loop.create_task(wait())
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    assert waiting.cancelled()
+
+
+async def test_a_wait_whose_deadline_moves_beyond_the_time_for_the_whole_ends_with_that_time() -> None:
+    loop = asyncio.get_running_loop()
+
+    async def wait() -> None:
+        with WaitLimit("ollama", whole_by=loop.time() + 0.2, whole_s=0.2) as limit:
+            limit.begin(loop.time() + 0.02, "fell silent for", 60)
+            limit.by = loop.time() + 60  # a chunk was pushed
+            async with asyncio.timeout(10):
+                await loop.create_future()
+
+    with pytest.raises(ProviderTimeout, match=r"did not finish within 0\.2 s"):
+        await wait()
