@@ -39,17 +39,17 @@ class Asked:
         self.refused = refused
 
 
-async def refused_of(arguments: str, errors: Sequence[FieldError] | None, parameters: Mapping[str, Any]) -> str | None:
-    """What is wrong with a call of these arguments, if a judge finds these errors in them."""
+async def refused_of(
+    arguments: str, errors: Sequence[FieldError] | None, parameters: Mapping[str, Any] | None
+) -> str | None:
+    """What is wrong with a call of these arguments, if a judge finds these errors in them; None: no tool is offered."""
 
     async def judge(text: str, schema: Mapping[str, Any]) -> Sequence[FieldError] | None:
         return errors
 
+    offered = {} if parameters is None else {"tools": [{"name": "weather", "parameters": parameters}]}
     request = ChatRequest.model_validate(
-        {
-            "messages": [{"role": "user", "content": "?"}],
-            "tools": [{"name": "weather", "parameters": parameters}],
-        }
+        {"messages": [{"role": "user", "content": "?"}], "on_tool_call": "wait", **offered}
     )
     exchange = Asked()
     calls = [ToolCall(call_id="c1", name="weather", arguments=arguments)]
@@ -74,3 +74,12 @@ async def test_a_call_reaches_the_application_if_its_arguments_fit_or_could_not_
     errors: Sequence[FieldError] | None, parameters: Mapping[str, Any]
 ) -> None:
     assert await refused_of('{"city": "Ulm"}', errors, parameters) is None
+
+
+async def test_arguments_other_than_an_object_are_refused_whether_or_not_the_tool_has_a_schema() -> None:
+    for arguments in ("[]", '"Ulm"', "{"):
+        assert await refused_of(arguments, [], {}) == "The arguments are not the JSON text of an object."
+
+
+async def test_a_model_that_was_offered_no_tools_is_told_so_of_its_calls() -> None:
+    assert await refused_of("{}", [], None) == "There is no tool 'weather': it was not offered."
