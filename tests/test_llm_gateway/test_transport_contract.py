@@ -593,6 +593,21 @@ async def test_a_connection_that_the_server_closed_meanwhile_is_not_used_again(a
     assert await asking.exchange() is not peer
 
 
+async def test_a_request_that_crosses_the_close_of_its_kept_connection_is_sent_again_over_another() -> None:
+    """Over our own connections alone: the library's tell the loss."""
+    async with asking_by("own") as asking:
+        peer = await asking.exchange()
+        request = asking.post()
+        await peer.request()
+        await peer.close()
+        other = await asking.server.next_connection()
+        await other.request()
+        other.send(WHOLE)
+        answer = await soon(request)
+        assert await soon(answer.read()) == b"some"
+        await answer.aclose()
+
+
 async def test_an_idle_connection_is_closed_after_a_while(name: str) -> None:
     async with asking_by(name, keep_alive_s=0.01) as asking:
         peer = await asking.exchange()
