@@ -97,7 +97,8 @@ function record(data, isOut) {
     open.count++;
     open.lastAt = at;
   } else {
-    const kept = data.length > FRAME_CHARS_MAX ? data.slice(0, FRAME_CHARS_MAX) : data;
+    // A slice alone would keep the whole frame in memory.
+    const kept = data.length > FRAME_CHARS_MAX ? structuredClone(data.slice(0, FRAME_CHARS_MAX)) : data;
     const text = isOut ? withoutToken(kept) : kept;
     const frame = { n: ++count, at, lastAt: at, isOut, text, chars: data.length, count: 1, streamId };
     frames.push(frame);
