@@ -9,7 +9,7 @@ from tests.processes import Server
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(180)]
 
-#: `state`: the page's own modules; `heap`: what lives in the page, in bytes.
+#: `state`: the page's own modules; `heap`: what lives in the page, in bytes; `isHeld`: whether `window.weak` does.
 MEMORY = """
     const tools = await context.newCDPSession(page);
     const state = await page.evaluateHandle(async () => {
@@ -22,6 +22,7 @@ MEMORY = """
         const { usedSize, backingStorageSize } = await tools.send("Runtime.getHeapUsage");
         return usedSize + backingStorageSize;
     };
+    const isHeld = async () => (await collected(), page.evaluate(() => window.weak.deref() !== undefined));
 """
 
 
@@ -60,3 +61,78 @@ async def test_of_a_long_frame_no_more_is_kept_than_the_developers_part_shows(
     assert lengths == [16_384] * 100
     # A tenth of the frames.
     assert after - before < 5_000_000, f"{after - before} bytes"
+
+
+#: Opens conversations, and closes them again.
+VISITS = """
+    const visit = async (id, here = () => {}) => {
+        await state.evaluate(({ show }, id) => show(id), id);
+        await shown.locator(".said .words").first().waitFor();
+        await here();
+        await state.evaluate(({ close }, id) => close(id), id);
+    };
+"""
+
+
+async def test_conversations_that_were_closed_long_ago_are_forgotten(console: Console, sidecar: Server) -> None:
+    await say(sidecar, "hello", *(f"ses{number}" for number in range(20)))
+    was_held, is_held = await console.run(
+        MEMORY
+        + VISITS
+        + """
+        const named = () => state.evaluate(({ conversation }) => void (window.weak = new WeakRef(conversation("ses0"))));
+        await visit("ses0", named);
+        const wasHeld = await isHeld();
+        for (let number = 1; number < 20; number++) await visit(`ses${number}`);
+        return [wasHeld, await isHeld()];
+        """
+    )
+    assert was_held
+    assert not is_held
+
+
+async def test_what_was_being_written_instead_of_a_question_outlasts_many_closed_conversations(
+    console: Console, sidecar: Server
+) -> None:
+    await say(sidecar, "hello", *(f"ses{number}" for number in range(20)))
+    written = await console.run(
+        MEMORY
+        + VISITS
+        + """
+        await visit("ses0", async () => {
+            await shown.getByRole("button", { name: "Edit", exact: true }).first().click();
+            await shown.getByLabel("What to ask instead").fill("goodbye");
+        });
+        for (let number = 1; number < 20; number++) await visit(`ses${number}`);
+        await state.evaluate(({ show }) => show("ses0"));
+        return shown.getByLabel("What to ask instead").inputValue();
+        """
+    )
+    assert written == "goodbye"
+
+
+async def test_a_closed_conversation_that_changes_is_loaded_when_it_is_opened(
+    console: Console, sidecar: Server
+) -> None:
+    await say(sidecar, "hello", "closed", "open")
+    change = {"messages": [{"role": "user", "content": "it has changed"}]}
+    await console.run(MEMORY + VISITS + 'await visit("closed"); await state.evaluate(({ show }) => show("open"));')
+    for session_id in ("closed", "open"):
+        asked = await sidecar.http.post("/api/v1/chat/completions", json={"session_id": session_id, **change})
+        assert asked.is_success, asked.text
+    read, told = await console.run(
+        MEMORY
+        + """
+        await shown.getByText("it has changed").waitFor();
+        const read = await state.evaluate(({ frames }) => {
+            const asked = frames.map(({ isOut, text }) => isOut && JSON.parse(text)).filter(Boolean);
+            return asked.filter(({ method }) => method === "session/get").map(({ params }) => params.session_id);
+        });
+        await state.evaluate(({ show }) => show("closed"));
+        await shown.getByText("it has changed").waitFor();
+        return [read, await said()];
+        """
+    )
+    # Once when it was opened first.
+    assert read.count("closed") == 1
+    assert told == ["hello", "it has changed"]

@@ -107,6 +107,12 @@ export class Conversation {
     return this.isNew.peek() && !this.hasText && !this.draft.peek() && this.files.peek().length === 0;
   }
 
+  /** Whether the server does not have all of it: what is being written, being generated, or was refused. */
+  get isOnlyHere() {
+    const isWritten = this.draft.peek() || this.#unsent.peek() || this.files.peek().length > 0 || this.edits.size > 0;
+    return Boolean(isWritten) || this.isBusy.peek() || this.items.peek().some(({ isLocal }) => isLocal);
+  }
+
   /** Put this into the composer, before what is there. @param {Said} said */
   write({ text, parts }) {
     this.draft.value = [text, this.draft.peek()].filter(Boolean).join("\n\n");
@@ -262,13 +268,13 @@ export class Conversation {
     return step?.message_id ?? messageId;
   }
 
-  /** @param {SessionChanged} change */
-  changed(change) {
+  /** `isShown`: in a tab. One that is closed is loaded when it is opened. @param {SessionChanged} change @param {{ isShown: boolean }} how */
+  changed(change, { isShown }) {
     if (!this.#wasRead && !this.hasText) return;
     // A stream that this page follows updates itself, and the messages are loaded when it ends.
     if (this.isBusy.peek() && change.active.length > 0) return;
     this.#newest = change.version;
-    this.refresh();
+    if (isShown) this.refresh();
   }
 
   /** The conversation was deleted elsewhere, or the server was replaced. The loaded text stays readable. */

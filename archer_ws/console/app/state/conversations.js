@@ -18,6 +18,8 @@ const PAGE = 50;
 // How long changes of unknown extent are collected before the list is loaded again.
 const REREAD_MS = 150;
 const TITLE_CHARS_MAX = 512;
+// How many closed conversations stay loaded, for who opens one again; others are loaded from the server then.
+const CLOSED_MAX = 10;
 
 /** The most recently changed first; undefined until loaded. */
 export const sessions = signal(/** @type {Session[] | undefined} */ (undefined));
@@ -36,7 +38,7 @@ export const openIds = kept("sessionStorage", "archer.open", /** @type {string[]
 export const shownId = kept("sessionStorage", "archer.shown", "");
 export const isSideBySide = kept("sessionStorage", "archer.beside", false);
 
-/** @type {Map<string, Conversation>} */
+/** Those that were closed last are the last ones. @type {Map<string, Conversation>} */
 const conversations = new Map();
 let cursor = /** @type {string | null | undefined} */ (undefined);
 // The list has every conversation that changed last between the cursor and this moment.
@@ -78,6 +80,7 @@ export function show(id) {
     openIds.value = [...kept, id];
   }
   shownId.value = id;
+  forgetClosed();
 }
 
 /** Show the conversation of a message that a search found, and scroll to the message. @param {FoundMessage} hit */
@@ -104,7 +107,18 @@ export function close(id) {
   const rest = before.filter((each) => each !== id);
   if (shownId.peek() === id) shownId.value = rest[Math.max(0, before.indexOf(id) - 1)] ?? "";
   openIds.value = rest;
+  const closed = conversation(id);
+  conversations.delete(id);
+  conversations.set(id, closed);
   if (rest.length === 0) begin();
+  forgetClosed();
+}
+
+/** Forget what was closed long ago, unless the server does not have all of it. */
+function forgetClosed() {
+  const open = new Set(openIds.peek());
+  const closed = [...conversations.values()].filter((each) => !open.has(each.id) && !each.isOnlyHere);
+  for (const { id } of closed.slice(0, -CLOSED_MAX)) conversations.delete(id);
 }
 
 /** @param {string} id @param {string} title */
@@ -237,7 +251,7 @@ function changed(change) {
   deletedIds.delete(session_id); // It is imported anew.
   const known = sessions.peek()?.find((each) => each.session_id === session_id);
   if (known) merge([{ ...known, ...change, title: change.title ?? known.title }]);
-  conversations.get(session_id)?.changed(change);
+  conversations.get(session_id)?.changed(change, { isShown: openIds.peek().includes(session_id) });
   // The notification does not include the preview and the length: load the list again.
   if (known && known.version === change.version) return;
   if (!known && change.updated_at <= listedUntil) listedUntil = ""; // It was imported among older ones.
@@ -250,9 +264,10 @@ function gone(id) {
   deletedIds.add(id);
   if (sessions.peek()) sessions.value = sessions.peek()?.filter(({ session_id }) => session_id !== id);
   found.value = found.peek()?.filter(({ session_id }) => session_id !== id);
-  const open = conversations.get(id);
-  if (!open) return;
-  if (open.hasText) open.gone();
+  const known = conversations.get(id);
+  if (!known) return;
+  if (!openIds.peek().includes(id)) conversations.delete(id);
+  else if (known.hasText) known.gone();
   else close(id);
 }
 
