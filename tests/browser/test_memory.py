@@ -136,3 +136,28 @@ async def test_a_closed_conversation_that_changes_is_loaded_when_it_is_opened(
     # Once when it was opened first.
     assert read.count("closed") == 1
     assert told == ["hello", "it has changed"]
+
+
+async def test_an_answer_that_was_asked_for_again_is_forgotten(console: Console) -> None:
+    held = await console.run(
+        MEMORY
+        + """
+        await ask("say one");
+        await ended();
+        await state.evaluate(({ conversation, shownId }) => {
+            window.weak = new WeakRef(conversation(shownId.value).items.value.at(-1).completion);
+        });
+        const first = await state.evaluate(() => window.weak.deref().streamId);
+        await shown.getByRole("button", { name: "Ask again" }).click();
+        await state.evaluateHandle(async ({ conversation, shownId }, first) => {
+            const { items } = conversation(shownId.value);
+            await new Promise((resolve) => items.subscribe((now) => {
+                const last = now.at(-1);
+                if (last.id !== first && last.kind === "completion" && !last.isLocal) resolve();
+            }));
+        }, first);
+        await drawn();
+        return isHeld();
+        """
+    )
+    assert not held

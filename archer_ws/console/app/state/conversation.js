@@ -467,5 +467,14 @@ export class Conversation {
       else items.splice(at + 1, 0, item);
     }
     this.items.value = items;
+    this.#forgetReplaced();
+  }
+
+  /** Forget completions that others have taken the place of. */
+  #forgetReplaced() {
+    const shown = new Set(this.items.peek().map(({ id }) => id));
+    for (const [streamId, { isRunning }] of this.#completions) {
+      if (!shown.has(streamId) && !isRunning) this.#completions.delete(streamId);
+    }
   }
 }
