@@ -1,11 +1,14 @@
 """What a tab of the console that stays open for days lets go of."""
 
 import json
+from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 
 from tests.browser.console import Console
 from tests.processes import Server
+from tests.test_client_uploads import PIXEL
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(180)]
 
@@ -26,14 +29,16 @@ MEMORY = """
 """
 
 
-async def say(sidecar: Server, text: str, *session_ids: str) -> None:
-    """Store conversations that consist of this question."""
+async def say(sidecar: Server, text: str, *session_ids: str, pictures: Sequence[str] = ()) -> None:
+    """Store conversations that consist of this question, with the pictures of these ids."""
     told = {"created_at": "2026-01-01T00:00:00Z", "updated_at": "2026-01-01T00:00:00Z"}
+    parts = [{"type": "text", "text": text}, *({"type": "image", "file_id": each} for each in pictures)]
     message = {
         "message_id": "m",
         "role": "user",
         "status": "completed",
         "content": text,
+        **({"parts": parts} if pictures else {}),
         "created_at": told["created_at"],
     }
     lines = [json.dumps({"session_id": each, "messages": [message], **told}) for each in session_ids]
@@ -161,3 +166,72 @@ async def test_an_answer_that_was_asked_for_again_is_forgotten(console: Console)
         """
     )
     assert not held
+
+
+#: Whether a picture can be loaded from there.
+LOADS = """
+    const loads = (url) => page.evaluate(async (url) => {
+        const picture = Object.assign(new Image(), { src: url });
+        return picture.decode().then(() => true, () => false);
+    }, url);
+"""
+
+
+async def test_a_picture_that_was_sent_is_no_longer_held_for_the_composer(console: Console, tmp_path: Path) -> None:
+    console.expected.append("net::ERR_FILE_NOT_FOUND")
+    picture = tmp_path / "cat.png"
+    picture.write_bytes(PIXEL)
+    seen = await console.run(
+        MEMORY
+        + LOADS
+        + """
+        await shown.locator('input[type="file"]').setInputFiles(file);
+        await shown.locator('.attachments .chip[data-state="sent"]').waitFor();
+        const url = await shown.locator(".attachments img").getAttribute("src");
+        const before = await loads(url);
+        await ask("say seen");
+        await ended();
+        const sent = await shown.locator(".said img.picture").getAttribute("src");
+        return [before, await loads(url), await loads(sent)];
+        """,
+        file=str(picture),
+    )
+    assert seen == [True, False, True]
+
+
+async def test_pictures_of_conversations_that_were_closed_are_held_no_longer_but_for_the_last_20(
+    console: Console, sidecar: Server
+) -> None:
+    console.expected.append("net::ERR_FILE_NOT_FOUND")
+    pictures = []
+    # The same bytes would be the same file.
+    for number in range(25):
+        content = PIXEL + bytes([number])
+        sent = await sidecar.http.post("/api/v1/files", content=content, headers={"Content-Type": "image/png"})
+        pictures.append(sent.json()["file_id"])
+    await say(sidecar, "hello", "ses", pictures=pictures)
+    held, again = await console.run(
+        MEMORY
+        + VISITS
+        + LOADS
+        + """
+        const shownPictures = async () => {
+            await shown.locator(".said img.picture").nth(24).waitFor();
+            return shown.locator(".said img.picture").evaluateAll((all) => all.map(({ src }) => src));
+        };
+        const count = async (urls) => {
+            const loaded = [];
+            for (const url of urls) if (await loads(url)) loaded.push(url);
+            return loaded.length;
+        };
+        let urls;
+        const held = [];
+        await visit("ses", async () => { urls = await shownPictures(); held.push(await count(urls)); });
+        await shown.locator(".welcome").waitFor();
+        held.push(await count(urls));
+        await state.evaluate(({ show }) => show("ses"));
+        return [held, await count(await shownPictures())];
+        """
+    )
+    assert held == [25, 20]
+    assert again == 25

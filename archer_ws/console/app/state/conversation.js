@@ -358,7 +358,7 @@ export class Conversation {
     const files = [...this.files.peek()];
     for (const part of parts) {
       const at = files.findIndex((file) => JSON.stringify(file.part) === JSON.stringify(part));
-      if (at >= 0) files.splice(at, 1);
+      if (at >= 0) files.splice(at, 1)[0].leave();
     }
     this.files.value = files;
   }

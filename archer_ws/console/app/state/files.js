@@ -9,8 +9,16 @@ import { request } from "./server.js";
  * @typedef {import("../../archer.js").Part} Part
  */
 
-/** Object URLs of downloaded files, by file id. @type {Map<string, Promise<string>>} */
-const urls = new Map();
+/**
+ * A downloaded file at its object URL, and how many hold it.
+ * @typedef {{ url: Promise<string>, holders: number }} Download
+ */
+
+// How many files that nobody holds stay here, for who opens their conversation again.
+const UNHELD_MAX = 20;
+
+/** By file id; those that were held last are the last ones. @type {Map<string, Download>} */
+const downloads = new Map();
 let attachmentCount = 0;
 
 /** A picture or a file attached to the next message. */
@@ -26,6 +34,7 @@ export class Attachment {
   /** @type {File | undefined} */
   #file;
   #stop = new AbortController();
+  #release = () => {};
 
   /** @param {string} name @param {boolean} isImage */
   constructor(name, isImage) {
@@ -38,7 +47,11 @@ export class Attachment {
   static of(file) {
     const made = new Attachment(file.name, file.type.startsWith("image/"));
     made.#file = file;
-    if (made.isImage) made.url.value = URL.createObjectURL(file);
+    if (made.isImage) {
+      const url = URL.createObjectURL(file);
+      made.url.value = url;
+      made.#release = () => URL.revokeObjectURL(url);
+    }
     made.send();
     return made;
   }
@@ -84,16 +97,21 @@ export class Attachment {
   /** The server keeps a file for a while after its last use. @param {string} fileId */
   async #find(fileId) {
     try {
-      if (this.isImage) this.url.value = await fileUrl(fileId);
-      else await request(pathOf(fileId), { method: "HEAD" });
+      if (this.isImage) {
+        const { url, release } = holdFile(fileId);
+        this.#release = release;
+        this.url.value = await url;
+      } else await request(pathOf(fileId), { method: "HEAD" });
     } catch (error) {
       if (error instanceof ArcherError && error.code === 404) this.state.value = "gone";
     }
   }
 
-  remove() {
+  /** It is in the composer no more: taken out, or sent. */
+  leave() {
     this.#stop.abort();
-    if (this.#file && this.url.peek()) URL.revokeObjectURL(this.url.peek());
+    this.#release();
+    this.#release = () => {};
   }
 
   /** Once it is sent. */
@@ -102,17 +120,41 @@ export class Attachment {
   }
 }
 
-/** An object URL for a stored file. @param {string} fileId */
-export function fileUrl(fileId) {
-  let made = urls.get(fileId);
-  if (!made) {
-    made = request(pathOf(fileId))
-      .then((response) => response.blob())
-      .then((blob) => URL.createObjectURL(blob));
-    made.catch(() => urls.delete(fileId));
-    urls.set(fileId, made);
-  }
+/**
+ * A stored file: its object URL lasts until `release`, and most often longer.
+ * @param {string} fileId
+ */
+export function holdFile(fileId) {
+  const held = downloads.get(fileId) ?? download(fileId);
+  held.holders++;
+  const release = () => {
+    held.holders--;
+    if (held.holders > 0 || downloads.get(fileId) !== held) return;
+    downloads.delete(fileId);
+    downloads.set(fileId, held);
+    forgetUnheld();
+  };
+  return { url: held.url, release };
+}
+
+/** @param {string} fileId */
+function download(fileId) {
+  const url = request(pathOf(fileId))
+    .then((response) => response.blob())
+    .then((blob) => URL.createObjectURL(blob));
+  url.catch(() => downloads.delete(fileId));
+  /** @type {Download} */
+  const made = { url, holders: 0 };
+  downloads.set(fileId, made);
   return made;
+}
+
+function forgetUnheld() {
+  const unheld = [...downloads].filter(([, { holders }]) => holders === 0);
+  for (const [fileId, { url }] of unheld.slice(0, -UNHELD_MAX)) {
+    downloads.delete(fileId);
+    url.then((made) => URL.revokeObjectURL(made), () => {});
+  }
 }
 
 /** @param {string} fileId */

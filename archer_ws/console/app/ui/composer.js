@@ -30,7 +30,7 @@ export function Composer({ conversation }) {
     field.current?.focus();
   };
   const remove = (/** @type {Attachment} */ file) => {
-    file.remove();
+    file.leave();
     files.value = files.value.filter((each) => each !== file);
     focusField(conversation.id);
   };
@@ -49,6 +49,7 @@ export function Composer({ conversation }) {
     const asked = conversation.isGone ? begin() : conversation;
     asked.ask({ text: text.trim(), parts: files.value.map(({ part }) => part) });
     conversation.draft.value = "";
+    for (const file of files.value) file.leave();
     files.value = [];
     focusField(asked.id);
   };
