@@ -2,7 +2,6 @@
 
 import { useState } from "../vendor/preact-hooks.js";
 import { begin, found, foundUnlisted, fork, hasMore, hasMoreFound, query, readMore, remove, rename, search, searchFailure, searchMore, sessions, show, shownId, showMessage, openIds, isSideBySide } from "../state/conversations.js";
-import { download, exportJson, exportMarkdown } from "../state/exports.js";
 import { facts } from "../state/server.js";
 import { strings } from "../strings.js";
 import { areKeysShown, ask } from "./dialogs.js";
@@ -122,6 +121,16 @@ function More({ label, readMore }) {
   return html`<button type="button" class="quiet" disabled=${isReading} onClick=${read}>${label}</button>`;
 }
 
+/** Save a conversation as a file. @param {"exportJson" | "exportMarkdown"} form @param {string} id */
+async function save(form, id) {
+  try {
+    const exports = await import("../state/exports.js");
+    exports.download(await exports[form](id));
+  } catch (error) {
+    complain(error);
+  }
+}
+
 /** By its title, else by the beginning of its last message. @param {Session | undefined} session */
 function nameOf(session) {
   return session?.title || session?.preview || strings.list.untitled;
@@ -153,9 +162,9 @@ function Entry({ session, onDone }) {
     { label: strings.chat.branch, icon: /** @type {const} */ ("branch"), run: () => void fork(id).then(onDone, complain) },
     {
       label: strings.list.exportMarkdown, icon: /** @type {const} */ ("down"),
-      run: () => void exportMarkdown(id).then(download, complain),
+      run: () => void save("exportMarkdown", id),
     },
-    { label: strings.list.exportJson, icon: /** @type {const} */ ("down"), run: () => void exportJson(id).then(download, complain) },
+    { label: strings.list.exportJson, icon: /** @type {const} */ ("down"), run: () => void save("exportJson", id) },
     {
       label: strings.list.delete, icon: /** @type {const} */ ("close"), isDangerous: true,
       run: () =>
