@@ -85,8 +85,8 @@ async def test_conversations_that_were_closed_long_ago_are_forgotten(console: Co
         MEMORY
         + VISITS
         + """
-        const named = () => state.evaluate(({ conversation }) => void (window.weak = new WeakRef(conversation("ses0"))));
-        await visit("ses0", named);
+        const mark = () => state.evaluate(({ conversation }) => void (window.weak = new WeakRef(conversation("ses0"))));
+        await visit("ses0", mark);
         const wasHeld = await isHeld();
         for (let number = 1; number < 20; number++) await visit(`ses${number}`);
         return [wasHeld, await isHeld()];

@@ -361,22 +361,28 @@ async def test_data_of_a_turn_that_is_not_accepted_leaves_nothing(archer: Archer
     assert archer.app.state.services.files.all() == []
 
 
-async def test_data_of_a_turn_that_is_stored_after_its_cancel_is_there_as_long_as_the_message(
-    start_archer: StartArcher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    store, is_storing, may_go_on = messages.begin_turn, threading.Event(), threading.Event()
+def held_turns(monkeypatch: pytest.MonkeyPatch) -> tuple[threading.Event, threading.Event]:
+    """From here on the store begins no turn before the second event; the first one tells that it is about to."""
+    begin_turn, is_storing, may_go_on = messages.begin_turn, threading.Event(), threading.Event()
 
     def slow(*given: Any, **how: Any) -> Any:
         is_storing.set()
         assert may_go_on.wait(20)
-        return store(*given, **how)
+        return begin_turn(*given, **how)
 
+    monkeypatch.setattr(messages, "begin_turn", slow)
+    return is_storing, may_go_on
+
+
+async def test_data_of_a_turn_that_is_stored_after_its_cancel_is_there_as_long_as_the_message(
+    start_archer: StartArcher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async with start_archer(store="sqlite", data_dir=str(tmp_path)) as archer:
         await archer.http.post("/api/v1/sessions", json={"session_id": "one"})
         archer.answer(ollama_stream("Text."))
         first = {"messages": [{"role": "user", "content": "Hello", "message_id": "m1"}], "session_id": "one"}
         assert (await archer.http.post(CHAT, json=first)).status_code == 200
-        monkeypatch.setattr(messages, "begin_turn", slow)
+        is_storing, may_go_on = held_turns(monkeypatch)
         # What has replaced messages is not undone.
         asked = inline(NOTE, session_id="one", stream_id="s", replace_from="m1")
         sending = asyncio.create_task(archer.http.post(CHAT, json=asked))
@@ -395,16 +401,9 @@ async def test_data_of_a_turn_that_is_stored_after_its_cancel_is_there_as_long_a
 async def test_data_of_a_turn_that_is_withdrawn_is_gone_with_its_stream(
     start_archer: StartArcher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    store, is_storing, may_go_on = messages.begin_turn, threading.Event(), threading.Event()
-
-    def slow(*given: Any, **how: Any) -> Any:
-        is_storing.set()
-        assert may_go_on.wait(20)
-        return store(*given, **how)
-
     async with start_archer(store="sqlite", data_dir=str(tmp_path)) as archer:
         await archer.http.post("/api/v1/sessions", json={"session_id": "one"})
-        monkeypatch.setattr(messages, "begin_turn", slow)
+        is_storing, may_go_on = held_turns(monkeypatch)
         asked = inline(NOTE, session_id="one", stream_id="s")
         sending = asyncio.create_task(archer.http.post(CHAT, json=asked))
         assert await asyncio.to_thread(is_storing.wait, 20)

@@ -819,19 +819,26 @@ async def test_a_server_that_stops_ends_a_stream_whose_next_step_is_just_being_s
         assert (end.status, end.reason, stream.is_parked) == ("cancelled", "draining", False)
 
 
+async def storing_a_step(at: Process) -> Stream:
+    """A stream whose call has its result, and whose next step the disk is about to take."""
+    stream = await at.waiting(WEATHER)
+    at.disk.hold()
+    accepting = asyncio.ensure_future(at.result("call1"))
+    async with asyncio.timeout(LIMIT_S):
+        await at.disk.is_asked.wait()
+        at.disk.may_go_on.set()
+        await accepting
+        at.disk.hold()
+        await at.disk.is_asked.wait()
+    return stream
+
+
 async def test_a_step_that_the_disk_does_not_take_is_left_to_the_next_process_where_the_server_stops(
     tmp_path: Path, gateway: ScriptedGateway
 ) -> None:
     async with process(tmp_path, gateway) as at:
-        stream = await at.waiting(WEATHER)
-        at.disk.hold()
-        accepting = asyncio.ensure_future(at.result("call1"))
+        stream = await storing_a_step(at)
         async with asyncio.timeout(LIMIT_S):
-            await at.disk.is_asked.wait()
-            at.disk.may_go_on.set()
-            await accepting
-            at.disk.hold()
-            await at.disk.is_asked.wait()
             at.disk.fails = [StorageUnavailable("full", hint="wait")]
             at.disk.may_go_on.set()
             while at.disk.fails:  # noqa: ASYNC110 - nothing tells of it
@@ -850,15 +857,8 @@ async def test_a_message_for_a_step_that_began_as_the_server_was_told_to_stop_is
     tmp_path: Path, gateway: ScriptedGateway
 ) -> None:
     async with process(tmp_path, gateway) as at:
-        stream = await at.waiting(WEATHER)
-        at.disk.hold()
-        accepting = asyncio.ensure_future(at.result("call1"))
+        stream = await storing_a_step(at)
         async with asyncio.timeout(LIMIT_S):
-            await at.disk.is_asked.wait()
-            at.disk.may_go_on.set()
-            await accepting
-            at.disk.hold()
-            await at.disk.is_asked.wait()
             draining = asyncio.create_task(at.manager.drain(LIMIT_S))
             await asyncio.sleep(0)
             at.disk.may_go_on.set()
