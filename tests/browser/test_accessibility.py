@@ -364,6 +364,25 @@ async def test_a_dialog_returns_the_focus_whichever_button_closes_it(console: Co
     assert seen.startswith("Actions for")
 
 
+async def test_a_menu_that_opens_takes_the_focus_from_none_of_its_items(console: Console) -> None:
+    focused = await console.run("""
+        await ask("say one");
+        await ended();
+        await page.evaluate(() => {
+            window.held = [];
+            window.requestAnimationFrame = (callback) => held.push(callback);
+        });
+        await page.locator(".row").getByRole("button", { name: /Actions for/ }).focus();
+        await page.keyboard.press("Enter");
+        await page.getByRole("menuitem", { name: "Rename" }).focus();
+        return page.evaluate(() => {
+            for (const callback of held) callback(performance.now());
+            return document.activeElement.textContent;
+        });
+    """)
+    assert focused == "Rename"
+
+
 async def test_by_keys_the_focus_is_never_nowhere(console: Console) -> None:
     seen = await console.run("""
         const press = async (element, key = "Enter") => { await element.focus(); await page.keyboard.press(key); };

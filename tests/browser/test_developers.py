@@ -1,6 +1,7 @@
 """The console's drawer for developers: frames, the log, plots, errors, keys; and what it costs while closed."""
 
 import json
+import re
 
 import pytest
 
@@ -240,13 +241,14 @@ async def test_the_log_tells_text_by_its_numbers_and_where_it_was_cut_and_taken_
     assert asked.startswith("Asked")
     assert started.startswith("Started seq 1")
     assert "ollama llama3.2" in started
-    assert text.startswith("Text seq 2")
     assert "130 characters" in text
     assert lost.startswith("Connection lost")
-    assert "after event 2" in lost
+    # How many reads, and so events, brought the first half is the system's matter.
+    (last,) = map(int, re.findall(r"after event (\d+)", lost))
+    assert re.match(r"Text seq 2\b(?!–)" if last == 2 else rf"Text seq 2–{last}\b", text)
     assert taken.startswith("Resumed")
-    assert "from event 3: 3" in taken or "continues with event 3" in taken
-    assert rest.startswith("Text seq 3")
+    assert f"from event {last + 1}: {last + 1}" in taken or f"continues with event {last + 1}" in taken
+    assert rest.startswith(f"Text seq {last + 1}")
     assert ended.startswith("Ended seq ")
     assert ended.endswith("completed")
     # The server's log knows no connections.

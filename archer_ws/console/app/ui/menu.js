@@ -76,8 +76,9 @@ function place(button, box) {
   box.style.top = `${Math.max(MARGIN_PX, isBelow ? Math.min(below, innerHeight - offsetHeight - MARGIN_PX) : above)}px`;
 }
 
-/** @param {HTMLElement} box */
+/** Focus the first thing in a box that has just opened. @param {HTMLElement} box */
 function focusFirst(box) {
+  if (box.contains(document.activeElement)) return; // Somebody was faster.
   const first = box.querySelector("[autofocus], button, input, select, textarea");
   if (first instanceof HTMLElement) first.focus({ preventScroll: true });
 }
