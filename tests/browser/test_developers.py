@@ -245,7 +245,9 @@ async def test_the_log_tells_text_by_its_numbers_and_where_it_was_cut_and_taken_
     assert lost.startswith("Connection lost")
     # How many reads, and so events, brought the first half is the system's matter.
     (last,) = map(int, re.findall(r"after event (\d+)", lost))
-    assert re.match(r"Text seq 2\b(?!–)" if last == 2 else rf"Text seq 2–{last}\b", text)
+    numbers = re.match(r"Text seq 2(?:[^\w\s](\d+))?\s", text)
+    assert numbers is not None
+    assert int(numbers[1] or 2) == last
     assert taken.startswith("Resumed")
     assert f"from event {last + 1}: {last + 1}" in taken or f"continues with event {last + 1}" in taken
     assert rest.startswith(f"Text seq {last + 1}")
