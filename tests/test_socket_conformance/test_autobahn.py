@@ -3,6 +3,7 @@
 import asyncio
 import difflib
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -40,6 +41,8 @@ async def run_cases(file: Path) -> dict[str, str]:
         autobahn.__name__,
         str(file),
         cwd=ROOT,
+        # Cases, client and server are one process, of native code in part: if it crashes, this tells where.
+        env={**os.environ, "PYTHONFAULTHANDLER": "1"},
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
     )
