@@ -192,7 +192,9 @@ async def test_a_picture_that_was_sent_is_no_longer_held_for_the_composer(consol
         await ask("say seen");
         await ended();
         const sent = await shown.locator(".said img.picture").getAttribute("src");
-        return [before, await loads(url), await loads(sent)];
+        let lasts = await loads(url);
+        for (let tries = 0; lasts && tries < 100; tries++) lasts = await loads(url);
+        return [before, lasts, await loads(sent)];
         """,
         file=str(picture),
     )
