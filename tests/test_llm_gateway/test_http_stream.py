@@ -5,6 +5,7 @@ import asyncio
 import gc
 import socket
 import struct
+import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 
@@ -12,8 +13,9 @@ import pytest
 
 from archer_ws.config import load_settings
 from archer_ws.core.limits import PROVIDER_UNREAD_BYTES
+from archer_ws.core.standstill import STANDSTILL_S
 from archer_ws.llm_gateway.router import LLMRouter
-from archer_ws.llm_gateway.transport.connection import ConnectTimeout, ProviderConnection
+from archer_ws.llm_gateway.transport.connection import ConnectTimeout, Origin, ProviderConnection, connect
 from archer_ws.llm_gateway.transport.parsing import NotHttp
 from archer_ws.llm_gateway.transport.pool import StreamPool
 from archer_ws.llm_gateway.transport.response import StreamedResponse
@@ -292,6 +294,15 @@ async def test_a_kept_connection_that_is_reset_is_replaced_as_well(client: Clien
     await fresh.request()
     fresh.send(WHOLE)
     await (await soon(asking)).aclose()
+
+
+async def test_a_connection_that_is_made_while_the_server_stands_still_is_in_time() -> None:
+    limit_s = 0.2
+    async with raw_http_server() as server:
+        connecting = asyncio.create_task(connect(Origin("127.0.0.1", server.port, None), limit_s))
+        await asyncio.sleep(0)
+        time.sleep(limit_s + STANDSTILL_S + 0.1)  # noqa: ASYNC251 - it is the event loop that stands still
+        (await soon(connecting)).abort()
 
 
 async def test_what_replaced_a_lost_connection_is_not_replaced_itself(client: Client) -> None:

@@ -316,19 +316,24 @@ async def test_messages_steered_in_while_other_streams_are_written_leave_no_piec
         assert lost.log.text("content") == "one two three four five"
 
 
+def recover_on_a_full_disk(connection: type[Connection], monkeypatch: pytest.MonkeyPatch) -> None:
+    """From here on a manager finds the disk full when it begins."""
+    recover = SessionManager.recover
+
+    async def on_a_full_disk(manager: SessionManager) -> None:
+        connection.fails = True
+        await recover(manager)
+
+    monkeypatch.setattr(SessionManager, "recover", on_a_full_disk)
+
+
 async def test_watchers_are_told_when_what_was_lost_is_stored_at_last(
     tmp_path: Path, gateway: ScriptedGateway, connection: type[Connection], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with process(tmp_path, gateway) as (manager, store):
         await until_written(store, await said(manager, gateway, "a", stream_id="x"), 2)
         before = (await store.get("me", "s")).version
-    recover = SessionManager.recover
-
-    async def recover_on_a_full_disk(manager: SessionManager) -> None:
-        connection.fails = True
-        await recover(manager)
-
-    monkeypatch.setattr(SessionManager, "recover", recover_on_a_full_disk)
+    recover_on_a_full_disk(connection, monkeypatch)
     async with process(tmp_path, gateway, factory=connection) as (manager, store):
         told: asyncio.Queue[SessionChanged] = asyncio.Queue()
         watch = Watch("me", told.put_nowait)
@@ -347,13 +352,7 @@ async def test_what_was_lost_is_there_on_a_full_disk_and_is_ended_on_it_when_the
     async with process(tmp_path, gateway) as (manager, store):
         stream = await said(manager, gateway, "a", stream_id="x")
         await until_written(store, stream, 2)
-    recover = SessionManager.recover
-
-    async def recover_on_a_full_disk(manager: SessionManager) -> None:
-        connection.fails = True
-        await recover(manager)
-
-    monkeypatch.setattr(SessionManager, "recover", recover_on_a_full_disk)
+    recover_on_a_full_disk(connection, monkeypatch)
     async with process(tmp_path, gateway, factory=connection) as (manager, store):
         found = (await start(manager, ask("Why?", session_id="s", stream_id="x"))).stream
         told, end = events(found), found.log.ended

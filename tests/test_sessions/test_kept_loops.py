@@ -28,7 +28,7 @@ from archer_ws.sessions.manager import SessionManager
 from archer_ws.sessions.storage.journal import LogPart
 from archer_ws.sessions.storage.sqlite.store import SqliteStore
 from archer_ws.sessions.storage.values import StoredTurn
-from archer_ws.sessions.streams.events import StreamToolResult
+from archer_ws.sessions.streams.events import StreamEnded, StreamToolResult
 from archer_ws.sessions.streams.gates import ManagerLimits, ProviderGate, StreamQuota
 from archer_ws.sessions.streams.memory_log import MemoryLog
 from archer_ws.sessions.streams.stream import Stream
@@ -467,6 +467,18 @@ def asking(text: str | list[Any], **fields: Any) -> ChatRequest:
     return ChatRequest.model_validate({"session_id": "talk", "messages": messages, **fields})
 
 
+async def cancelled_while_stored(at: Process, request: ChatRequest, monkeypatch: pytest.MonkeyPatch) -> StreamEnded:
+    """The end of a turn that is cancelled while the store has it, and has not said so; what undoes it is over."""
+    is_there, _ = slow_to_answer(at.store, monkeypatch)
+    stream = at.manager.register("me", request, request_id="r", on_disconnect="continue").stream
+    async with asyncio.timeout(LIMIT_S):
+        await is_there.wait()
+    stream.cancel("client")
+    end = await ended(stream)
+    await at.store.update("me", "talk", "a write behind the withdrawal", None)
+    return end
+
+
 def interrupting(at: Process, *, at_once: bool = False) -> Stream:
     """A turn that interrupts what runs in the session."""
     request = asking("Two.", on_busy="interrupt")
@@ -477,14 +489,8 @@ async def test_nothing_is_stored_of_a_turn_that_is_cancelled_before_it_is_accept
     tmp_path: Path, gateway: ScriptedGateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with process(tmp_path, gateway) as at:
-        is_there, _ = slow_to_answer(at.store, monkeypatch)
-        stream = at.manager.register("me", asking("No!"), request_id="r", on_disconnect="continue").stream
-        async with asyncio.timeout(LIMIT_S):
-            await is_there.wait()
-        stream.cancel("client")
-        end = await ended(stream)
+        end = await cancelled_while_stored(at, asking("No!"), monkeypatch)
         assert (end.status, end.message_ids) == ("cancelled", None)
-        await at.store.update("me", "talk", "a write behind the withdrawal", None)
         assert await at.store.messages("me", "talk") == []
         held = await at.manager.start("me", asking("Yes."), request_id="r", on_disconnect="continue")
         (await gateway.call()).finish()
@@ -505,13 +511,7 @@ async def test_nothing_is_stored_of_a_turn_that_is_cancelled_in_a_conversation_t
         for text in ("Two.", "Three."):
             await say(at, text)
         await say(at, "Other.", replace_from=first)
-        is_there, _ = slow_to_answer(at.store, monkeypatch)
-        stream = at.manager.register("me", asking("No!"), request_id="r", on_disconnect="continue").stream
-        async with asyncio.timeout(LIMIT_S):
-            await is_there.wait()
-        stream.cancel("client")
-        assert (await ended(stream)).message_ids is None
-        await at.store.update("me", "talk", "a write behind the withdrawal", None)
+        assert (await cancelled_while_stored(at, asking("No!"), monkeypatch)).message_ids is None
         assert [message.content for message in await at.store.messages("me", "talk")] == ["Other."]
 
 
@@ -522,14 +522,7 @@ async def test_a_turn_that_has_replaced_others_stays_when_it_is_cancelled_before
         held = await at.manager.start("me", asking("One."), request_id="r", on_disconnect="continue")
         (await gateway.call()).finish()
         first = ((await ended(held.stream)).message_ids or [])[0]
-        is_there, _ = slow_to_answer(at.store, monkeypatch)
-        edit = asking("Other.", replace_from=first)
-        stream = at.manager.register("me", edit, request_id="r", on_disconnect="continue").stream
-        async with asyncio.timeout(LIMIT_S):
-            await is_there.wait()
-        stream.cancel("client")
-        await ended(stream)
-        await at.store.update("me", "talk", "a write behind the withdrawal", None)
+        await cancelled_while_stored(at, asking("Other.", replace_from=first), monkeypatch)
         assert [message.content for message in await at.store.messages("me", "talk")] == ["Other."]
 
 
