@@ -2,7 +2,8 @@
 
 This module opens nothing but `.env`: whether a path exists or a server responds is checked by the code that uses the
 value. The settings' types are in `config_fields`, the variables they are read from in `config_sources`, the parsing of
-their texts in `config_values`. Only `main`, `cli`, `doctor` and the router see Settings; all others receive values.
+their texts in `config_values`. Only `main`, `serve_command`, `doctor` and the router see Settings; all others receive
+values.
 
 Precedence: arguments, `ARCHER_X` in the environment, `X` in the environment, `ARCHER_X` in `.env`, `X` in `.env`, the
 default.

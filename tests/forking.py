@@ -35,7 +35,8 @@ from archer_ws.rpc.openrpc import describe
 IS_POSSIBLE = sys.platform == "linux"
 #: What a server imports until it has answered its first chat.
 _PRELOADED = (
-    *("archer_ws.cli", "archer_ws.main", "archer_ws.server.server", "archer_ws.sessions.storage.sqlite.store"),
+    *("archer_ws.cli", "archer_ws.serve_command", "archer_ws.main", "archer_ws.server.server"),
+    "archer_ws.sessions.storage.sqlite.store",
     *("archer_ws.llm_gateway.ollama_adapter", "archer_ws.llm_gateway.local.hub", "httpcore", "httpx", "jsonschema_rs"),
     *("anyio._backends._asyncio", "uvicorn.lifespan.on", "uvicorn.loops.auto", "uvloop", "httptools"),
 )

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from archer_ws import __version__, cli
+from archer_ws import __version__, serve_command
 from archer_ws.cli import main
 from archer_ws.server.announcement import Ready, ready_json, ready_text
 from tests.fakes.cutting_proxy import cutting_proxy
@@ -255,13 +255,13 @@ def test_what_is_told_to_be_typed_has_the_path_where_the_program_is_not_on_the_s
     script.chmod(0o755)
     monkeypatch.setattr(sys, "argv", ["bin/archer-ws", "serve"])
     monkeypatch.setenv("PATH", "/nowhere")
-    assert cli._own_name() == "bin/archer-ws"
+    assert serve_command._own_name() == "bin/archer-ws"
     monkeypatch.setenv("PATH", str(script.parent))
-    assert cli._own_name() == "archer-ws"
+    assert serve_command._own_name() == "archer-ws"
     monkeypatch.setattr(sys, "argv", ["/my models/bin/archer-ws"])
-    assert cli._own_name() == "'/my models/bin/archer-ws'"
+    assert serve_command._own_name() == "'/my models/bin/archer-ws'"
     monkeypatch.setattr(sys, "argv", ["/x/archer_ws/__main__.py"])
-    assert cli._own_name() == "archer-ws"
+    assert serve_command._own_name() == "archer-ws"
 
 
 async def test_what_does_not_work_although_the_provider_can_answer_is_told_when_ready(tmp_path: Path) -> None:
