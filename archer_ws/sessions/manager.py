@@ -241,14 +241,7 @@ class SessionManager:
             fingerprint = fingerprint_of(request)
             known = self._table.get(principal, stream_id)
             if known is not None:
-                if known.identity.fingerprint != fingerprint:
-                    minted = known.identity.fingerprint == NEVER_REPEATED
-                    raise StreamIdConflict(
-                        f"stream {stream_id!r} exists with "
-                        + ("an id that the server minted" if minted else "other parameters"),
-                        hint="Mint a fresh stream_id for each new request.",
-                        stream_id=stream_id,
-                    )
+                _check_repeated(known, fingerprint)
                 return HeldStream(known, known.hold(), duplicate=True)
             if session_id is not None:
                 self._check_found()
@@ -530,3 +523,19 @@ class SessionManager:
             self._recovery.forget(stream)
         if self._journaling is not None:
             self._journaling.forget(stream)
+
+
+def _check_repeated(known: Stream, fingerprint: bytes) -> None:
+    """Check that a request with the id of a known stream repeats that one's request.
+
+    Raises:
+        StreamIdConflict: it is another request.
+    """
+    made = known.identity.fingerprint
+    if made != fingerprint:
+        raise StreamIdConflict(
+            f"stream {known.stream_id!r} exists with "
+            + ("an id that the server minted" if made == NEVER_REPEATED else "other parameters"),
+            hint="Mint a fresh stream_id for each new request.",
+            stream_id=known.stream_id,
+        )
