@@ -9,14 +9,16 @@ import subprocess
 import sys
 from pathlib import Path
 
+from archer_ws.core.child_processes import is_frozen
 from archer_ws.core.exceptions import ProviderFailure
 from archer_ws.core.shell_words import shell_word
 from archer_ws.doctor.finding import Finding
 from archer_ws.doctor.setup import Setup
+from archer_ws.llm_gateway.local.child import LOAD_ONLY
 from archer_ws.llm_gateway.local.hub import HubName, size_text
 from archer_ws.llm_gateway.local.hub_client import INSTALL_HINT
 from archer_ws.llm_gateway.local.library import library_trouble
-from archer_ws.llm_gateway.local.model import find_model
+from archer_ws.llm_gateway.local.model import CHILD_COMMAND, find_model
 from archer_ws.model_option import foreign_local_model
 
 PYTHON_MIN = (3, 11)
@@ -41,6 +43,8 @@ def check_python(setup: Setup) -> list[Finding]:
     if sys.version_info < PYTHON_MIN:
         needed = ".".join(map(str, PYTHON_MIN))
         return [Finding("python", "problem", f"this is Python {version}", f"Install Python {needed} or newer.")]
+    if is_frozen():
+        return [Finding("python", "ok", f"Python {version} and all packages are inside {sys.executable}")]
     lacking = _lacking_packages()
     if lacking:
         advice = f"Run: {shell_word(sys.executable)} -m pip install --no-deps -r requirements.txt   (from a clone)"
@@ -66,7 +70,7 @@ def check_model_file(setup: Setup) -> list[Finding]:
 
 
 def _of_library() -> Finding | None:
-    command = (sys.executable, "-P", "-c", "import xllamacpp")
+    command = (*CHILD_COMMAND, LOAD_ONLY)
     try:
         loading = subprocess.run(
             command, stdin=subprocess.DEVNULL, capture_output=True, timeout=_LOADING_S, check=False

@@ -10,18 +10,16 @@ import asyncio
 import json
 import os
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import structlog
 
-from archer_ws.core.child_processes import apart, child_environment
+from archer_ws.core.child_processes import apart, child_command, child_environment
 from archer_ws.core.exceptions import FieldError
 from archer_ws.core.judging import engine
 from archer_ws.core.judging.on_the_loop import judged_here
@@ -31,7 +29,7 @@ from archer_ws.llm_gateway.formats import ResponseFormat
 JUDGE_S = 2.0
 #: How many completions may wait for the child; each holds its text in memory.
 QUEUE_MAX = 16
-CHILD_COMMAND = (sys.executable, "-P", str(Path(engine.__file__)))
+CHILD_COMMAND = child_command(engine)
 _OBJECT = json.dumps({"type": "object"})
 
 _log = structlog.get_logger(__name__)

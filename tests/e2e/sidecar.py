@@ -3,7 +3,7 @@
 import asyncio
 import json
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -90,10 +90,13 @@ async def until_gone(pid: int) -> None:
 
 
 @asynccontextmanager
-async def running_sidecar(cwd: Path) -> AsyncIterator[Sidecar]:
-    """`archer-ws serve --provider local` on a free port, with its model loaded; it must end in order."""
+async def running_sidecar(
+    cwd: Path, *, module: str = "archer_ws", environment: Mapping[str, str] | None = None
+) -> AsyncIterator[Sidecar]:
+    """`archer-ws serve --provider local` on a free port, with its model loaded; it must end in order (see
+    `processes.program` for `module`)."""
     arguments = ("serve", "--host", "127.0.0.1", "--port", "0", "--provider", "local", "--ready-json")
-    async with program(*arguments, cwd=cwd, environment={}) as running:
+    async with program(*arguments, cwd=cwd, environment=environment or {}, module=module) as running:
         ready = json.loads(await running.line())
         assert ready["provider_ready"] is True
         async with httpx.AsyncClient(base_url=ready["url"], timeout=60, trust_env=False) as http:

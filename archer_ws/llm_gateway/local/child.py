@@ -8,6 +8,9 @@ Input: one line of JSON on stdin, the fields of `Configuration`; then stdin stay
 process to end. Output: one line of JSON on stdout: `address`, `context_window` (tokens of one request), `knows_tools`
 and `knows_thinking` (whether the model's chat template supports tools, and can turn thinking on and off) and `sees`
 (whether it accepts pictures); or `error`, with `is_of_library` if llama.cpp itself can't be loaded.
+
+With the argument `--load-only` it does nothing but load llama.cpp, for the doctor: an ImportError on stderr says why
+that is not possible.
 """
 
 import faulthandler
@@ -18,6 +21,8 @@ import sys
 import threading
 from http.client import HTTPConnection
 from typing import Any, TypedDict
+
+LOAD_ONLY = "--load-only"
 
 
 class Configuration(TypedDict):
@@ -35,6 +40,10 @@ class Configuration(TypedDict):
 
 def main() -> None:
     """Serve until stdin ends."""
+    if sys.argv[-1] == LOAD_ONLY:
+        import xllamacpp  # noqa: F401 - see above
+
+        return
     _depend_on_parent()
     faulthandler.enable()
     # Otherwise a crash starts a debugger, if one is installed, and lasts as long as that runs.

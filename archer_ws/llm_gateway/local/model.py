@@ -3,9 +3,9 @@
 import glob
 import importlib.util
 import re
-import sys
 from pathlib import Path
 
+from archer_ws.core.child_processes import child_command
 from archer_ws.core.exceptions import ProviderNotConfigured
 from archer_ws.llm_gateway.local import child as local_child
 
@@ -18,8 +18,7 @@ INSTALL_HINT = (
 
 #: A model split over several files is named by the first one.
 _SHARD = re.compile(r"-00001-of-\d{5}$")
-#: `-P`: the child's directory must not be searched for modules.
-CHILD_COMMAND = (sys.executable, "-P", str(Path(local_child.__file__)))
+CHILD_COMMAND = child_command(local_child)
 #: The context of one request, in tokens. Each slot has its own cache, allocated at the start (a model of 8 billion
 #: parameters takes 128 KiB per token): with more slots each gets less, but at least the smaller value.
 SMALL_CONTEXT, LARGE_CONTEXT = 4096, 8192
