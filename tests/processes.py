@@ -107,10 +107,11 @@ async def program(
     stdout: int = PIPE,
     stderr: int = PIPE,
     module: str = "archer_ws",
+    executable: Path | None = None,
     is_forked: bool = False,
 ) -> AsyncIterator[Program]:
-    """`archer-ws` with these arguments, or another module that is it; killed at the end where it still runs. It starts
-    sooner if it is forked, where that is possible."""
+    """`archer-ws` with these arguments, or another module or executable that is it; killed at the end where it still
+    runs. It starts sooner if it is forked, where that is possible."""
     with tempfile.TemporaryDirectory(prefix="archer-data-", ignore_cleanup_errors=True) as data:
         variables = {
             **os.environ,
@@ -128,8 +129,10 @@ async def program(
                 )
                 closing.callback(forked.close)
             else:
+                called = (sys.executable, "-m", module) if executable is None else (executable,)
                 process = await asyncio.create_subprocess_exec(
-                    *(sys.executable, "-m", module, *arguments),
+                    *called,
+                    *arguments,
                     cwd=cwd,
                     stdin=stdin,
                     stdout=stdout,

@@ -165,6 +165,7 @@ def test_what_is_imported_is_asked_for(folders: list[str], files: list[str]) -> 
     asked.add(canonicalize_name("pydantic-core"))  # pydantic asks for exactly one version of it
     # The modules of pydantic-ai-slim and openai-agents, which are not installed here.
     asked |= {canonicalize_name(module) for module in ("pydantic-ai", "agents")}
+    asked.add(canonicalize_name("PyInstaller"))  # imports the hook, and not the other way round
     providers = packages_distributions()
     for module, place in imported(*folders).items():
         names = {canonicalize_name(name) for name in providers.get(module, [module])}

@@ -12,6 +12,7 @@ import httpx
 import pytest
 import websockets
 
+from archer_ws.core.judging.effort import SCHEMA_CHARS_MAX
 from tests.fakes.recorded import RecordedSocket
 from tests.fakes.rpc_peer import RpcPeer
 from tests.processes import Program, program
@@ -91,12 +92,18 @@ async def until_gone(pid: int) -> None:
 
 @asynccontextmanager
 async def running_sidecar(
-    cwd: Path, *, module: str = "archer_ws", environment: Mapping[str, str] | None = None
+    cwd: Path,
+    *,
+    module: str = "archer_ws",
+    executable: Path | None = None,
+    environment: Mapping[str, str] | None = None,
 ) -> AsyncIterator[Sidecar]:
     """`archer-ws serve --provider local` on a free port, with its model loaded; it must end in order (see
-    `processes.program` for `module`)."""
+    `processes.program` for `module` and `executable`)."""
     arguments = ("serve", "--host", "127.0.0.1", "--port", "0", "--provider", "local", "--ready-json")
-    async with program(*arguments, cwd=cwd, environment=environment or {}, module=module) as running:
+    async with program(
+        *arguments, cwd=cwd, environment=environment or {}, module=module, executable=executable
+    ) as running:
         ready = json.loads(await running.line())
         assert ready["provider_ready"] is True
         async with httpx.AsyncClient(base_url=ready["url"], timeout=60, trust_env=False) as http:
@@ -104,3 +111,21 @@ async def running_sidecar(
         if running.process.returncode is None:
             running.send_signal(signal.SIGTERM)
             assert await running.ended() == 0, await running.errors()
+
+
+async def answered_and_judged(sidecar: Sidecar) -> None:
+    """Have the model answer in a form that is judged in a child process: its schema is too long for the event loop."""
+    schema = {
+        "type": "object",
+        "description": "x" * SCHEMA_CHARS_MAX,
+        "properties": {"sky": {"enum": ["blue"]}},
+        "required": ["sky"],
+        "additionalProperties": False,
+    }
+    request = {
+        "messages": [{"role": "user", "content": "What color is the sky?"}],
+        "max_tokens": 40,
+        "response_format": {"type": "json_schema", "json_schema": {"name": "sky", "schema": schema}},
+    }
+    answer = (await sidecar.http.post("/api/v1/chat/completions", json=request)).json()
+    assert (answer["status"], answer["format_valid"]) == ("completed", True), answer

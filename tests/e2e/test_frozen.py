@@ -7,32 +7,19 @@ from pathlib import Path
 
 import pytest
 
-from archer_ws.core.judging.effort import SCHEMA_CHARS_MAX
-from tests.e2e.sidecar import running_sidecar
+from tests.e2e.sidecar import answered_and_judged, running_sidecar
 from tests.fakes import frozen_program as frozen
 from tests.processes import START_LIMIT_S, program
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the executable is a shell's script here")
 
 MODULE = frozen.__name__
-#: Too long to be judged on the event loop.
-SCHEMA = {
-    "type": "object",
-    "description": "x" * SCHEMA_CHARS_MAX,
-    "properties": {"sky": {"enum": ["blue"]}},
-    "required": ["sky"],
-    "additionalProperties": False,
-}
 
 
 async def test_its_model_and_the_judge_of_its_formats_are_the_program_itself(tmp_path: Path) -> None:
     _, environment = frozen.frozen_program(tmp_path)
-    asked = {"messages": [{"role": "user", "content": "What color is the sky?"}], "max_tokens": 40}
-    form = {"type": "json_schema", "json_schema": {"name": "sky", "schema": SCHEMA}}
     async with running_sidecar(tmp_path, module=MODULE, environment=environment) as sidecar:
-        response = await sidecar.http.post("/api/v1/chat/completions", json={**asked, "response_format": form})
-    answer = response.json()
-    assert (response.status_code, answer["status"], answer["format_valid"]) == (200, "completed", True), answer
+        await answered_and_judged(sidecar)
 
 
 async def test_its_doctor_loads_the_library_and_asks_for_no_packages(tmp_path: Path) -> None:

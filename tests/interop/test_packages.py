@@ -17,6 +17,7 @@ import pytest
 
 from archer_ws import __version__
 from tests.documents import shown
+from tests.e2e.sidecar import answered_and_judged, running_sidecar
 from tests.interop.browser import Browser, page_of, pages, with_esbuild
 from tests.interop.cargo import target_of
 from tests.interop.javascript import NODE_PROJECT
@@ -193,3 +194,19 @@ async def test_the_crate_builds_from_its_archive_and_its_example_chats(
     address = f"{sidecar.url.replace('http', 'ws', 1)}/api/v1/ws"
     example = ("cargo", "run", "--quiet", "--example", "chat", "--target-dir", str(target), "--", address, "Why?")
     assert await ran(*example, cwd=unpacked) == f"{TEXT} [completed]\n"
+
+
+async def test_the_sidecar_is_frozen_as_its_page_says_and_answers(tmp_path: Path, elsewhere: Path) -> None:
+    clone = tmp_path / "clone"  # a build writes beside what it builds
+    source_of_the_wheel(clone)
+    for pins in ("requirements.txt", "requirements-local.txt"):
+        shutil.copy(ROOT / pins, clone)
+    told = await ran(
+        "bash", "-euc", shown("pyinstaller --log", "archer_ws/DESKTOP.md"), cwd=elsewhere, ARCHER=str(clone)
+    )
+    assert "No problem" in told
+    frozen = elsewhere / "dist" / "archer-ws" / "archer-ws"
+    async with running_sidecar(tmp_path, executable=frozen) as sidecar:
+        await answered_and_judged(sidecar)
+        console = await sidecar.http.get("/", headers={"Accept": "text/html"})
+    assert console.status_code == 200

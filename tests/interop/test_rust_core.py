@@ -68,9 +68,9 @@ class RustCore:
 
 
 @asynccontextmanager
-async def rust_core(*arguments: str, token: str | None = None) -> AsyncIterator[RustCore]:
-    """The program with these arguments; killed at the end where it still runs."""
-    environment = {**os.environ, "ARCHER_TOKEN": token} if token else dict(os.environ)
+async def rust_core(*arguments: str, token: str | None = None, **more: str) -> AsyncIterator[RustCore]:
+    """The program with these arguments, and more variables; killed at the end where it still runs."""
+    environment = {**os.environ, **more, **({"ARCHER_TOKEN": token} if token else {})}
     built = await asyncio.to_thread(program)
     process = await asyncio.create_subprocess_exec(built, *arguments, stdout=PIPE, stderr=PIPE, env=environment)
     try:

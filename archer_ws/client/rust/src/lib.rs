@@ -31,11 +31,14 @@
 //!   and the type of its result.
 //! - [`types`] has the messages of the protocol, generated from the server's models.
 //!
-//! Features: `rest` adds a client of the same streams over HTTP; `native-tls` adds `wss://` and `https://`.
+//! Features: `rest` adds a client of the same streams over HTTP; `sidecar` starts the server as a process that ends with
+//! this one; `native-tls` adds `wss://` and `https://`.
 
 mod client;
 #[cfg(feature = "rest")]
 pub mod rest;
+#[cfg(feature = "sidecar")]
+pub mod sidecar;
 #[allow(rustdoc::bare_urls)] // generated
 pub mod types;
 

@@ -18,6 +18,8 @@
 //! rust_core take URL STREAM_ID         so do those of a stream that is there
 //! rust_core follow URL STREAM_ID       the same over HTTP, over as many connections as it takes
 //! rust_core rest URL QUESTION          over HTTP: whole, as events, cancelled
+//! rust_core start PROGRAM QUESTION     of a sidecar that this program starts, and stops behind the answer
+//! rust_core start-abort PROGRAM        a sidecar that this program starts, and crashes
 //! ```
 //!
 //! `URL` is the sidecar's, such as `http://127.0.0.1:8000`; the token, where it needs one, is in `ARCHER_TOKEN`. How long
@@ -31,6 +33,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use archer_ws::rest::{self, Rest};
+use archer_ws::sidecar::{self, Sidecar};
 use archer_ws::types::{
     ChatMessage, ChatRequest, ChatSendParams, MessageRole, PingParams, SessionDeleteAllParams,
     SessionListParams, StreamEnded, StreamGetParams, StreamStatus, Tool, ToolChoice,
@@ -88,6 +91,11 @@ async fn run() -> Result<(), Failure> {
         }
         ["follow", url, stream_id] => follow(url, stream_id).await,
         ["rest", url, question] => over_http(url, question).await,
+        ["start", program, question] => start(program, question).await,
+        ["start-abort", program] => {
+            started(program).await?;
+            std::process::abort()
+        }
         _ => Err("see the commands at the top of main.rs".into()),
     }
 }
@@ -101,6 +109,23 @@ async fn connect(url: &str) -> Result<Client, Failure> {
         config.backoff_max = config.backoff_min;
     }
     Ok(Client::connect(config).await?)
+}
+
+async fn started(program: &str) -> Result<Sidecar, Failure> {
+    let sidecar = Sidecar::start(sidecar::command(program)).await?;
+    let ready = sidecar.ready();
+    tell(&json!({"url": ready.url, "model": ready.model, "provider_ready": ready.provider_ready}));
+    Ok(sidecar)
+}
+
+async fn start(program: &str, question: &str) -> Result<(), Failure> {
+    let sidecar = started(program).await?;
+    let client = Client::connect(sidecar.config()).await?;
+    let (text, ended) = client.send(asking(question)).await?.finish().await?;
+    tell_end(question, &text, &ended);
+    drop(client);
+    tell(&json!({"exit": sidecar.stop().await?.code()}));
+    Ok(())
 }
 
 async fn ask(url: &str, questions: &[&str]) -> Result<(), Failure> {
