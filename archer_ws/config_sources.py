@@ -19,6 +19,7 @@ from archer_ws.config_fields import PrefixedOnly
 
 #: What service discovery writes (https://kubernetes.io/docs/concepts/services-networking/service/#environment-variables).
 _SERVICE_ADDRESS = re.compile(r"\s*(tcp|udp|sctp)://", re.IGNORECASE)
+_QUOTED = re.compile(r"""(["'])(?P<text>(?:(?!\1).)*)\1""", re.DOTALL)
 
 
 class RawSetting(NamedTuple):
@@ -57,9 +58,17 @@ def find(name: str, field: FieldInfo, sources: Iterable[EnvSettingsSource]) -> R
     for source in sources:
         for variable in map(str.lower, variables):
             value = (source.env_vars.get(variable) or "").strip()
+            in_file = isinstance(source, DotEnvSettingsSource)
+            if not in_file:
+                value = _unquoted(value)
             if value and not (variable != name and is_service_address(value)):
-                return RawSetting(variable.upper(), value, isinstance(source, DotEnvSettingsSource))
+                return RawSetting(variable.upper(), value, in_file)
     return None
+
+
+def _unquoted(value: str) -> str:
+    quoted = _QUOTED.fullmatch(value)
+    return quoted["text"].strip() if quoted else value
 
 
 def unread_lines(file: Path) -> list[int]:

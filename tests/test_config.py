@@ -176,6 +176,40 @@ def test_an_empty_variable_counts_as_unset(monkeypatch: pytest.MonkeyPatch, empt
     assert settings.model_fields_set == {"port"}
 
 
+@pytest.mark.parametrize("mark", ['"', "'"])
+def test_quotation_marks_that_an_env_file_of_docker_leaves_around_a_value_do_not_count(
+    monkeypatch: pytest.MonkeyPatch, mark: str
+) -> None:
+    texts = {
+        "PORT": "81",
+        "LLM_PROVIDER": "openai",
+        "OPENAI_API_KEY": " sk-1 ",
+        "ARCHER_AUTH_TOKEN": "token",
+        "ALLOWED_HOSTS": "a.example,b.example",
+        "LLM_DEFAULT_MODEL": "",
+    }
+    for variable, text in texts.items():
+        monkeypatch.setenv(variable, f"{mark}{text}{mark}")
+    settings = load_settings()
+    assert (settings.port, settings.llm_provider, settings.openai_api_key) == (81, "openai", "sk-1")
+    assert settings.auth_token
+    assert settings.auth_token.get_secret_value() == "token"
+    assert settings.allowed_hosts == ["a.example", "b.example"]
+    assert "llm_default_model" not in settings.model_fields_set
+    assert complaint(monkeypatch, "ARCHER_PORT", f"{mark}many{mark}").startswith("ARCHER_PORT=many can't be used")
+
+
+def test_quotation_marks_within_a_value_or_on_one_side_are_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ('"', "O'Neill's", '"Archer" and "Bow"', '"Archer'):
+        monkeypatch.setenv("APP_NAME", name)
+        assert load_settings().app_name == name
+    monkeypatch.delenv("APP_NAME")
+    write_env("APP_NAME='\"Archer\"'\n")
+    assert load_settings().app_name == '"Archer"'
+    monkeypatch.setenv("AUTH_TOKENS", '\'{"ann": "token"}\'')
+    assert list(load_settings().auth_tokens) == ["ann"]
+
+
 @pytest.mark.parametrize("address", ["tcp://10.96.0.12:8000", "udp://10.96.0.12:53", " SCTP://[fd00::1]:8000"])
 def test_what_kubernetes_sets_for_a_service_called_archer_counts_as_unset(
     monkeypatch: pytest.MonkeyPatch, address: str
