@@ -27,7 +27,8 @@ VOLUME /var/lib/archer
 WORKDIR /srv
 USER 10001:10001
 EXPOSE 8000
-# Over http.client, which knows no proxy; /health/live asks no provider and needs no credential.
+# Where the server listens, over http.client, which knows no proxy; /health/live asks no provider and needs no credential.
+# As for the settings, Kubernetes' ARCHER_PORT=tcp://… does not count, nor do quotation marks around a value.
 HEALTHCHECK --interval=10s --timeout=5s --start-period=30s --retries=3 \
-    CMD ["python", "-c", "import http.client, os, sys; c = http.client.HTTPConnection('127.0.0.1', int(next((p for p in map(os.environ.get, ('ARCHER_PORT', 'PORT')) if p and p.strip().isdigit()), 8000)), timeout=4); c.request('GET', '/health/live'); sys.exit(c.getresponse().status != 200)"]
+    CMD ["python", "-c", "import http.client, os, sys; of = lambda name: next((v for v in (os.environ.get(n, '').strip(' \\'\"') for n in ('ARCHER_' + name, name)) if v and '://' not in v), None); c = http.client.HTTPConnection(of('HOST') or '127.0.0.1', int(of('PORT') or 8000), timeout=4); c.request('GET', '/health/live'); sys.exit(c.getresponse().status != 200)"]
 CMD ["archer-ws", "serve"]

@@ -1,10 +1,12 @@
 """Pins, package data and container files: what can be checked of them without a registry or a container engine."""
 
 import ast
+import contextlib
 import http.server
 import json
 import os
 import re
+import socket
 import subprocess
 import sys
 import threading
@@ -255,7 +257,8 @@ def health_check(**variables: str) -> int:
     found = re.search(r"^HEALTHCHECK .*?CMD (\[.*\])$", joined, re.MULTILINE)
     assert found
     command: list[str] = json.loads(found[1])
-    environment = {name: value for name, value in os.environ.items() if name not in {"PORT", "ARCHER_PORT"}}
+    asked = {"HOST", "ARCHER_HOST", "PORT", "ARCHER_PORT"}
+    environment = {name: value for name, value in os.environ.items() if name not in asked}
     proxy = {"http_proxy": "http://127.0.0.1:1"}  # a container may have one; the check must not use it
     done = subprocess.run(
         [sys.executable, *command[1:]],
@@ -267,21 +270,46 @@ def health_check(**variables: str) -> int:
     return done.returncode
 
 
-def test_the_health_check_asks_the_configured_port() -> None:
-    with http.server.HTTPServer(("127.0.0.1", 0), _Live) as server:
+@contextlib.contextmanager
+def serving(server: http.server.HTTPServer) -> Iterator[str]:
+    """The port of a server that runs meanwhile."""
+    with server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
         try:
-            port = str(server.server_port)
-            assert health_check(PORT=port) == 0
-            assert health_check(PORT="1", ARCHER_PORT=port) == 0
-            assert health_check(PORT=port, ARCHER_PORT="") == 0
-            # A Kubernetes service called archer.
-            assert health_check(PORT=port, ARCHER_PORT="tcp://10.96.0.12:8000") == 0
-            assert health_check(PORT="1") != 0
+            yield str(server.server_port)
         finally:
             server.shutdown()
             thread.join(timeout=10)
+
+
+def test_the_health_check_asks_the_configured_port() -> None:
+    with serving(http.server.HTTPServer(("127.0.0.1", 0), _Live)) as port:
+        assert health_check(PORT=port) == 0
+        assert health_check(PORT="1", ARCHER_PORT=port) == 0
+        assert health_check(PORT=port, ARCHER_PORT="") == 0
+        assert health_check(PORT=f'"{port}"') == 0
+        # A Kubernetes service called archer.
+        assert health_check(PORT=port, ARCHER_PORT="tcp://10.96.0.12:8000") == 0
+        assert health_check(PORT="1") != 0
+
+
+class _OverIpv6(http.server.HTTPServer):
+    address_family = socket.AF_INET6
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the image is a Linux system")
+def test_the_health_check_asks_the_configured_address() -> None:
+    try:
+        server = _OverIpv6(("::1", 0), _Live)
+    except OSError:
+        pytest.skip("this machine has no ::1")
+    with serving(server) as port:
+        assert health_check(PORT=port, HOST="::") == 0
+        assert health_check(PORT=port, HOST="127.0.0.1", ARCHER_HOST="::1") == 0
+        assert health_check(PORT=port) != 0
+    with serving(http.server.HTTPServer(("127.0.0.1", 0), _Live)) as port:
+        assert health_check(PORT=port, HOST="0.0.0.0") == 0
 
 
 def test_compose_publishes_on_this_machine_alone_unless_told_otherwise() -> None:
