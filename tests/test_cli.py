@@ -10,6 +10,7 @@ import socket
 import sys
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -243,6 +244,21 @@ def test_the_ready_text_says_what_else_is_needed() -> None:
     assert "--url http://192.168.1.5:80 " in text
     for told in ("ARCHER_TOKEN", "demo model", "ALLOWED_HOSTS", "archer-ws doctor"):
         assert told in text
+
+
+@pytest.mark.parametrize(
+    ("host", "url", "named"),
+    [
+        ("0.0.0.0", "http://127.0.0.1:8000", "127.0.0.1"),
+        ("::", "http://[::1]:8000", "[::1]"),
+        ("box", "http://box:8000", "box"),
+    ],
+)
+def test_the_ready_text_names_the_host_that_requests_to_its_url_are_refused_for(
+    host: str, url: str, named: str
+) -> None:
+    text = ready_text(replace(READY, host=host, url=url, host_is_allowed=False))
+    assert text.endswith(f"\nRequests that name {named} are refused until the setting ALLOWED_HOSTS has it.")
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="programs are found otherwise there")

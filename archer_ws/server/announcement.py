@@ -6,6 +6,7 @@ Pure: facts in, text out.
 import json
 import os
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 
 #: The URL that `archer-ws chat` uses by default.
 DEFAULT_URL = "http://127.0.0.1:8000"
@@ -61,7 +62,9 @@ def ready_text(ready: Ready) -> str:
             "answers start with --model FILE.gguf, or --provider ollama, openai or anthropic."
         )
     if not ready.host_is_allowed:
-        lines.append(f"Requests that name {ready.host} are refused until the setting ALLOWED_HOSTS has it.")
+        # Not `ready.host`: of 0.0.0.0, clients on this machine name 127.0.0.1.
+        named = urlsplit(ready.url).netloc.rpartition(":")[0]
+        lines.append(f"Requests that name {named} are refused until the setting ALLOWED_HOSTS has it.")
     return "\n".join(lines)
 
 
