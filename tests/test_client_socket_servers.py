@@ -23,6 +23,8 @@ from archer_ws.client import (
 )
 from archer_ws.client.dialling import Address
 from archer_ws.sessions.streams.events import StreamDelta, as_fields
+from tests.conftest import Archer as Server
+from tests.conftest import StartArcher
 from tests.fakes.scripted_archer import ACCEPTED, WELCOME, Postponing, Scripted, answer, listening, refuse, tell
 from tests.fakes.scripted_server import Reply, scripted_server
 
@@ -115,6 +117,47 @@ async def test_a_server_of_another_kind_is_recognised(reply: Reply) -> None:
         with pytest.raises(NotArcher):
             async with impatient(server.url):
                 pass
+
+
+@pytest.mark.parametrize(
+    "body", [b'{"error": "not found"}', b'{"error": {"message": "none", "type": "x"}}', b"[" * 9999]
+)
+async def test_what_only_resembles_the_error_of_an_archer_server_is_none(body: bytes) -> None:
+    reply = Reply([body], status=404, content_type="application/json")
+    async with asyncio.timeout(LIMIT_S), scripted_server(reply) as server:
+        with pytest.raises(NotArcher, match="responded with 404"):
+            async with impatient(server.url):
+                pass
+
+
+async def test_a_proxy_that_passes_no_websockets_on_is_told_in_the_words_of_the_server(
+    archer: Server,
+) -> None:
+    async def forward(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """As nginx does without further settings: without the fields that are for this connection alone."""
+        head = (await reader.readuntil(b"\r\n\r\n")).split(b"\r\n")
+        kept = [line for line in head if not line.lower().startswith((b"connection:", b"upgrade:"))]
+        answers, requests = await asyncio.open_connection(*archer.address.split(":"))
+        requests.write(b"\r\n".join([kept[0], b"Connection: close", *kept[1:]]))
+        writer.write(await answers.read())
+        requests.close()
+        writer.close()
+
+    async with asyncio.timeout(LIMIT_S), await asyncio.start_server(forward, "127.0.0.1", 0) as proxy:
+        with pytest.raises(Unreachable, match="is a WebSocket, and this request asks for none") as caught:
+            async with impatient(f"127.0.0.1:{proxy.sockets[0].getsockname()[1]}"):
+                pass
+    assert caught.value.hint is not None
+    assert "a proxy before the server took the Upgrade header out" in caught.value.hint
+
+
+async def test_a_name_that_the_server_does_not_go_by_is_told_in_its_words(start_archer: StartArcher) -> None:
+    async with asyncio.timeout(LIMIT_S), start_archer(allowed_hosts=["testserver"]) as archer:
+        with pytest.raises(Unreachable, match=r"this server does not answer to 127\.0\.0\.1") as caught:
+            async with impatient(f"http://{archer.address}"):
+                pass
+    assert caught.value.hint is not None
+    assert "ALLOWED_HOSTS" in caught.value.hint
 
 
 async def test_a_server_that_is_no_http_server_is_recognised() -> None:

@@ -5,6 +5,7 @@ Owns addresses, the handshake and close codes; link.py decides when to try again
 
 import asyncio
 import ipaddress
+import json
 import ssl
 from typing import NoReturn
 from urllib.parse import urlsplit, urlunsplit
@@ -22,9 +23,11 @@ from websockets.exceptions import (
     InvalidURI,
     ProxyError,
 )
+from websockets.http11 import Response
 from websockets.typing import Subprotocol
 
 from archer_ws.client.errors import ClientError, ClosedByServer, NotArcher, Unreachable
+from archer_ws.core.exceptions import ErrorInfo
 from archer_ws.rpc.messages import SUBPROTOCOL
 
 SOCKET_PATH = "/api/v1/ws"
@@ -117,7 +120,7 @@ async def dial(address: Address) -> WatchedConnection:
 
     Raises:
         ConnectionLost: a later attempt may succeed.
-        Unreachable: no later attempt will succeed, because TLS or the proxy fails.
+        Unreachable: no later attempt will succeed, because TLS or the proxy fails, or the server refuses it.
         NotArcher: the server there is not an Archer server.
     """
     try:
@@ -171,6 +174,9 @@ def _explain(address: Address, error: Exception) -> NoReturn:
             raise ConnectionLost(
                 f"{address.url} accepts no connections now ({response.status_code})", "Try again in a moment."
             ) from error
+        case InvalidStatus(response=response) if refusal := _refusal(response):
+            # It has another path, does not go by this name, or a proxy has made a plain request of the WebSocket's.
+            raise Unreachable(f"{address.url} refused the connection: {refusal.message}", refusal.hint) from error
         case InvalidStatus(response=response) if response.status_code == 403:
             raise NotArcher(
                 f"{address.url} forbids the connection (403)",
@@ -185,6 +191,14 @@ def _explain(address: Address, error: Exception) -> NoReturn:
                 f"{address.url} closed the connection during the handshake", "See the server's log."
             ) from error
     raise NotArcher(f"the response of {address.url} is not an Archer server's", _ANOTHER_SERVER) from error
+
+
+def _refusal(response: Response) -> ErrorInfo | None:
+    """The error in a response; None where it is not an Archer server's."""
+    try:
+        return ErrorInfo.model_validate(json.loads(response.body or b"")["error"])
+    except (ValueError, LookupError, TypeError, RecursionError):
+        return None
 
 
 def useless_proxy(address: Address, error: Exception) -> str:
