@@ -14,7 +14,7 @@ from archer_ws.core import secrets
 from archer_ws.core.exceptions import ProviderTimeout, ProviderUnavailable
 from archer_ws.llm_gateway.local.model import CHILD_COMMAND
 from archer_ws.llm_gateway.local.process import STDERR_LINES, Endpoint, Exit, LocalProcess
-from archer_ws.llm_gateway.local.supervisor import LocalSupervisor, Pace
+from archer_ws.llm_gateway.local.supervisor import LocalSupervisor, Pace, crashed
 
 WAIT_S = 30.0
 
@@ -166,6 +166,19 @@ async def test_a_crash_is_noticed_at_once_and_logged_with_the_last_words(supervi
     assert not end.stopped
     if sys.platform != "win32":
         assert end.cause == logs[0]["cause"] == "SIGKILL"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGKILL there")
+async def test_a_process_that_the_system_killed_is_told_to_lack_memory(supervise: Supervise) -> None:
+    at_start = await refusal_of(supervise(READ, "os.kill(os.getpid(), signal.SIGKILL)"))
+    process, _ = await start(supervise(READ, ANNOUNCE, "os.kill(os.getpid(), signal.SIGKILL)"))
+    for error in (at_start, crashed(await end_of(process))):
+        assert "(SIGKILL)" in error.message
+        assert error.hint is not None
+        assert "more memory than is free, or than its container may have" in error.hint
+    # Only this signal is the kernel's.
+    ended = await refusal_of(supervise(READ, "os.kill(os.getpid(), signal.SIGTERM)"))
+    assert "memory" not in (ended.hint or "")
 
 
 async def test_after_a_crash_the_next_who_asks_gets_a_new_process(supervise: Supervise) -> None:

@@ -196,7 +196,7 @@ class LocalSupervisor:
             return self._not_loadable(process.refusal)
         return ProviderUnavailable(
             f"the local model process ended while it loaded {self._name} ({end.cause if end else 'cause unknown'})",
-            hint="Try again; if it persists, the server's log has its last lines.",
+            hint=_of_memory(end) or "Try again; if it persists, the server's log has its last lines.",
             provider="local",
         )
 
@@ -207,8 +207,19 @@ def crashed(end: Exit) -> ProviderUnavailable:
         return _stopped()
     return ProviderUnavailable(
         f"the local model process crashed ({end.cause})",
-        hint="The next request starts it again; if it keeps crashing, the server's log has its last lines.",
+        hint="The next request starts it again. "
+        + (_of_memory(end) or "If it keeps crashing, the server's log has its last lines."),
         provider="local",
+    )
+
+
+def _of_memory(end: Exit | None) -> str | None:
+    """The advice about a process that the kernel killed, as far as is known: it leaves no last lines."""
+    if end is None or end.cause != "SIGKILL":
+        return None
+    return (
+        "The system kills a process that needs more memory than is free, or than its container may have: allow it "
+        "more, lower LOCAL_PARALLEL, or choose a smaller model."
     )
 
 
