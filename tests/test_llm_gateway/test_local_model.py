@@ -18,6 +18,7 @@ from structlog.testing import capture_logs
 from archer_ws.core.exceptions import ProviderFailure, ProviderNotConfigured, ProviderUnavailable
 from archer_ws.llm_gateway.base import Timeouts
 from archer_ws.llm_gateway.catalog import load_catalog
+from archer_ws.llm_gateway.local.child import threads
 from archer_ws.llm_gateway.local.model import CHILD_COMMAND, child_configuration, model_name, version_of
 from archer_ws.llm_gateway.local.process import Endpoint
 from archer_ws.llm_gateway.local.supervisor import QUICK_ENDS_MAX
@@ -253,9 +254,40 @@ def test_a_model_is_another_one_when_any_of_its_files_is(
     assert version_of(model, projector) != before
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="control groups are Linux's")
+@pytest.mark.parametrize(
+    ("groups", "files", "computing"),
+    [
+        ("0::/\n", {"cpu.max": "max 100000\n"}, 16),
+        ("0::/\n", {}, 16),
+        ("0::/\n", {"cpu.max": "300000 100000\n"}, 2),
+        ("0::/\n", {"cpu.max": "50000 100000\n"}, 1),
+        ("0::/a.slice/b.service\n", {"a.slice/cpu.max": "200000 100000\n", "a.slice/b.service/cpu.max": "max 1\n"}, 1),
+        ("0::/a.slice/b.service\n", {"a.slice/cpu.max": "max 1\n", "a.slice/b.service/cpu.max": "800000 100000\n"}, 4),
+        # Version 1; a container may see its group as the top, and its path outside.
+        ("3:cpu:/\n0::/\n", {"cpu/cpu.cfs_quota_us": "300000\n", "cpu/cpu.cfs_period_us": "100000\n"}, 2),
+        ("4:cpu,cpuacct:/docker/1\n", {"cpu/cpu.cfs_quota_us": "300000\n", "cpu/cpu.cfs_period_us": "100000\n"}, 2),
+        ("4:cpuset:/\n3:cpu:/\n", {"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"}, 16),
+    ],
+)
+def test_the_model_computes_with_no_more_threads_than_its_control_groups_pay_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, groups: str, files: dict[str, str], computing: int
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(32)))
+    for file, text in {
+        "proc/self/cgroup": groups,
+        **{f"sys/fs/cgroup/{at}": told for at, told in files.items()},
+    }.items():
+        (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / file).write_text(text, "ascii")
+    assert threads(tmp_path) == computing
+    assert threads(tmp_path / "none") == 16
+
+
 #: Starts a child as the adapter does, tells its process id when it serves and sits there.
 PARENT = """
 import time
+from archer_ws.llm_gateway.local.child import threads
 from archer_ws.llm_gateway.local.model import CHILD_COMMAND, child_configuration, find_model
 from archer_ws.llm_gateway.local.process import LocalProcess
 told = child_configuration(find_model(None), "m", parallel=4, concurrency=4)

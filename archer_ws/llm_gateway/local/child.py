@@ -19,7 +19,9 @@ import os
 import signal
 import sys
 import threading
+from contextlib import suppress
 from http.client import HTTPConnection
+from pathlib import Path
 from typing import Any, TypedDict
 
 LOAD_ONLY = "--load-only"
@@ -132,7 +134,7 @@ def _serve(configuration: Configuration) -> Any:
     params.n_ctx = configuration["context_window"] * configuration["parallel"]
     # A waiting connection takes a thread; with the default of a few, a cancelled one in the queue is noticed late.
     params.n_threads_http = configuration["http_threads"]
-    params.cpuparams.n_threads = _threads()
+    params.cpuparams.n_threads = threads()
     # The number of a prompt's tokens in one batch: only between two batches do other streams get a token, and is a
     # cancel noticed. On processors 128 is as fast as the default of 2048, which takes 15 s with the embedded model. For
     # models that read a whole picture at once, it must fit into one batch (Gemma 3: 256 tokens): with less, llama.cpp
@@ -150,17 +152,44 @@ def _serve(configuration: Configuration) -> Any:
     return xllamacpp.Server(params)
 
 
-def _threads() -> int:
+def threads(root: Path = Path("/")) -> int:
     """The number of computing threads: all available processors but one, and only half of many (SMT does not help
     llama.cpp).
 
     The threads busy-wait for each other at every layer: with one too many, any other work (the parent, the clients)
-    slows them to a tenth.
+    slows them to a tenth. Likewise with more than a quota pays for: they wait at its expense, and then all stand still.
     """
     usable = os.cpu_count() or 1
     if sys.platform == "linux":
-        usable = len(os.sched_getaffinity(0))
+        usable = min([len(os.sched_getaffinity(0)), *map(int, _quotas(root))])
     return max(1, min(usable - 1, max(4, usable // 2)))
+
+
+def _quotas(root: Path) -> list[float]:
+    """How many processors each control group that this process is in, and each one above, has the time of: Docker's
+    `--cpus`, Kubernetes' limits, systemd's CPUQuota. (https://docs.kernel.org/admin-guide/cgroup-v2.html for version 2,
+    https://docs.kernel.org/scheduler/sched-bwc.html for version 1.)"""
+    found = []
+    with suppress(OSError):
+        for line in (root / "proc/self/cgroup").read_text("utf-8").splitlines():
+            _, controllers, path = line.split(":", 2)
+            if controllers and "cpu" not in controllers.split(","):
+                continue
+            top = root / "sys/fs/cgroup" / ("cpu" if controllers else "")
+            group = top / path.lstrip("/")
+            for folder in (group, *group.parents):
+                found += _quota(folder)
+                if folder == top:
+                    break
+    return found
+
+
+def _quota(group: Path) -> list[float]:
+    for files in (["cpu.max"], ["cpu.cfs_quota_us", "cpu.cfs_period_us"]):
+        with suppress(OSError):
+            quota, period = " ".join((group / file).read_text("ascii") for file in files).split()
+            return [] if quota in {"max", "-1"} else [int(quota) / int(period)]
+    return []
 
 
 def _announcement(server: Any, configuration: Configuration) -> dict[str, object]:
