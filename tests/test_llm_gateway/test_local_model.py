@@ -338,6 +338,24 @@ def test_a_child_that_can_not_serve_ends_by_itself_and_with_its_whole_log(
             child.kill()
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems are not told whom to kill")
+def test_where_memory_runs_out_the_child_is_killed_before_its_parent(tmp_path: Path) -> None:
+    telling = NO_SERVER.replace("'no'", "open('/proc/self/oom_score_adj').read()")
+    (tmp_path / "xllamacpp.py").write_text(telling, "utf-8")
+    told = {**child_configuration(tmp_path / "model.gguf", "m", parallel=4, concurrency=4), "api_key": "k"}
+    pipe, environment = subprocess.PIPE, {**os.environ, "PYTHONPATH": str(tmp_path)}
+    with subprocess.Popen(CHILD_COMMAND, stdin=pipe, stdout=pipe, stderr=pipe, env=environment) as child:
+        try:
+            assert child.stdin is not None
+            assert child.stdout is not None
+            child.stdin.write(json.dumps(told).encode() + b"\n")
+            child.stdin.flush()
+            assert json.loads(child.stdout.readline()) == {"error": "RuntimeError: 1000\n"}
+        finally:
+            child.kill()
+    assert int(Path("/proc/self/oom_score_adj").read_text()) < 1000
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux waits for the end of others' children")
 @pytest.mark.parametrize("python_runs", [True, False])
 def test_the_child_dies_with_its_parent_even_when_that_is_killed(python_runs: bool) -> None:

@@ -47,6 +47,7 @@ def main() -> None:
 
         return
     _depend_on_parent()
+    _end_first_without_memory()
     faulthandler.enable()
     # Otherwise a crash starts a debugger, if one is installed, and lasts as long as that runs.
     os.environ["GGML_NO_BACKTRACE"] = "1"
@@ -92,6 +93,12 @@ def _depend_on_parent() -> None:
         import ctypes
 
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+
+
+def _end_first_without_memory() -> None:
+    """Let the system, when memory runs out, kill this process: not its parent, which serves others too."""
+    with suppress(OSError):  # other systems have no such file
+        Path("/proc/self/oom_score_adj").write_text("1000", "ascii")
 
 
 def _ignore_signals() -> None:
