@@ -16,6 +16,7 @@ from archer_ws.sessions.streams.memory_log import MemoryLog
 from archer_ws.sessions.streams.rules import StreamRules
 from archer_ws.sessions.streams.stream import Stream
 from archer_ws.sessions.streams.work import StreamIdentity
+from tests.fakes.stream_events import ended
 
 LIMIT_S = 10
 
@@ -157,6 +158,36 @@ async def test_a_response_does_not_overtake_a_close() -> None:
         writer.put('{"id": 1}')
         await settled()
         assert channel.sent == []
+
+
+async def test_an_end_that_is_all_that_is_left_of_a_stream_goes_ahead_of_other_streams_text() -> None:
+    channel, stream, other = GatedChannel(), a_stream(), a_stream("other")
+    async with writing(channel) as writer:
+        writer.subscribe(stream)
+        writer.subscribe(other)
+        await settled()
+        channel.is_shut = True
+        stream.log.append_text("content", b"first")
+        await channel.waiting.wait()
+        channel.is_shut = False
+        stream.log.append_text("content", b"second")
+        other.log.append(lambda seq: ended(seq, stream_id="other"))
+        channel.let_through.set()
+        await settled()
+        assert [message["method"] for message in channel.sent] == ["stream/delta", "stream/ended", "stream/delta"]
+
+
+async def test_the_text_of_a_stream_that_has_ended_takes_turns_with_other_streams_text() -> None:
+    channel, over, other = GatedChannel(), a_stream("over"), a_stream("other")
+    for stream in (over, other):
+        for kind in ("reasoning", "content", "reasoning"):  # Not one delta.
+            stream.log.append_text(kind, b"text")
+    over.log.append(lambda seq: ended(seq, stream_id="over"))
+    async with writing(channel) as writer:
+        writer.subscribe(other)
+        writer.subscribe(over)
+        await settled()
+        assert [message["params"]["stream_id"] for message in channel.sent][:6] == ["other", "over"] * 3
 
 
 async def test_a_text_of_many_deltas_comes_whole_and_in_order() -> None:

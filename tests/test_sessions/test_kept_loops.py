@@ -498,6 +498,25 @@ async def test_nothing_is_stored_of_a_turn_that_is_cancelled_before_it_is_accept
         assert [message.content for message in await at.store.messages("me", "talk")] == ["Yes."]
 
 
+@pytest.mark.parametrize("iterations", range(8))
+async def test_what_is_told_of_a_turn_is_what_is_stored_though_its_cancel_comes_in_the_moment_of_its_storing(
+    tmp_path: Path, gateway: ScriptedGateway, monkeypatch: pytest.MonkeyPatch, iterations: int
+) -> None:
+    async with process(tmp_path, gateway) as at:
+        is_there, may_go_on = slow_to_answer(at.store, monkeypatch)
+        stream = at.manager.register("me", asking("Perhaps."), request_id="r", on_disconnect="continue").stream
+        async with asyncio.timeout(LIMIT_S):
+            await is_there.wait()
+        may_go_on.set()
+        for _ in range(iterations):
+            await asyncio.sleep(0)
+        stream.cancel("client")
+        end = await ended(stream)
+        await at.store.update("me", "talk", "a write behind a withdrawal", None)
+        stored = await at.store.messages("me", "talk")
+        assert (end.message_ids or []) == [message.message_id for message in stored]
+
+
 async def test_nothing_is_stored_of_a_turn_that_is_cancelled_in_a_conversation_that_was_longer_before_an_edit(
     tmp_path: Path, gateway: ScriptedGateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -310,6 +310,33 @@ async def test_a_stop_waits_for_an_answer_that_is_being_stored(
     assert await contents(store) == ["q", "a"]
 
 
+@pytest.mark.parametrize("bounds", [Limits(settle_limit_s=SHORT_S)], indirect=True, ids=["short"])
+async def test_a_stop_gives_an_answer_up_that_the_store_never_takes_and_says_so(
+    manager: SessionManager, gateway: ScriptedGateway, store: TroubledStore
+) -> None:
+    store.hangs = {"append_completion"}
+    assert (await ended(await answered(manager, gateway))).stored is False
+
+    with capture_logs() as lines:
+        async with asyncio.timeout(10):
+            await manager.aclose()
+
+    assert [line["cause"] for line in lines if line["event"] == "completion_not_stored"] == ["the server stopped first"]
+    assert await contents(store) == ["q"]
+
+
+async def test_nothing_stays_in_memory_of_the_storing_of_an_answer(
+    manager: SessionManager, gateway: ScriptedGateway, store: TroubledStore
+) -> None:
+    await ended(await answered(manager, gateway))
+
+    for _ in range(3):
+        await asyncio.sleep(0)
+    gc.collect()
+    tasks = [each for each in gc.get_objects() if isinstance(each, asyncio.Task)]
+    assert not [task for task in tasks if task.get_name() == "completion"]
+
+
 @short_budgets
 @pytest.mark.parametrize("trouble", ["hangs", "fails"])
 @pytest.mark.parametrize("operation", ["create", "get", "detail", "page", "update", "delete"])
