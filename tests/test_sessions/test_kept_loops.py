@@ -85,7 +85,14 @@ def _said_in(part: LogPart) -> bool:
 class Process:
     """A server of these objects."""
 
-    def __init__(self, folder: Path, gateway: ScriptedGateway, concurrency: int, grace_s: float | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        gateway: ScriptedGateway,
+        concurrency: int,
+        grace_s: float | None = None,
+        retention_s: float = 600.0,
+    ) -> None:
         self.gateway = gateway
         self.store = sqlite_store(folder)
         judge = FormatJudge()
@@ -100,7 +107,7 @@ class Process:
             store=self.store,
             quota=self.quota,
             gates={"ollama": self.gate},
-            limits=ManagerLimits(grace_s=grace_s),
+            limits=ManagerLimits(grace_s=grace_s, retention_s=retention_s),
             bounds=Limits(journal_every_s=0.01, settle_pauses_s=(0.0, 0.05)),
         )
 
@@ -1072,17 +1079,18 @@ async def test_a_deadline_that_passed_while_no_process_was_there_ends_the_stream
         assert (stream.status, stream.log.ended.error.kind) == ("incomplete", "tool_timeout")
 
 
+def no_provider(request: ChatRequest, *, with_defaults: bool = True) -> Route:
+    raise InvalidParams("there is no provider 'ollama'", hint="Name another one.")
+
+
 async def test_a_stream_whose_provider_is_gone_is_named_as_such_and_goes_on_where_there_is_one_again(
     tmp_path: Path, gateway: ScriptedGateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with process(tmp_path, gateway) as at:
         await at.waiting(WEATHER)
 
-    def resolve(request: ChatRequest, *, with_defaults: bool = True) -> Route:
-        raise InvalidParams("there is no provider 'ollama'", hint="Name another one.")
-
     with monkeypatch.context() as gone:
-        gone.setattr(gateway, "resolve", resolve)
+        gone.setattr(gateway, "resolve", no_provider)
         async with process(tmp_path, gateway) as at:
             with pytest.raises(StreamNotFound, match="stream 's' can't go on: there is no provider 'ollama'") as told:
                 at.manager.find("me", "s")
@@ -1090,6 +1098,7 @@ async def test_a_stream_whose_provider_is_gone_is_named_as_such_and_goes_on_wher
             with pytest.raises(StreamNotFound, match="there is no stream 's'"):
                 at.manager.find("somebody else", "s")
             at.manager.session_gone("me", "another")
+            at.manager.session_gone("somebody else", "talk")
             with pytest.raises(StreamNotFound, match="can't go on"):
                 at.manager.find("me", "s")
             at.manager.session_gone("me", "talk")
@@ -1099,6 +1108,49 @@ async def test_a_stream_whose_provider_is_gone_is_named_as_such_and_goes_on_wher
         assert (await at.result("call1")).outcome == "accepted"
         (await gateway.call(1)).finish()
         assert (await ended(at.manager.find("me", "s"))).status == "completed"
+
+
+async def test_a_stream_that_had_the_id_of_one_that_could_not_go_on_is_forgotten_as_any_other(
+    tmp_path: Path, gateway: ScriptedGateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with process(tmp_path, gateway) as at:
+        await at.waiting(WEATHER)
+    at = Process(tmp_path, gateway, concurrency=100, retention_s=0.0)
+    await at.store.open()
+    with monkeypatch.context() as gone:
+        gone.setattr(gateway, "resolve", no_provider)
+        await at.manager.recover()
+    try:
+        request = asking("Two.", session_id=None, stream_id="s")
+        held = await at.manager.start("me", request, request_id="r", on_disconnect="continue")
+        (await gateway.call(1)).finish()
+        await ended(held.stream)
+        held.hold.release()
+        with pytest.raises(StreamNotFound, match="there is no stream 's'"):
+            at.manager.find("me", "s")
+    finally:
+        await at.manager.aclose()
+        await at.store.aclose()
+
+
+async def test_a_stream_that_came_first_keeps_its_id_though_one_from_before_has_it_too(
+    tmp_path: Path, gateway: ScriptedGateway
+) -> None:
+    async with process(tmp_path, gateway) as at:
+        await at.waiting(WEATHER)
+    at = Process(tmp_path, gateway, concurrency=100)
+    await at.store.open()
+    try:
+        request = asking("Two.", session_id=None, stream_id="s")
+        held = await at.manager.start("me", request, request_id="r", on_disconnect="continue")
+        await at.manager.recover()  # It comes later than new streams if the disk was full at the start.
+        assert at.manager.find("me", "s") is held.stream
+        (await gateway.call(1)).finish()
+        assert (await ended(held.stream)).status == "completed"
+        assert at.manager.running == 0
+    finally:
+        await at.manager.aclose()
+        await at.store.aclose()
 
 
 async def test_reading_the_messages_of_a_stream_that_nobody_follows_yet_after_a_restart_does_not_end_it(
