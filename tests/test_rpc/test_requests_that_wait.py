@@ -57,11 +57,34 @@ async def test_subscriptions_that_wait_count_as_streams_of_their_connection(
     await begin(second, *names[MAX_STREAMS:])
 
     # Whoever asks for a stream twice needs no more room for it.
-    answers = [await third.request("stream/subscribe", stream_id=name) for name in (names[0], *names)]
+    asked = (names[0], *names[:MAX_STREAMS], names[0], *names[MAX_STREAMS:])
+    answers = [await third.request("stream/subscribe", stream_id=name) for name in asked]
     await third.call("ping")
     gate.set()
 
-    assert await kinds(answers) == ["result"] * (1 + MAX_STREAMS) + ["too_many_streams"] * 2
+    assert await kinds(answers) == ["result"] * (2 + MAX_STREAMS) + ["too_many_streams"] * 2
+
+
+async def test_subscriptions_of_streams_that_are_left_that_have_ended_or_that_are_delivered_need_no_room(
+    server: Server, gate: asyncio.Event
+) -> None:
+    first, second, third = [await server.connect() for _ in range(3)]
+    names = [f"s{number}" for number in range(MAX_STREAMS + 2)]
+    await begin(first, *names[:MAX_STREAMS])
+    await begin(second, *names[MAX_STREAMS:])
+    gate.set()
+    await third.call("stream/subscribe", stream_id="s0")
+    gate.clear()
+
+    answers = [await third.request("stream/subscribe", stream_id=name) for name in names[:MAX_STREAMS]]
+    (await server.gateway.call(1)).finish()
+    await first.ended("s1")
+    await third.call("stream/unsubscribe", stream_id="s2")
+    answers += [await third.request("stream/subscribe", stream_id=name) for name in (*names[MAX_STREAMS:], "s2")]
+    await third.call("ping")
+    gate.set()
+
+    assert await kinds(answers) == ["result"] * (MAX_STREAMS + 2) + ["too_many_streams"]
 
 
 async def test_chats_that_wait_to_be_stored_count_as_streams_of_their_connection(
@@ -126,6 +149,18 @@ async def test_the_subscription_behind_the_one_that_was_left_is_delivered(server
     await second.text("s", "text")
 
 
+async def test_no_other_stream_is_left_whose_subscription_waits_too(server: Server, gate: asyncio.Event) -> None:
+    first, second = await server.connect(), await server.connect()
+    await begin(first, "s", "other")
+    answers = [await second.request("stream/subscribe", stream_id=name) for name in ("s", "other")]
+    await second.call("stream/unsubscribe", stream_id="s")
+    gate.set()
+    assert await kinds(answers) == ["result"] * 2
+
+    (await server.gateway.call(1)).say("text")
+    await second.text("other", "text")
+
+
 async def test_a_chat_that_is_left_while_it_waits_runs_on_and_is_not_delivered(
     server: Server, gate: asyncio.Event
 ) -> None:
@@ -135,11 +170,12 @@ async def test_a_chat_that_is_left_while_it_waits_runs_on_and_is_not_delivered(
     await peer.call("stream/unsubscribe", stream_id="s")
     gate.set()
     assert await kinds([answer]) == ["result"]
+    stream = server.manager.find("me", "s")
+    assert stream.is_held
 
     call = await server.gateway.call()
     call.say("text")
     call.finish()
-    stream = server.manager.find("me", "s")
     async with asyncio.timeout(LIMIT_S):
         await stream.wait_ended()
     await peer.call("ping")

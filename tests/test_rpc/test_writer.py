@@ -151,6 +151,37 @@ async def test_a_response_and_a_stream_s_start_go_out_at_once_while_nothing_else
         ]
 
 
+async def until_sent(channel: GatedChannel, text: str) -> None:
+    while channel.texts()[-1:] != [text]:  # noqa: ASYNC110 - no event tells it; `writing` bounds it
+        await asyncio.sleep(0.001)
+
+
+async def test_gathered_text_comes_while_its_stream_goes_on() -> None:
+    channel, stream = GatedChannel(), a_stream()
+    async with writing(channel) as writer:
+        writer.coalesce_s = 0.02
+        writer.subscribe(stream)
+        for text in ("one", "two", "three"):
+            stream.log.append_text("content", text.encode())
+            await until_sent(channel, text)
+
+
+async def test_text_that_is_being_gathered_is_not_sent_once_its_stream_is_left() -> None:
+    channel, left, other = GatedChannel(), a_stream("left"), a_stream("other")
+    async with writing(channel) as writer:
+        writer.coalesce_s = 0.05
+        for stream in (left, other):
+            writer.subscribe(stream)
+            stream.log.append_text("content", b"first")
+        await until_sent(channel, "first")
+        await settled()
+        left.log.append_text("content", b"gathered")
+        other.log.append_text("content", b"later")
+        writer.unsubscribe("left")
+        await until_sent(channel, "later")
+        assert channel.texts() == ["first", "first", "later"]
+
+
 async def test_a_response_does_not_overtake_a_close() -> None:
     channel = GatedChannel()
     async with writing(channel) as writer:
