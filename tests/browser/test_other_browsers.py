@@ -50,3 +50,30 @@ async def test_without_scroll_anchoring_too_an_answer_is_followed_and_what_is_re
     """)
     assert seen["steps"] > 10
     assert (seen["below"], seen["jumps"]) == (0, [])
+
+
+async def test_a_field_that_does_not_grow_by_itself_is_as_high_as_its_text_all_the_same(console: Console) -> None:
+    """As in Safari, WebKitGTK and Firefox."""
+    seen = await console.run(f"""{LACKING}
+        await lacking("field-sizing");
+        const heights = (field) => field.evaluate((field) => [field.clientHeight, field.scrollHeight]);
+        const asked = "a line\\n".repeat(4) + "and words ".repeat(15) + "\\n";
+        const empty = await heights(field());
+        await field().fill(asked);
+        const written = await heights(field());
+        await field().fill("");
+        const emptied = await heights(field());
+        await field().fill("a line\\n".repeat(100));
+        const [most] = await heights(field());
+        await field().fill(asked);
+        await field().press("Enter");
+        await ended();
+        await shown.locator(".said").hover();
+        await shown.getByRole("button", {{ name: "Edit" }}).click();
+        const edited = await heights(shown.getByLabel("What to ask instead"));
+        return {{ empty, written, emptied, edited, most: most / (await page.evaluate(() => innerHeight)) }};
+    """)
+    assert seen["emptied"] == seen["empty"]
+    assert seen["written"][0] == seen["written"][1] > 3 * seen["empty"][0]
+    assert seen["edited"][0] == seen["edited"][1] > 3 * seen["empty"][0]
+    assert 0.3 < seen["most"] < 0.4

@@ -7,7 +7,7 @@ import { Attachment } from "../state/files.js";
 import { strings } from "../strings.js";
 import { isComposing } from "./composing.js";
 import { directBefore, directionOf } from "./direction.js";
-import { focusField } from "./field.js";
+import { focusField, grownBy } from "./field.js";
 import { html } from "./html.js";
 import { Icon } from "./icons.js";
 import { ModelPicker } from "./model-picker.js";
@@ -91,10 +91,12 @@ export function Composer({ conversation }) {
       html`<ul class="attachments">
         ${files.value.map((file) => html`<${AttachmentView} key=${file.id} file=${file} onRemove=${() => remove(file)} />`)}
       </ul>`}
-      <textarea ref=${field} rows="1" aria-label=${strings.composer.label} title=${strings.composer.hint}
-        placeholder=${placeholder} dir=${directionOf(text)} value=${text}
-        onInput=${(/** @type {any} */ event) => (conversation.draft.value = event.target.value)} onKeyDown=${keys}
-        onBeforeInput=${directBefore} onPaste=${pasted}></textarea>
+      <div class="growing" data-text=${grownBy(text)}>
+        <textarea ref=${field} rows="1" aria-label=${strings.composer.label} title=${strings.composer.hint}
+          placeholder=${placeholder} dir=${directionOf(text)} value=${text}
+          onInput=${(/** @type {any} */ event) => (conversation.draft.value = event.target.value)} onKeyDown=${keys}
+          onBeforeInput=${directBefore} onPaste=${pasted}></textarea>
+      </div>
       <div class="tools">
         <input ref=${picker} type="file" multiple hidden
           onChange=${(/** @type {any} */ { target }) => (add(target.files), (target.value = ""))} />

@@ -1,4 +1,11 @@
-// The field for the next message, as the place where the focus goes when what had it is gone.
+// Fields that a person writes messages in: their height, and the focus, which goes to the field for the next message when
+// what had it is gone.
+
+// More than fits into the highest field: what is longer scrolls.
+const COPIED_CHARS = 10_000;
+
+/** The text by which a field's `.growing` makes it as high as its text (base.css). @param {string} text */
+export const grownBy = (text) => text.slice(0, COPIED_CHARS);
 
 /** Move the focus to the field of a conversation, once that is drawn. @param {string} id */
 export function focusField(id) {
@@ -6,7 +13,7 @@ export function focusField(id) {
   if (matchMedia("(pointer: coarse)").matches) return;
   requestAnimationFrame(() => {
     const field = /** @type {HTMLElement | null | undefined} */ (
-      document.getElementById(`pane-${id}`)?.querySelector(".composer > textarea")
+      document.getElementById(`pane-${id}`)?.querySelector(".composer > .growing > textarea")
     );
     field?.focus({ preventScroll: true });
   });

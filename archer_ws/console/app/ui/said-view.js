@@ -6,7 +6,7 @@ import { strings } from "../strings.js";
 import { isComposing } from "./composing.js";
 import { CopyButton } from "./copy-button.js";
 import { directBefore, directionOf } from "./direction.js";
-import { focusField } from "./field.js";
+import { focusField, grownBy } from "./field.js";
 import { html } from "./html.js";
 import { Icon } from "./icons.js";
 import { complain } from "./notice.js";
@@ -86,10 +86,12 @@ function Editor({ item, conversation, onDone }) {
   };
   return html`
     <form class="said editor" onSubmit=${submit}>
-      <textarea dir=${directionOf(text)} aria-label=${strings.chat.editLabel} value=${text} autofocus
-        ref=${(/** @type {HTMLElement | null} */ field) => field && field !== document.activeElement && field.focus()}
-        onInput=${(/** @type {any} */ event) => typed(event.target.value)} onKeyDown=${keys}
-        onBeforeInput=${directBefore}></textarea>
+      <div class="growing" data-text=${grownBy(text)}>
+        <textarea dir=${directionOf(text)} aria-label=${strings.chat.editLabel} value=${text} autofocus
+          ref=${(/** @type {HTMLElement | null} */ field) => field && field !== document.activeElement && field.focus()}
+          onInput=${(/** @type {any} */ event) => typed(event.target.value)} onKeyDown=${keys}
+          onBeforeInput=${directBefore}></textarea>
+      </div>
       <p class="choices">
         <button type="button" class="quiet" onClick=${leave}>${strings.chat.cancel}</button>
         <button class="primary" disabled=${isEmpty || conversation.isBusy.value}>${strings.chat.send}</button>
