@@ -49,6 +49,18 @@ export const notArcher = (url, what) =>
     hint: "Is another program listening there, or is a path missing in the URL?",
   });
 
+/**
+ * The browser lets this page open no socket.
+ * @param {URL} url @param {unknown} [cause] what it threw; WebKit throws for a Content-Security-Policy, too
+ */
+export function forbiddenByPage(url, cause) {
+  const { origin, protocol } = url;
+  const policy = `The page's Content-Security-Policy needs ${origin} and ${origin.replace(/^http/, "ws")} in its connect-src.`;
+  const isMixed = cause !== undefined && protocol === "http:" && globalThis.location?.protocol === "https:";
+  const hint = isMixed ? `A page served over https can use wss:// only, that is an https:// URL. ${policy}` : policy;
+  return new ArcherError({ kind: "forbidden", message: `the page may not open a socket to ${url}`, hint }, { cause });
+}
+
 const TOKEN_HINT = "Pass the server's token (its setting AUTH_TOKEN), or a ticket made with it.";
 /** @type {Record<number, [kind: string, meaning: string, hint?: string]>} */
 const FINAL_CLOSES = {

@@ -5,7 +5,7 @@
 // again and again fails. Requests are queued in archer-requests.js, a stream's events are handled in archer-stream.js,
 // and archer-client.js decides which clients share a connection.
 
-import { ArcherError, closeError, closed, notArcher, notify, unreachable } from "./archer-errors.js";
+import { ArcherError, closeError, closed, forbiddenByPage, notArcher, notify, unreachable } from "./archer-errors.js";
 import { fetchTicket, findRefusal } from "./archer-http.js";
 import { Requests, newCall, noLosses } from "./archer-requests.js";
 import { localEnd } from "./archer-stream.js";
@@ -175,8 +175,16 @@ export class Link {
     if (document.visibilityState === "visible") this.#check();
   };
 
-  /** @type {[target: EventTarget | undefined, type: string, listener: () => void][]} */
+  /** Chromium reports a socket that the page's Content-Security-Policy forbids as a lost connection as well. */
+  #violated = (/** @type {Event} */ event) => {
+    const { blockedURI, disposition, effectiveDirective } = /** @type {SecurityPolicyViolationEvent} */ (event);
+    if (disposition === "report" || effectiveDirective !== "connect-src" || this.#isReady) return;
+    if (this.#options.socketUrl.startsWith(blockedURI)) this.close(forbiddenByPage(this.#options.url));
+  };
+
+  /** @type {[target: EventTarget | undefined, type: string, listener: (event: Event) => void][]} */
   #signs = [
+    [globalThis, "securitypolicyviolation", this.#violated],
     [globalThis, "online", this.#check],
     [globalThis, "offline", this.#offline],
     [globalThis, "pageshow", this.#check],
@@ -202,8 +210,7 @@ export class Link {
     try {
       this.#listen(new WebSocket(socketUrl, protocols));
     } catch (cause) {
-      const hint = "A page served over https can use wss:// only, that is an https:// URL.";
-      this.close(new ArcherError({ kind: "forbidden", message: `no socket to ${url} can be made`, hint }, { cause }));
+      this.close(forbiddenByPage(url, cause));
     }
   }
 

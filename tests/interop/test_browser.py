@@ -98,6 +98,21 @@ async def test_a_page_of_a_foreign_origin_is_refused_and_told_what_to_do(
         assert sidecar.chats.empty()
 
 
+@pytest.mark.parametrize("allowed", ["'self'", "'self' http:"])
+async def test_a_page_whose_own_policy_forbids_the_socket_is_told_what_it_must_allow(
+    browser: Browser, allowing: Allowing, allowed: str
+) -> None:
+    """Such as a Tauri application's, whose `csp` is in its tauri.conf.json."""
+    headers = {"Content-Security-Policy": f"connect-src {allowed}"}
+    page = Reply([b"<!doctype html>"], content_type="text/html", headers=headers)
+    async with pages({**own_copy(), "/": page}) as site, allowing(site.url) as sidecar:
+        await browser.open("page", site.url)
+        await browser.run("page", OPEN, url=site.url, options={"url": sidecar.url})
+        error = await browser.run("page", "return (await kept.archer.send('Why?').ended).error;")
+        assert error["kind"] == "forbidden"
+        assert f"needs {sidecar.url} and {sidecar.url.replace('http', 'ws')} in its connect-src" in error["hint"]
+
+
 async def test_a_page_of_the_servers_own_needs_no_url(browser: Browser, sidecar: Server) -> None:
     await browser.open("page", f"{sidecar.url}/health/live")
     await browser.run("page", OPEN, url="", options={})
