@@ -159,6 +159,16 @@ async def test_what_known_pages_load_passes_and_so_does_a_link_to_this_server(gi
     assert (await get(guarded(), **{**IMAGE, **given})).status_code == 200
 
 
+async def test_the_log_says_of_an_image_without_origin_what_its_page_must_do() -> None:
+    """Of a Tauri application's page on Linux, which sends no Referer either: its origin needs no setting."""
+    with structlog.testing.capture_logs() as entries:
+        response = await get(guarded(), **IMAGE)
+    (warning,) = [entry for entry in entries if entry["event"] == "origin_refused"]
+    for hint in (warning["hint"], response.json()["error"]["hint"]):
+        assert "the attribute crossorigin" in hint
+        assert "CORS_ORIGINS, unless it is Tauri's" in hint
+
+
 async def test_a_link_to_a_file_is_followed_from_known_pages_only() -> None:
     link = {**IMAGE, "sec-fetch-mode": "navigate", "sec-fetch-dest": "document"}
     path = "/api/v1/files/file_0"

@@ -91,7 +91,7 @@ class HostAndOriginGuard:
     def _wrong_host(self, scope: Scope) -> Forbidden:
         values = header_values(scope, b"host")
         named = _shown(values[0]) if values else "no host"
-        self._report("host", named, "ALLOWED_HOSTS")
+        self._report("host", named, "if it is yours, add it to ALLOWED_HOSTS")
         return Forbidden(
             f"this server does not answer to {named}",
             hint="Use one of the names in its setting ALLOWED_HOSTS, or add this one there.",
@@ -100,7 +100,7 @@ class HostAndOriginGuard:
     def _wrong_origin(self, scope: Scope) -> Forbidden:
         values = header_values(scope, b"origin")
         named = _shown(values[0])
-        self._report("origin", named, "CORS_ORIGINS")
+        self._report("origin", named, "if it is yours, add it to CORS_ORIGINS")
         if values[0] == b"null":
             hint = "Pages opened from a file and sandboxed frames have no origin: serve the page over http."
         else:
@@ -110,19 +110,19 @@ class HostAndOriginGuard:
     def _unnamed_page(self, scope: Scope) -> Forbidden:
         origin = _referring_origin(scope)
         named = _shown(origin.encode("latin-1")) if origin else "an origin that it does not tell"
-        self._report("origin", named, "CORS_ORIGINS")
-        return Forbidden(
-            f"a page of {named} may not load this",
-            hint="If the page is yours, add its origin to the server's setting CORS_ORIGINS, and use fetch(), or the "
-            "attribute crossorigin: then the browser tells the origin.",
+        hint = (
+            "If the page is yours, use fetch(), or the attribute crossorigin: then the browser tells the origin. "
+            "Add that to the server's setting CORS_ORIGINS, unless it is Tauri's."
         )
+        self._report("origin", named, hint)
+        return Forbidden(f"a page of {named} may not load this", hint=hint)
 
-    def _report(self, what: str, value: str, setting: str) -> None:
+    def _report(self, what: str, value: str, hint: str) -> None:
         """Log each value once: what a misconfigured page sends repeatedly must not fill the log."""
         key = f"{what} {value}"
         if key not in self._reported and len(self._reported) < _MAX_REPORTED:
             self._reported.add(key)
-            log.warning(f"{what}_refused", **{what: value}, hint=f"if it is yours, add it to {setting}")
+            log.warning(f"{what}_refused", **{what: value}, hint=hint)
 
 
 @lru_cache(_NAMES_KEPT)
