@@ -235,6 +235,44 @@ async def test_the_open_conversations_are_there_again_after_a_reload(console: Co
     assert seen == [2, ["say **blue** light scatters"]]
 
 
+async def test_of_more_conversations_side_by_side_than_fit_the_chosen_one_is_in_view(console: Console) -> None:
+    seen = await console.run("""
+        const isInView = () => page.waitForFunction(() => {
+            const { left, right } = document.querySelector('.pane[data-shown="true"]').getBoundingClientRect();
+            const room = document.querySelector(".panes").getBoundingClientRect();
+            return left >= room.left - 1 && right <= room.right + 1;
+        });
+        const beside = page.getByRole("button", { name: "Side by side" });
+        for (const number of [1, 2, 3, 4, 5]) {
+            if (number > 1) await page.keyboard.press("Alt+b");
+            if (number === 2) await beside.click();
+            await isInView();
+            await ask(`say ${number}`);
+            await ended();
+        }
+        for (const key of ["Alt+1", "Alt+4"]) {
+            await page.keyboard.press(key);
+            await isInView();
+        }
+        await page.locator(".tab .face").nth(1).click();
+        await isInView();
+        await beside.click();
+        await page.keyboard.press("Alt+5");
+        await beside.click();
+        await isInView();
+        await page.reload();
+        await connected();
+        await isInView();
+        // Nothing moves under a pointer that presses something in a pane which is cut off.
+        const scrolled = () => page.locator(".panes").evaluate((panes) => panes.scrollLeft);
+        await page.locator(".panes").evaluate((panes) => (panes.scrollLeft = 200));
+        await page.mouse.click(300, 400);
+        await page.locator(".pane").first().and(shown).waitFor();
+        return [await scrolled(), await said()];
+    """)
+    assert seen == [200, ["say 1"]]
+
+
 async def test_messages_without_streams_are_questions_with_their_answers(console: Console, sidecar: Server) -> None:
     await imported(sidecar, "elsewhere", 3, with_streams=False)
     seen = await console.run("""

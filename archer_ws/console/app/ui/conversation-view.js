@@ -38,6 +38,18 @@ export function ConversationView({ id }) {
     if (asks.value !== before.current) place.current?.follow();
     before.current = asks.value;
   }, [asks.value]);
+  // Beside others it may be out of view. Nothing moves under a pointer that has just pressed something in it.
+  const pane = useRef(/** @type {HTMLElement | null} */ (null));
+  const isEntered = useRef(false);
+  const isShown = shownId.value === id;
+  useLayoutEffect(() => {
+    if (isShown && !isEntered.current) pane.current?.scrollIntoView({ block: "nearest", inline: "nearest" });
+    isEntered.current = false;
+  }, [isShown, isSideBySide.value]);
+  const entered = () => {
+    isEntered.current ||= shownId.peek() !== id;
+    shownId.value = id;
+  };
   const older = () => {
     place.current?.hold();
     shown.readOlder().catch(complain);
@@ -45,7 +57,7 @@ export function ConversationView({ id }) {
   const title = titleOfConversation(id) || strings.list.new;
   const isWelcome = items.length === 0 && shown.isNew.value;
   return html`
-    <section class="pane" id=${`pane-${id}`} aria-label=${strings.chat.label(title)} data-shown=${shownId.value === id} onFocusIn=${() => (shownId.value = id)}>
+    <section ref=${pane} class="pane" id=${`pane-${id}`} aria-label=${strings.chat.label(title)} data-shown=${isShown} onFocusIn=${entered}>
       ${isSideBySide.value && html`<h2 class="pane-title" dir="auto">${title}</h2>`}
       <div class="scroller" ref=${scroller} tabindex="0" role="log" aria-live="off" aria-label=${strings.chat.label(title)}>
         <div class="column">
