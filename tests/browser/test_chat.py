@@ -301,3 +301,18 @@ async def test_escape_in_a_search_clears_it_first(console: Console) -> None:
         half=HALF,
     )
     assert seen == ["", "true"]
+
+
+async def test_who_scrolls_up_little_by_little_gets_away_from_the_end_of_an_answer_that_grows(console: Console) -> None:
+    assert await console.run("""
+        await ask("write");
+        const scroller = shown.locator(".scroller");
+        await scroller.locator("p").nth(60).waitFor();
+        await scroller.hover();
+        const isAway = async () => await shown.locator(".to-end").count() > 0;
+        for (let turns = 0; turns < 40 && !(await isAway()); turns++) await page.mouse.wheel(0, -10);
+        const away = await isAway();
+        await page.locator(".to-end").click();
+        await page.locator(".to-end").waitFor({ state: "detached" });
+        return away;
+    """)

@@ -5,6 +5,9 @@ const NEAR_END_PX = 64;
 // How long a found message is marked, and kept in view while the content around it is still being rendered.
 const MARK_MS = 2500;
 const HANDS = ["wheel", "touchmove", "pointerdown", "keydown"];
+// How long the end is not followed after each of these. A turn of the wheel takes so long in Firefox, and is lost if the
+// page scrolls meanwhile; and two fingers may scroll by a few pixels at a time, less than what comes in between.
+const HAND_MS = 300;
 
 export class Place {
   #scroller;
@@ -17,6 +20,8 @@ export class Place {
   /** The message that is marked. @type {HTMLElement | undefined} */
   #marked;
   #timer = 0;
+  /** Runs while the reader scrolls. @type {number | undefined} */
+  #hand;
   /** The message that stays where it is while older ones are put before it, and where. @type {{ element: Element, top: number } | undefined} */
   #held;
   #growth = new ResizeObserver(() => this.#grown());
@@ -40,6 +45,7 @@ export class Place {
   /** Stop observing the scroller. */
   leave() {
     this.#unmark();
+    clearTimeout(this.#hand);
     this.#growth.disconnect();
     this.#scroller.removeEventListener("scroll", this.#scrolled);
     this.#scroller.removeEventListener("scrollend", this.#arrived);
@@ -76,6 +82,7 @@ export class Place {
     this.#held = undefined;
     this.#isAtEnd = true;
     this.#isReturning = false;
+    this.#takeHandOff();
     this.#scroller.scrollTop = this.#scroller.scrollHeight;
   }
 
@@ -103,8 +110,14 @@ export class Place {
     this.#marked = undefined;
   }
 
-  /** The reader scrolls or types: stop keeping a message in view. */
+  /** The reader scrolls or types: stop keeping a message in view, and the end until it is known where to. */
   #letGo = () => {
+    clearTimeout(this.#hand);
+    this.#hand = window.setTimeout(() => {
+      this.#scrolled();
+      this.#takeHandOff();
+      this.#grown();
+    }, HAND_MS);
     this.#held = undefined;
     this.#isReturning = false;
     if (!this.#marked) return;
@@ -112,13 +125,19 @@ export class Place {
     this.#marked = undefined;
   };
 
+  #takeHandOff() {
+    clearTimeout(this.#hand);
+    this.#hand = undefined;
+  }
+
   #scrolled = () => {
     const { scrollHeight, scrollTop, clientHeight } = this.#scroller;
     // A smaller scrollTop means that the reader has scrolled up; if only the height has grown, the end is followed.
     if (this.#marked || this.#held) this.#isAtEnd = false;
     else if (scrollHeight - scrollTop - clientHeight < NEAR_END_PX) this.#isAtEnd = true;
     else if (scrollTop < this.#topBefore) this.#isAtEnd = false;
-    this.#topBefore = scrollTop;
+    // All that a hand does counts together.
+    if (this.#hand === undefined) this.#topBefore = scrollTop;
     this.#tell(!this.#isAtEnd && this.#hasText());
   };
 
@@ -132,7 +151,7 @@ export class Place {
     if (!this.#hasText()) return;
     if (this.#marked) this.#marked.scrollIntoView();
     else if (this.#held?.element.isConnected) this.#scroller.scrollTop += this.#held.element.getBoundingClientRect().top - this.#held.top;
-    else if (this.#isAtEnd) this.#scroller.scrollTop = this.#scroller.scrollHeight;
+    else if (this.#isAtEnd && this.#hand === undefined) this.#scroller.scrollTop = this.#scroller.scrollHeight;
     else this.#scrolled();
   }
 }
