@@ -27,12 +27,11 @@ export async function upload(target, blob, { signal, onProgress } = {}) {
   for (;;) {
     try {
       const token = await target.authorize();
+      if (!(await isReadable(blob))) throw unreadable(blob);
       signal?.throwIfAborted();
       return fileIn(target.url, await post(target.url, blob, token, signal, onProgress));
     } catch (error) {
       const isPassing = error instanceof ArcherError && error.retryable;
-      // A browser reports this as it reports a server that can't be reached.
-      if (isPassing && !(await isReadable(blob))) throw unreadable(blob, error);
       const waitMs = isPassing ? (error.retryAfterMs ?? Math.random() * ceilingMs) : Infinity;
       if (performance.now() + waitMs > giveUpAt) throw error;
       ceilingMs = Math.min(2 * ceilingMs, target.backoff.maxMs);
@@ -178,26 +177,27 @@ async function postByFetch(url, blob, headers, signal, told) {
   }
 }
 
-/** Whether its bytes are there: a file may have been changed, moved or removed since it was chosen, or is a folder. @param {Blob} blob */
+/**
+ * Whether its bytes are there: a file may have been changed, moved or removed since it was chosen, or is a folder. A
+ * browser reports that as it reports a server that can't be reached; Firefox sends no more, and never ends the request.
+ * @param {Blob} blob
+ */
 async function isReadable(blob) {
   try {
-    await blob.slice(0, 1).arrayBuffer();
-    return true;
+    const end = await blob.slice(-1).arrayBuffer();
+    return end.byteLength === Math.min(1, blob.size);
   } catch {
     return false;
   }
 }
 
-/** @param {Blob} blob @param {unknown} cause */
-const unreadable = (blob, cause) =>
-  new ArcherError(
-    {
-      kind: "invalid_params",
-      message: `${nameOf(blob) || "the file"} can't be read`,
-      hint: "It was changed, moved or removed after it was chosen, or is a folder: choose it again.",
-    },
-    { cause },
-  );
+/** @param {Blob} blob */
+const unreadable = (blob) =>
+  new ArcherError({
+    kind: "invalid_params",
+    message: `${nameOf(blob) || "the file"} can't be read`,
+    hint: "It was changed, moved or removed after it was chosen, or is a folder: choose it again.",
+  });
 
 /** @param {URL} url @param {UploadResponse} response @returns {UploadedFile} */
 function fileIn(url, { status, text }) {

@@ -283,8 +283,11 @@ async def test_what_was_attached_and_is_gone_from_the_server_after_a_reload_is_t
         )
 
 
-async def test_a_file_that_was_removed_meanwhile_is_told_at_once(console: Console, tmp_path: Path) -> None:
-    console.expected += ["status of 507", "ERR_FILE_NOT_FOUND"]
+@pytest.mark.parametrize("is_there", [False, True])
+async def test_a_file_that_was_removed_or_shortened_meanwhile_is_told_before_anything_is_sent(
+    console: Console, tmp_path: Path, *, is_there: bool
+) -> None:
+    console.expected += ["status of 507"]
     notes = tmp_path / "notes.txt"
     notes.write_text("of mine", "utf-8")
     await console.run(
@@ -299,6 +302,8 @@ async def test_a_file_that_was_removed_meanwhile_is_told_at_once(console: Consol
         file=str(notes),
     )
     notes.unlink()
+    if is_there:
+        notes.write_text("of", "utf-8")
     seen = await console.run("""
         await shown.getByRole("button", { name: "Try again" }).click();
         await has("can't be read");
