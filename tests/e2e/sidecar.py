@@ -124,7 +124,7 @@ async def answered_and_judged(sidecar: Sidecar) -> None:
     }
     request = {
         "messages": [{"role": "user", "content": "What color is the sky?"}],
-        "max_tokens": 40,
+        "max_tokens": 200,
         "response_format": {"type": "json_schema", "json_schema": {"name": "sky", "schema": schema}},
     }
     answer = (await sidecar.http.post("/api/v1/chat/completions", json=request)).json()
