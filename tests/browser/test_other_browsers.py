@@ -26,11 +26,12 @@ async def test_without_scroll_anchoring_too_an_answer_is_followed_and_what_is_re
     console: Console, model: ScriptedModel
 ) -> None:
     """As in Safari and WebKitGTK."""
-    model.long = "".join(PARTS)
+    model.long = f"{''.join(PARTS)}The end."
     seen = await console.run(f"""{LACKING}
         await lacking("overflow-anchor", "* {{ overflow-anchor: none !important }}");
         await ask("long");
         await ended();
+        await has("The end.");
         await drawn();
         return shown.locator(".scroller").evaluate(async (scroller) => {{
             const frame = () => new Promise(requestAnimationFrame);
@@ -77,3 +78,42 @@ async def test_a_field_that_does_not_grow_by_itself_is_as_high_as_its_text_all_t
     assert seen["written"][0] == seen["written"][1] > 3 * seen["empty"][0]
     assert seen["edited"][0] == seen["edited"][1] > 3 * seen["empty"][0]
     assert 0.3 < seen["most"] < 0.4
+
+
+#: A script: what is in view grows by so much, as by an answer; then whether its end is in view, once it was drawn.
+GROWING = """
+    const growing = {
+        grow: (by) => shown.locator(".column").evaluate((column, by) => {
+            column.style.minHeight = `${column.offsetHeight + by}px`;
+        }, by),
+        below: async () => (await drawn(), shown.locator(".scroller").evaluate((scroller) =>
+            Math.round(scroller.scrollHeight - scroller.scrollTop - scroller.clientHeight))),
+    };
+"""
+
+
+async def test_without_the_end_of_a_scroll_too_the_way_to_the_end_leads_to_one_that_moves_on(console: Console) -> None:
+    """As in Safari and WebKitGTK, which have no event `scrollend`."""
+    await console.run(f"""{GROWING}
+        await page.addInitScript(() => {{
+            for (const kind of [Window, Document, HTMLElement]) delete kind.prototype.onscrollend;
+            delete window.onscrollend;
+            addEventListener("scrollend", (event) => event.stopImmediatePropagation(), true);
+        }});
+        await page.reload();
+        await connected();
+        await ask("say one");
+        await ended();
+        await growing.grow(5000);
+        await shown.locator(".scroller").evaluate((scroller) => scroller.scrollTo(0, 0));
+        await page.locator(".to-end").evaluate((button) => {{
+            button.click();
+            const column = document.querySelector('.pane[data-shown="true"] .column');
+            column.style.minHeight = `${{column.offsetHeight + 5000}}px`;
+        }});
+        await page.locator(".to-end").waitFor({{ state: "detached" }});
+        await page.waitForFunction(() => {{
+            const {{ scrollHeight, scrollTop, clientHeight }} = document.querySelector(".scroller");
+            return scrollHeight - scrollTop - clientHeight < 2;
+        }});
+    """)

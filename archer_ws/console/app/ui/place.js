@@ -86,8 +86,9 @@ export class Place {
     this.#scroller.scrollTop = this.#scroller.scrollHeight;
   }
 
-  /** Scroll to the end smoothly. */
+  /** Scroll to the end, smoothly where the browser tells when it is there: the end may have moved on by then. */
   return() {
+    if (!("onscrollend" in window)) return this.follow();
     this.#unmark();
     this.#held = undefined;
     this.#isReturning = true;
