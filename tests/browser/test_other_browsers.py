@@ -117,3 +117,27 @@ async def test_without_the_end_of_a_scroll_too_the_way_to_the_end_leads_to_one_t
             return scrollHeight - scrollTop - clientHeight < 2;
         }});
     """)
+
+
+async def test_who_scrolls_up_right_after_the_page_has_followed_an_answer_is_let_go(console: Console) -> None:
+    """As in any browser that draws so slowly that both scrolls are told at once."""
+    below = await console.run(f"""{GROWING}
+        await ask("say one");
+        await ended();
+        await growing.grow(2000);
+        const followed = await growing.below();
+        await shown.locator(".scroller").evaluate((scroller) => new Promise((scrolled) => {{
+            const column = scroller.firstElementChild;
+            let calls = 0;
+            const seen = new ResizeObserver(() => {{
+                // The first call is for the size that it has. Right before the second one, the page has followed.
+                if (++calls === 1) column.style.minHeight = `${{column.offsetHeight + 2000}}px`;
+                else scrolled(((scroller.scrollTop -= 800), seen.disconnect()));
+            }});
+            seen.observe(column);
+        }}));
+        const read = await growing.below();
+        await growing.grow(1000);
+        return [followed, read, await growing.below()];
+    """)
+    assert below == [0, 800, 1800]

@@ -83,7 +83,7 @@ export class Place {
     this.#isAtEnd = true;
     this.#isReturning = false;
     this.#takeHandOff();
-    this.#scroller.scrollTop = this.#scroller.scrollHeight;
+    this.#toEnd();
   }
 
   /** Scroll to the end, smoothly where the browser tells when it is there: the end may have moved on by then. */
@@ -103,6 +103,12 @@ export class Place {
     this.#isAtEnd = false;
     this.#isReturning = false;
     this.#held = { element, top: element.getBoundingClientRect().top };
+  }
+
+  #toEnd() {
+    this.#scroller.scrollTop = this.#scroller.scrollHeight;
+    // A slow browser tells of this scroll and of the reader's next one with one event.
+    this.#topBefore = this.#scroller.scrollTop;
   }
 
   #unmark() {
@@ -152,7 +158,7 @@ export class Place {
     if (!this.#hasText()) return;
     if (this.#marked) this.#marked.scrollIntoView();
     else if (this.#held?.element.isConnected) this.#scroller.scrollTop += this.#held.element.getBoundingClientRect().top - this.#held.top;
-    else if (this.#isAtEnd && this.#hand === undefined) this.#scroller.scrollTop = this.#scroller.scrollHeight;
+    else if (this.#isAtEnd && this.#hand === undefined) this.#toEnd();
     else this.#scrolled();
   }
 }
