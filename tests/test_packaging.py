@@ -312,6 +312,22 @@ def test_the_health_check_asks_the_configured_address() -> None:
         assert health_check(PORT=port, HOST="0.0.0.0") == 0
 
 
+def test_what_a_start_and_the_health_check_import_is_compiled_while_the_image_is_built(tmp_path: Path) -> None:
+    last = DOCKERFILE[DOCKERFILE.rindex("\nFROM ") :]
+    (importing,) = [
+        found[1] for run in instructions("RUN", last) if (found := re.search('python -c "(import .*)"$', run))
+    ]
+    written = {"PYTHONPYCACHEPREFIX": str(tmp_path), "PYTHONDONTWRITEBYTECODE": ""}
+    subprocess.run([sys.executable, "-c", importing], env=os.environ | written, timeout=60, check=True)
+    compiled = set(tmp_path.rglob("*.pyc"))
+    assert {"client", "ssl", "sqlite3", "base_events"} <= {
+        file.parent.name if file.name.startswith("__init__.") else file.name.partition(".")[0] for file in compiled
+    }
+    with serving(http.server.HTTPServer(("127.0.0.1", 0), _Live)) as port:
+        assert health_check(PORT=port, **written) == 0
+    assert set(tmp_path.rglob("*.pyc")) == compiled
+
+
 def test_compose_publishes_on_this_machine_alone_unless_told_otherwise() -> None:
     for name in ("ai-engine", "redis", "ollama"):
         for port in SERVICES[name]["ports"]:
