@@ -420,7 +420,7 @@ async def test_where_conversations_would_be_kept_is_looked_at_and_not_made(
 
     store = sqlite_store(folder)
     await store.open()
-    assert f"process {os.getpid()} is using" in await the_word_on_conversations()
+    assert f"process {os.getpid()} of another container is using" in await the_word_on_conversations()
     await store.aclose()
     assert "is using" not in await the_word_on_conversations()
 

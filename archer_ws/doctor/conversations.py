@@ -96,12 +96,10 @@ def _has_wal(file: Path) -> bool:
 def _of_holder(folder: Folder) -> Finding | None:
     if not folder.is_held():
         return None
-    holder = folder.holder()
-    whose = "another process" if holder is None else f"process {holder}"
     return Finding(
         _CHECK,
         "ok",
-        f"are kept in {folder.database}, which {whose} is using: a second server has to wait for it",
+        f"are kept in {folder.database}, which {folder.held_by()} is using: a second server has to wait for it",
     )
 
 

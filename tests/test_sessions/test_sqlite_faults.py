@@ -365,6 +365,13 @@ async def test_a_second_process_waits_and_is_told_who_has_the_folder(tmp_path: P
     await second.aclose()
 
 
+async def test_a_holder_with_this_processs_own_id_is_told_to_be_in_another_container(tmp_path: Path) -> None:
+    # As between two containers, whose servers are both process 1: here the id is this process's.
+    async with opened(tmp_path):
+        with pytest.raises(StorageUnavailable, match=f"are in use by process {os.getpid()} of another container"):
+            await sqlite_store(tmp_path).open()
+
+
 async def test_a_folder_whose_holder_was_killed_is_free_at_once(tmp_path: Path) -> None:
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "tests.fakes.sqlite_writer", str(tmp_path), "2"),

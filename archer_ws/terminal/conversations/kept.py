@@ -55,10 +55,8 @@ class KeptConversations:
         except ArcherError as failure:
             raise SourceError(failure.message, failure.hint) from failure
         if is_held:
-            holder = kept.holder()
-            whose = "another process" if holder is None else f"process {holder}"
             raise SourceError(
-                f"the conversations in {kept.path} are in use by {whose}, a running server",
+                f"the conversations in {kept.path} are in use by {kept.held_by()}, a running server",
                 "Ask that server instead (leave --data-dir out, or name its --url), or stop it first.",
             )
         configure_logging("WARNING")

@@ -88,6 +88,17 @@ class Folder:
         except (OSError, ValueError):
             return None
 
+    def held_by(self) -> str:
+        """The process that has locked the folder, in words; to be asked where this process has not."""
+        match self.holder():
+            case None:
+                return "another process"
+            case number if number == os.getpid():
+                # The servers of two containers have the same id, most often 1.
+                return f"process {number} of another container"
+            case number:
+                return f"process {number}"
+
     def is_held(self) -> bool:
         """Whether a process has locked the folder, including this one.
 
@@ -142,10 +153,8 @@ class Folder:
             ) from error
 
     def _held_by_another(self) -> StorageUnavailable:
-        holder = self.holder()
-        whose = f"process {holder}" if holder is not None else "another process"
         return StorageUnavailable(
-            f"the conversations in {self.path} are in use by {whose}",
+            f"the conversations in {self.path} are in use by {self.held_by()}",
             hint="Stop that process, or use another folder (ARCHER_DATA_DIR), or keep conversations in memory "
             "(ARCHER_STORE=memory).",
         )
