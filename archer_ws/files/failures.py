@@ -11,9 +11,10 @@ log = structlog.get_logger(__name__)
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
-def failure_of(error: OSError) -> CapacityError:
-    """Our error for a disk's error; the log has the details."""
-    log.error("files_failed", cause=str(error), errno=error.errno)
+def failure_of(error: OSError, *, is_told: bool = False) -> CapacityError:
+    """Our error for a disk's error; the log has the details, unless it `is_told` there already."""
+    if not is_told:
+        log.error("files_failed", cause=str(error), errno=error.errno)
     if error.errno in _FULL:
         return StorageFull(
             "there is no room left where the server keeps its files",

@@ -88,6 +88,8 @@ class Files:
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="files")
         self._is_needed = is_needed
         self._is_open = False
+        #: Why it could not be opened, as the log has it.
+        self._told: str | None = None
 
     def open_now(self) -> None:
         """Open the shelf and read its contents; harmless to repeat. It takes a while if there are many files.
@@ -98,7 +100,9 @@ class Files:
         try:
             self._open()
         except OSError as error:
-            failure = failure_of(error)
+            # It is tried again every few seconds: a line each would bury the rest of the log.
+            failure = failure_of(error, is_told=str(error) == self._told)
+            self._told = str(error)
             if self._is_needed or isinstance(error, DirectoryNotLocked):
                 hint = f"{failure.hint} ARCHER_FILES_DIR names another folder."
                 raise type(failure)(f"{failure.message}: {error}", hint=hint) from error

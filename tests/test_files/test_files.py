@@ -3,11 +3,13 @@
 import asyncio
 import errno
 import shutil
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from archer_ws.core.exceptions import (
     ContentTooLarge,
@@ -63,6 +65,26 @@ async def sent(
 
 async def read(files: Files, kept: Kept) -> bytes:
     return b"".join([piece async for piece in files.pieces(kept.file)])
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="its errors are others, and links need a privilege")
+async def test_a_folder_that_cannot_be_used_is_logged_once_for_each_reason(tmp_path: Path) -> None:
+    place = tmp_path / "place"
+    place.write_text("no folder")
+    with capture_logs() as logs:
+        files = files_on(DiskShelf(place / "files"), is_needed=False)
+        files.open_now()
+        files.open_now()
+        assert [(entry["event"], entry["errno"]) for entry in logs] == [("files_failed", errno.ENOTDIR)]
+        place.unlink()
+        place.symlink_to(place)
+        files.open_now()
+        files.open_now()
+        assert [entry["errno"] for entry in logs] == [errno.ENOTDIR, errno.ELOOP]
+    place.unlink()
+    files.open_now()
+    assert files.is_open
+    await files.aclose()
 
 
 async def test_a_file_comes_back_as_it_was_sent(files: Files) -> None:
