@@ -181,6 +181,19 @@ async def test_an_ollama_that_does_not_run_is_a_problem_with_how_to_start_it() -
     assert "ollama serve" in told
 
 
+@pytest.mark.parametrize(
+    ("mark", "around"),
+    [("/.dockerenv", "host.docker.internal"), ("/run/.containerenv", "host.containers.internal")],
+)
+async def test_in_a_container_the_ollama_of_the_machine_around_it_is_named(
+    monkeypatch: pytest.MonkeyPatch, mark: str, around: str
+) -> None:
+    exists = Path.exists
+    marks = {Path("/.dockerenv"), Path("/run/.containerenv")}
+    monkeypatch.setattr(Path, "exists", lambda path: path == Path(mark) if path in marks else exists(path))
+    assert f"OLLAMA_HOST=http://{around}:11434" in await the_problem("ollama", provider="ollama")
+
+
 async def test_a_model_that_ollama_lacks_is_a_problem_with_the_command_that_pulls_it(set_variable: SetVariable) -> None:
     answers = {"/api/tags": ollama_tags("qwen3:latest"), "/api/show": ollama_show(4096)}
     async with scripted_server(responder=ollama_server(answers)) as server:

@@ -17,7 +17,8 @@ PROVIDER_S = 10.0
 #: The limit of models that a line lists.
 _LISTED_MAX = 8
 _THIS_MACHINE = ("localhost", "127.0.0.1", "::1")
-_CONTAINERS_HOST = "http://host.docker.internal:11434"
+#: The files by which Docker and Podman mark their containers, and the name that the machine around them has inside.
+_CONTAINERS = {"/.dockerenv": "host.docker.internal", "/run/.containerenv": "host.containers.internal"}
 
 
 async def check_providers(setup: Setup) -> list[Finding]:
@@ -84,9 +85,11 @@ def judge(status: ProviderStatus, model: str, setup: Setup) -> Finding:
 
 def _advice(status: ProviderStatus, setup: Setup) -> str | None:
     host = urlsplit(setup.settings.ollama_host).hostname
-    if status.provider != "ollama" or host not in _THIS_MACHINE or not Path("/.dockerenv").exists():
+    around = next((name for mark, name in _CONTAINERS.items() if Path(mark).exists()), None)
+    if status.provider != "ollama" or host not in _THIS_MACHINE or around is None:
         return status.hint
-    return f"{(status.hint or '').rstrip('.')}. In a container, its host's Ollama is at OLLAMA_HOST={_CONTAINERS_HOST}."
+    own = f"In a container, its host's Ollama is at OLLAMA_HOST=http://{around}:11434."
+    return f"{(status.hint or '').rstrip('.')}. {own}"
 
 
 def _has(provider: str, models: Sequence[str], model: str) -> bool:
