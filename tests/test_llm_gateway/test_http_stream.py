@@ -171,6 +171,7 @@ def connections_in_memory() -> int:
 
 async def test_a_connection_that_is_gone_leaves_nothing_behind(client: Client) -> None:
     before = connections_in_memory()
+    await (await client.exchange()).close()
     await client.exchange()
     assert connections_in_memory() == before + 1
     await soon(client.pool.close())
@@ -198,6 +199,42 @@ async def test_a_connection_is_closed_when_it_was_idle_for_too_long_but_not_whil
 
     await a_minute_later()
     assert await peer.client_left()
+
+
+async def test_each_connection_is_closed_when_its_own_time_is_over(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loop = asyncio.get_running_loop()
+    time, passed = loop.time, 0
+    monkeypatch.setattr(loop, "time", lambda: time() + passed)
+
+    async def later(seconds: int) -> None:
+        nonlocal passed
+        passed += seconds
+        for _ in range(3):
+            await asyncio.sleep(0)
+
+    used, first = await client.answer(None, CHUNKED)
+    late, second = await client.answer(None, CHUNKED)
+    early = await client.exchange()
+    for peer, answer in ((late, second), (used, first)):
+        await later(20)
+        peer.send(LAST_CHUNK)
+        assert await soon(answer.read()) == b"some"
+        await answer.aclose()
+    await later(21)
+    assert await early.client_left()
+    assert await client.exchange(used) is used
+    await later(20)
+    assert await late.client_left()
+    await later(41)
+    assert await used.client_left()
+
+    # So is one that is made when all others were lost.
+    await (await client.exchange()).close()
+    last = await client.exchange()
+    await later(61)
+    assert await last.client_left()
 
 
 async def test_a_request_is_sent_as_it_was_given(client: Client) -> None:

@@ -7,6 +7,7 @@ import pytest
 
 from archer_ws.llm_gateway.transport.connection import SLICE_BYTES
 from archer_ws.llm_gateway.transport.json_body import Body, in_one
+from archer_ws.llm_gateway.transport.pool import StreamPool
 from tests.fakes.raw_http import soon
 from tests.test_llm_gateway.test_transport_contract import WHOLE, Asking, asking_by, whole
 
@@ -55,6 +56,23 @@ async def test_others_have_their_turn_while_a_large_request_is_sent(own: Asking)
     await soon(receiving)
     counting.cancel()
     assert turns > 2 * len(PHOTO) // SLICE_BYTES
+    peer.send(WHOLE)
+    await (await soon(sending)).aclose()
+
+
+async def test_of_a_large_request_that_its_server_does_not_read_little_is_written(own: Asking) -> None:
+    carrier = own.carrier
+    assert isinstance(carrier, StreamPool)
+    sending = asyncio.create_task(carrier.post(own.url, BODY, {}))
+    peer = await own.server.next_connection()
+    async with asyncio.timeout(10):
+        while not any(each._written for each in carrier._open):  # noqa: ASYNC110 - no event tells that it is full
+            await asyncio.sleep(0)
+    for _ in range(100):
+        await asyncio.sleep(0)
+    (connection,) = carrier._open
+    assert connection._transport.get_write_buffer_size() < 2 * SLICE_BYTES
+    await soon(peer.request())
     peer.send(WHOLE)
     await (await soon(sending)).aclose()
 
