@@ -131,8 +131,8 @@ class LLMRouter:
         """
         provider, model = request.provider, request.model
         if provider is None and model is not None:
-            prefix, slash, rest = model.partition("/")
-            if slash and rest and prefix in self._factories:
+            prefix, _, rest = model.partition("/")
+            if rest and prefix in self._factories:
                 provider, model = prefix, rest
             else:
                 provider = self._infer_provider(model)
