@@ -173,6 +173,23 @@ async def test_a_body_that_is_cut_short_gives_what_came_and_then_fails(talk: Tal
     assert not talk.was_kept
 
 
+async def test_a_compressed_body_that_is_cut_short_fails(talk: Talk) -> None:
+    answer = await talk.answered(whole(gzip.compress(b"some"), "Content-Encoding: gzip")[:-1])
+    await talk.peer.close()
+    with pytest.raises(ConnectionResetError):
+        await soon(answer.read())
+
+
+@pytest.mark.parametrize("head", [b"HTTP/1.1 200 OK\r\n\r\n", CHUNKED])
+async def test_a_body_whose_connection_is_reset_is_not_whole(head: bytes) -> None:
+    answer = HttpResponse(asyncio.Transport(), lambda _: None)
+    answer.feed(head)
+    answer.end(ConnectionResetError("by the peer"))
+    with pytest.raises(ConnectionResetError, match="by the peer"):
+        await soon(answer.read())
+    await answer.aclose()
+
+
 async def test_a_reader_that_waits_is_told_that_the_body_broke_off(talk: Talk) -> None:
     answer = await talk.answered(CHUNKED)
     reading = asyncio.create_task(answer.read_some())

@@ -100,6 +100,21 @@ async def test_answers_at_the_same_time_have_a_connection_each_and_both_are_used
     assert len(client.server.connections) == 2
 
 
+async def test_an_idle_connection_that_is_lost_takes_no_other_with_it(client: Client) -> None:
+    kept, first = await client.answer(None, CHUNKED)
+    lost, second = await client.answer(None, CHUNKED)
+    for peer, answer in ((kept, first), (lost, second)):
+        peer.send(LAST_CHUNK)
+        assert await soon(answer.read()) == b"some"
+        await answer.aclose()
+    await lost.close()
+    async with asyncio.timeout(10):
+        while len(client.pool._open) == 2:  # noqa: ASYNC110 - no event tells that the loss was noticed
+            await asyncio.sleep(0)
+    await client.exchange(kept)
+    assert len(client.server.connections) == 2
+
+
 async def test_servers_do_not_share_connections(pool: StreamPool) -> None:
     async with raw_http_server() as one, raw_http_server() as other:
         first = await Client(pool, one).exchange()

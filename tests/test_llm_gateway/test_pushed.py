@@ -79,6 +79,18 @@ async def test_a_small_read_is_pushed_at_once_and_wakes_nobody() -> None:
     await answer.aclose()
 
 
+async def test_an_end_that_comes_in_one_read_with_pushed_bytes_is_told() -> None:
+    answer, pushed = response(), Taken()
+    answer.push_to(pushed.take)
+    reading = await waiting(answer)
+
+    answer.feed(chunk(b"last") + LAST_CHUNK)
+
+    assert pushed == [b"last"]
+    assert await soon(reading) == b""
+    await answer.aclose()
+
+
 async def test_what_nobody_waits_for_and_large_reads_are_returned_in_order() -> None:
     answer, pushed = response(), Taken()
     answer.push_to(pushed.take)

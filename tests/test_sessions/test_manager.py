@@ -859,3 +859,32 @@ async def test_two_deletions_of_all_sessions_of_a_principal_run_one_after_the_ot
         order.append("first")
     await asyncio.wait_for(waiting, 5)
     assert order == ["another principal's", "first", "second"]
+
+
+async def test_two_deletions_of_a_session_run_one_after_the_other(manager: SessionManager) -> None:
+    order: list[str] = []
+
+    async def second() -> None:
+        async with manager.session_at_rest("me", "s"):
+            order.append("second")
+
+    async with manager.session_at_rest("me", "s"):
+        waiting = asyncio.create_task(second())
+        await asyncio.sleep(0)
+        async with manager.session_at_rest("me", "another"), manager.session_at_rest("you", "s"):
+            order.append("others")
+        order.append("first")
+    await asyncio.wait_for(waiting, 5)
+    assert order == ["others", "first", "second"]
+
+
+async def test_where_all_sessions_of_a_principal_are_at_rest_their_streams_have_ended_and_those_of_others_go_on(
+    manager: SessionManager, store: MemoryStore
+) -> None:
+    streams = {}
+    for principal in ("me", "you"):
+        await store.create(principal, "s", None, None)
+        streams[principal] = (await start(manager, ask(session_id="s"), principal)).stream
+    async with asyncio.timeout(10), manager.sessions_at_rest("me"):
+        assert not streams["me"].is_live
+        assert streams["you"].status == "running"

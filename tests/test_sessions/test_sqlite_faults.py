@@ -20,6 +20,7 @@ from archer_ws.core.exceptions import StorageFull, StorageUnavailable
 from archer_ws.llm_gateway.types import ChatMessage, MessageRole
 from archer_ws.sessions.storage.bounded import bounded
 from archer_ws.sessions.storage.sqlite.database import CHECKPOINT_AFTER_S
+from archer_ws.sessions.storage.sqlite.forgetting import EVERY_S, Forgetting
 from archer_ws.sessions.storage.sqlite.store import SqliteStore
 from archer_ws.sessions.storage.values import StoredCompletion
 from tests.fakes.manual_clock import ManualClock
@@ -54,6 +55,28 @@ async def filled(folder: Path, sessions: int = 20, messages: int = 50) -> None:
             await store.create("ann", f"s{number}", None, None)
         for part in range(messages):
             await asyncio.gather(*(say(store, f"s{each}", f"s{each} m{part} " + "x" * 300) for each in range(sessions)))
+
+
+async def test_removing_deleted_text_that_fails_is_not_tried_again_before_the_next_deletion(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried = 0
+
+    def fail(*_: Any) -> None:
+        nonlocal tried
+        tried += 1
+        raise sqlite3.OperationalError("no such thing")
+
+    monkeypatch.setattr(Forgetting, "step", fail)
+    clock = ManualClock()
+    async with opened(tmp_path, clock=clock) as store:
+        for times in (1, 2):
+            await store.create("ann", "s", None, None)
+            await store.delete("ann", "s")
+            clock.advance(EVERY_S)
+            for _ in range(5):  # What is due is done behind a request.
+                await store.principals()
+            assert tried == times
 
 
 async def test_a_kill_loses_nothing_that_was_acknowledged(tmp_path: Path, pytestconfig: pytest.Config) -> None:

@@ -912,6 +912,7 @@ async def test_a_refused_request_is_withdrawn_and_no_earlier_question_of_a_strea
         await asked(store, "??", accepted("again", "req_2"))
         await store.journal.withdraw(("ann", "again"), "req_2")
         assert [message.content for message in await store.messages("ann", "s")] == ["?"]
+        assert await store.journal.load(("ann", "again")) is None
     finally:
         await store.aclose()
 
