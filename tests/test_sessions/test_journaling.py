@@ -421,6 +421,22 @@ async def test_a_stream_is_forgotten_on_the_disk_when_it_is_in_memory(tmp_path: 
     assert rows(tmp_path, "SELECT count(*) FROM chunk") == [(0,)]
 
 
+async def test_nothing_is_written_once_a_stream_is_forgotten(
+    tmp_path: Path, gateway: ScriptedGateway, connection: type[Connection]
+) -> None:
+    briefly = ManagerLimits(retention_s=0.05)
+    async with process(tmp_path, gateway, briefly, factory=connection) as (manager, store):
+        stream = await said(manager, gateway, "a", stream_id="x")
+        (await gateway.call()).finish()
+        await ended(stream)
+        await until_forgotten(store, "x")
+        await until_true(lambda: manager._journaling is not None and not manager._journaling._is_writing)
+        before = connection.commits
+        for _ in range(20):  # As many times as it would be written.
+            await asyncio.sleep(SOON.journal_every_s)
+        assert connection.commits == before
+
+
 async def test_an_id_that_was_forgotten_a_moment_ago_is_a_new_stream(tmp_path: Path, gateway: ScriptedGateway) -> None:
     async with process(tmp_path, gateway, ManagerLimits(retention_s=0.0)) as (manager, store):
         for number in range(5):

@@ -20,6 +20,8 @@ from structlog.testing import capture_logs
 
 from archer_ws.core.clock import utc_now
 from archer_ws.core.exceptions import InvalidParams, SessionNotFound, StorageFull, StorageUnavailable, Unsupported
+from archer_ws.llm_gateway.native_turns import NativeBlocks, NativeCall, NativeTurn
+from archer_ws.llm_gateway.tools import ToolCall
 from archer_ws.llm_gateway.types import ChatMessage, MessageRole, Refusal
 from archer_ws.sessions.history import without_refused
 from archer_ws.sessions.models import ExportedSession, StoredMessage
@@ -913,6 +915,44 @@ async def test_a_refused_request_is_withdrawn_and_no_earlier_question_of_a_strea
         await store.journal.withdraw(("ann", "again"), "req_2")
         assert [message.content for message in await store.messages("ann", "s")] == ["?"]
         assert await store.journal.load(("ann", "again")) is None
+    finally:
+        await store.aclose()
+
+
+async def test_what_providers_must_see_again_takes_room_as_long_as_it_is_kept(tmp_path: Path) -> None:
+    kept = NativeBlocks.of(b"x" * 60_000, [NativeCall("one", "toolu_1", "now", "{}")])
+    assert kept is not None
+    native = NativeTurn("anthropic", "claude", b"", kept)
+    said = StoredCompletion("", "completed", calls=[ToolCall(call_id="one", name="now")], native=native)
+    async with opened(tmp_path, bytes_max=100_000) as store:
+        await store.create("ann", "s", None, None)
+        question = await say(store, "s", "What time is it?")
+        await store.append_completion("ann", "s", said, after=question, stream_id="str_1")
+        with pytest.raises(StorageFull):
+            await say(store, "s", "x" * 30_000)  # Its text counts twice, for the search
+        result = ChatMessage(role=MessageRole.TOOL, content="noon", call_id="one")
+        (after,) = (await store.begin_turn("ann", "s", [result], stream_id="str_2")).messages
+        noon = StoredCompletion("Noon.", "completed")
+        await store.append_completion("ann", "s", noon, after=after.message_id, stream_id="str_2")
+        await say(store, "s", "short")
+
+        await say(store, "s", "x" * 30_000)
+    connection = sqlite3.connect(tmp_path / "archer.db")
+    with contextlib.closing(connection):
+        assert connection.execute("SELECT count(*) FROM message WHERE native IS NOT NULL").fetchone() == (0,)
+        (counted,) = connection.execute("SELECT bytes FROM principal").fetchone()
+    assert 60_000 < counted < 70_000
+
+
+async def test_a_question_behind_which_another_is_stored_is_not_withdrawn(tmp_path: Path) -> None:
+    store = sqlite_store(tmp_path)
+    await store.open()
+    try:
+        await store.create("ann", "s", None, None)
+        await asked(store, "?", accepted("first", "req_1"))
+        await asked(store, "behind it", accepted("second", "req_2"))
+        assert not await store.journal.withdraw(("ann", "first"), "req_1")
+        assert [message.content for message in await store.messages("ann", "s")] == ["?", "behind it"]
     finally:
         await store.aclose()
 

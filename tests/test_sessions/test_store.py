@@ -458,6 +458,36 @@ async def test_what_providers_must_see_again_comes_with_the_history_of_its_loop_
     assert not [line for line in told if "toolu" in line or "xxx" in line]
 
 
+async def test_an_answer_behind_tool_results_is_generated_again_from_its_question_on(store: SessionStore) -> None:
+    await create(store, "s1")
+    (question,) = await append(store, ["What time is it?"])
+    await calling(store, "one", question, native("one"))
+    after = await results(store, "one")
+    await answer(store, "Noon.", after)
+    told = (await store.messages("ann", "s1"))[-1].message_id
+
+    turn = await store.begin_turn("ann", "s1", [], stream_id="again", replace_from=told)
+
+    assert [message.role for message in turn.messages] == ["user", "assistant", "tool"]
+    assert turn.messages[0].message_id == question
+    await answer(store, "It is noon.", after, stream_id="again")
+    assert await contents(store) == ["What time is it?", "", "noon", "It is noon."]
+
+
+async def test_only_an_answer_to_a_question_can_be_generated_again(store: SessionStore) -> None:
+    await create(store, "s1")
+    rules = [ChatMessage(role=MessageRole.SYSTEM, content="Be brief.")]
+    (first,) = (await store.begin_turn("ann", "s1", rules, stream_id="str_1")).messages
+    await answer(store, "Yes.", first.message_id)
+    unasked = (await store.messages("ann", "s1"))[-1].message_id
+    (question,) = await append(store, ["What time is it?"], stream_id="str_2")
+    before = await contents(store)
+    for message_id in (unasked, question):
+        with pytest.raises(InvalidParams, match="must name a message of the assistant"):
+            await store.begin_turn("ann", "s1", [], stream_id="again", replace_from=message_id)
+    assert await contents(store) == before
+
+
 async def test_behind_a_new_question_what_providers_must_see_again_is_gone(store: SessionStore) -> None:
     await create(store, "s1")
     (question,) = await append(store, ["What time is it?"])
