@@ -19,7 +19,7 @@ from structlog.testing import capture_logs
 from archer_ws.core.exceptions import StorageFull, StorageUnavailable
 from archer_ws.llm_gateway.types import ChatMessage, MessageRole
 from archer_ws.sessions.storage.bounded import bounded
-from archer_ws.sessions.storage.sqlite.database import CHECKPOINT_AFTER_S
+from archer_ws.sessions.storage.sqlite.database import CHECKPOINT_AFTER_S, TRY_AGAIN_S
 from archer_ws.sessions.storage.sqlite.forgetting import EVERY_S, Forgetting
 from archer_ws.sessions.storage.sqlite.store import SqliteStore
 from archer_ws.sessions.storage.values import StoredCompletion
@@ -232,12 +232,17 @@ async def test_a_start_on_a_full_disk_shows_what_is_stored_and_refuses_what_is_n
 
 async def test_a_folder_that_can_t_be_used_is_one_line_in_the_log_and_not_one_a_request(tmp_path: Path) -> None:
     (tmp_path / "archer.db").mkdir()
+    clock = ManualClock()
     with capture_logs() as lines:
-        async with opened(tmp_path) as store:
+        async with opened(tmp_path, clock=clock) as store:
+            assert [line["event"] for line in lines] == ["store_in_trouble"]  # Before anybody asks for anything.
             for _ in range(3):
                 with pytest.raises(StorageUnavailable):
                     await store.create("ann", "s1", None, None)
-    assert [line["event"] for line in lines] == ["store_in_trouble"]
+            (tmp_path / "archer.db").rmdir()
+            clock.advance(TRY_AGAIN_S)
+            await store.create("ann", "s1", None, None)
+    assert [line["event"] for line in lines] == ["store_in_trouble", "store_works_again"]
 
 
 @pytest.mark.parametrize("harm", ["cut in half", "head zeroed", "no database", "a page of noise"])

@@ -481,8 +481,9 @@ async def test_only_an_answer_to_a_question_can_be_generated_again(store: Sessio
     await answer(store, "Yes.", first.message_id)
     unasked = (await store.messages("ann", "s1"))[-1].message_id
     (question,) = await append(store, ["What time is it?"], stream_id="str_2")
+    (another,) = await append(store, ["And where are you?"], stream_id="str_3")
     before = await contents(store)
-    for message_id in (unasked, question):
+    for message_id in (unasked, question, another):
         with pytest.raises(InvalidParams, match="must name a message of the assistant"):
             await store.begin_turn("ann", "s1", [], stream_id="again", replace_from=message_id)
     assert await contents(store) == before
