@@ -135,7 +135,6 @@ class Journaling:
     def adopt(self, stream: Stream) -> None:
         """Begin to write a stream of an earlier process that goes on; its log so far is already written."""
         self._written[stream] = stream.log.head_seq
-        self._await_next()
 
     async def keep(self, stream: Stream, events: Sequence[ControlEvent], loop: Callable[[], str] | None) -> None:
         """Write a log's next events before they are appended to it, together with all unwritten events before them.
