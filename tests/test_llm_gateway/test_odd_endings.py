@@ -124,6 +124,12 @@ async def test_done_after_text_is_the_end_and_done_alone_is_no_answer() -> None:
         assert (await asked(OPENAI, reply_of(OPENAI, nothing))).kind == "upstream_truncated"
 
 
+@pytest.mark.parametrize("marker", [b"DONE", b'"[DONE]"'])
+async def test_done_in_another_spelling_is_the_end(marker: bytes) -> None:
+    outcome = await asked(OPENAI, reply_of(OPENAI, api.delta("Hello"), b"data: %b\n\n" % marker))
+    assert (outcome.failure, outcome.text, outcome.finish_reason) == (None, "Hello", "stop")
+
+
 @pytest.mark.parametrize("cut", [b"", b"\n", b"\n\n"], ids=["blank line", "line end", "nothing after it"])
 @pytest.mark.parametrize("marker", [anthropic_api.STOP, api.DONE], ids=["message_stop", "DONE"])
 async def test_an_end_marker_is_the_end_of_a_message_without_a_reason_whatever_follows_it(
