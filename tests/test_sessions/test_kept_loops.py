@@ -1064,6 +1064,16 @@ async def test_a_claim_of_a_process_that_is_gone_is_lost_and_an_idempotent_call_
         assert [message.status for message in call.messages[-2:]] == ["ok", "lost"]
 
 
+async def test_a_waiting_stream_that_is_not_stored_is_cancelled_as_the_server_stops(
+    tmp_path: Path, gateway: ScriptedGateway
+) -> None:
+    async with process(tmp_path, gateway) as at:
+        stream = await at.waiting(WEATHER, session_id=None)
+        await drained(at.manager)
+        end = await ended(stream)
+        assert (end.status, end.reason) == ("cancelled", "draining")
+
+
 async def test_a_deadline_that_passed_while_no_process_was_there_ends_the_stream_at_once(
     tmp_path: Path, gateway: ScriptedGateway
 ) -> None:
