@@ -63,6 +63,13 @@ async def test_a_whole_answer_in_place_of_a_stream_may_refuse() -> None:
     )  # fmt: skip
 
 
+async def test_a_refusal_that_is_said_once_more_as_a_whole_message_comes_once() -> None:
+    again = openai_api.event({"choices": [{"index": 0, "message": {"content": None, "refusal": "I can't"}}]})
+    assert told(await answered("openai", stream(*DECLINED, again, *ending()))) == (
+        "", "content_filter", Refusal(text="I can't"),
+    )  # fmt: skip
+
+
 async def test_an_answer_that_only_has_the_field_is_no_refusal() -> None:
     pieces = [chunk({"role": "assistant", "content": "", "refusal": None}), delta("{}"), *ending()]
     assert told(await answered("openai", stream(*pieces))) == ("{}", "stop", None)
