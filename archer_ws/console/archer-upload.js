@@ -184,8 +184,9 @@ async function postByFetch(url, blob, headers, signal, told) {
  */
 async function isReadable(blob) {
   try {
-    const end = await blob.slice(-1).arrayBuffer();
-    return end.byteLength === Math.min(1, blob.size);
+    // A folder is as large as an empty file, and a slice of either has nothing to read.
+    const end = blob.size > 0 ? blob.slice(-1) : blob;
+    return (await end.arrayBuffer()).byteLength === Math.min(1, blob.size);
   } catch {
     return false;
   }
