@@ -1,6 +1,14 @@
-// The HTTP requests for the socket: fetching a ticket, and finding out why a browser's handshake failed.
+// The HTTP requests for the socket: fetching a ticket, finding out why a browser's handshake failed, and whether the
+// server is there again.
 
 import { ArcherError, unreachable } from "./archer-errors.js";
+
+// Firefox holds sockets back after failed ones: after a few minutes each for up to a minute, in all tabs, even if the
+// server is there again. Requests over HTTP it does not hold back.
+export const HOLDS_SOCKETS_BACK = /\bFirefox\//.test(globalThis.navigator?.userAgent ?? "");
+
+// How long the server may take to tell that it is there.
+const THERE_LIMIT_MS = 10_000;
 
 /**
  * A ticket for one handshake (section 2).
@@ -46,9 +54,8 @@ async function postForTicket(url) {
 export async function findRefusal(url) {
   const origin = globalThis.location?.origin;
   if (!origin || typeof fetch !== "function") return undefined;
-  const isThere = () => readable(new URL("health/live", url), "no-cors");
-  if (!(await isThere()) || (await readable(new URL("api/v1/ws", url), "cors"))) return undefined;
-  if (!(await isThere())) return undefined; // The server stopped in between.
+  if (!(await isThere(url)) || (await readable(new URL("api/v1/ws", url), "cors"))) return undefined;
+  if (!(await isThere(url))) return undefined; // The server stopped in between.
   return new ArcherError({
     kind: "forbidden",
     message: `${url.href} does not let pages of ${origin} use it`,
@@ -56,10 +63,15 @@ export async function findRefusal(url) {
   });
 }
 
+/** Whether the server responds; not if the page's policy lets it reach the socket only. @param {URL} url */
+export const isThere = (url) => readable(new URL("health/live", url), "no-cors");
+
 /** @param {URL} url @param {RequestMode} mode */
 async function readable(url, mode) {
   try {
-    await fetch(url, { mode, cache: "no-store", credentials: "omit" });
+    // Each that goes on would keep one of the browser's few connections to the server.
+    const signal = AbortSignal.timeout(THERE_LIMIT_MS);
+    await fetch(url, { mode, cache: "no-store", credentials: "omit", signal });
     return true;
   } catch {
     return false;

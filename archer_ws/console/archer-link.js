@@ -6,7 +6,7 @@
 // and archer-client.js decides which clients share a connection.
 
 import { ArcherError, closeError, closed, forbiddenByPage, notArcher, notify, unreachable } from "./archer-errors.js";
-import { fetchTicket, findRefusal } from "./archer-http.js";
+import { HOLDS_SOCKETS_BACK, fetchTicket, findRefusal, isThere } from "./archer-http.js";
 import { Requests, newCall, noLosses } from "./archer-requests.js";
 import { localEnd } from "./archer-stream.js";
 import { SessionWatches } from "./archer-watch.js";
@@ -51,6 +51,9 @@ export class Link {
   #isDialling = false;
   #isReady = false;
   #wasReady = false;
+  // Whether the last attempt failed, and whether another one is made only if the server responds over HTTP.
+  #isAway = false;
+  #knocks = false;
   // As performance.now() counts: a wall clock that is set forward must not end the attempts.
   #downSince = performance.now();
   #ceilingMs;
@@ -201,6 +204,7 @@ export class Link {
     this.#setState("connecting");
     const protocols = [SUBPROTOCOL];
     try {
+      if (this.#knocks && this.#isAway && !(await isThere(url))) throw unreachable(`${url} can't be reached`);
       if (ticket !== undefined) protocols.push(`archer.ticket.${await fetchTicket(ticket)}`);
     } catch (error) {
       if (attempt === this.#attempt) this.#lose(/** @type {ArcherError} */ (error));
@@ -247,6 +251,7 @@ export class Link {
     this.#isDialling = false;
     this.#isReady = this.#wasReady = true;
     this.error = undefined;
+    if (HOLDS_SOCKETS_BACK) isThere(this.#options.url).then((is) => (this.#knocks ||= is));
     this.#watch(result.heartbeat_ms / 2);
     // A stream that the server has not accepted has its place among the requests that wait.
     const detached = [...this.#logs.values()].filter((log) => !this.#requests.has(log));
@@ -344,6 +349,7 @@ export class Link {
     if (this.state === "closed") return;
     if (!error.retryable) return this.close(error);
     if (this.#isReady) this.#downSince = performance.now();
+    this.#isAway = !this.#isReady;
     this.#hangUp(error);
     this.error = error;
     if (performance.now() - this.#downSince >= this.#options.giveUpAfterMs) this.#giveUp(error);

@@ -137,6 +137,41 @@ async def test_a_page_without_a_server_goes_on_trying_and_finds_it(
         assert await waiting == [TEXT, "completed"]
 
 
+async def test_firefox_opens_no_sockets_to_a_server_that_is_away(
+    browser: Browser, site: ScriptedServer, allowing: Allowing
+) -> None:
+    # It would hold the next ones back then, for up to a minute. Any browser with its name does.
+    agent = "Mozilla/5.0 (X11; Linux x86_64; rv:153.0) Gecko/20100101 Firefox/153.0"
+    async with allowing(site.url) as sidecar, cutting_proxy(address_of(sidecar)) as proxy:
+        await browser.js.run(
+            """
+            const firefox = await kept.browser.newContext({ userAgent });
+            kept.pages.page = await firefox.newPage();
+            await kept.pages.page.goto(url);
+            """,
+            userAgent=agent,
+            url=site.url,
+        )
+        counted = """
+            const { connect } = await import("/console/archer-client.js");
+            kept.sockets = 0;
+            class Counted extends WebSocket {
+                constructor(...given) { super(...given); kept.sockets++; }
+            }
+            kept.archer = connect({ url, WebSocket: Counted, backoff: { firstMs: 10, maxMs: 10 } });
+            // Over HTTP it has found out there that it may ask.
+            while (performance.getEntriesByName(`${url}/health/live`).length === 0) await kept.archer.call("ping");
+        """
+        await browser.run("page", counted, url=proxy.url)
+        proxy.accepts = False
+        proxy.cut()
+        await proxy.connected(proxy.connections + 10)
+        proxy.accepts = True
+        seen = await browser.run("page", "await kept.archer.call('ping'); return [kept.archer.state, kept.sockets];")
+        # The first one, one right after the loss, and the one that is open.
+        assert seen == ["open", 3]
+
+
 async def test_a_reload_in_mid_stream_loses_nothing(
     browser: Browser, site: ScriptedServer, allowing: Allowing, answers: Answers
 ) -> None:
