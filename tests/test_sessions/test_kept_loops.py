@@ -1064,6 +1064,36 @@ async def test_a_claim_of_a_process_that_is_gone_is_lost_and_an_idempotent_call_
         assert [message.status for message in call.messages[-2:]] == ["ok", "lost"]
 
 
+async def test_what_must_be_kept_of_a_stream_waits_for_the_write_of_its_text_that_goes_on(
+    tmp_path: Path, gateway: ScriptedGateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with process(tmp_path, gateway) as at:
+        put, is_asked, may_go_on = at.store.journal.put, asyncio.Event(), asyncio.Event()
+        at_once = most = 0
+
+        async def slow(*given: Any) -> None:
+            nonlocal at_once, most
+            at_once += 1
+            most = max(most, at_once)
+            is_asked.set()
+            await may_go_on.wait()
+            await put(*given)
+            at_once -= 1
+
+        call, stream = await at.asked()
+        monkeypatch.setattr(at.store.journal, "put", slow)
+        call.say("Let me look.")
+        async with asyncio.timeout(LIMIT_S):
+            await is_asked.wait()
+        call.say(WEATHER, CALLS_MADE)
+        call.finish("tool_calls")
+        for _ in range(20):
+            await asyncio.sleep(0)
+        may_go_on.set()
+        await until(stream, "waiting")
+        assert most == 1
+
+
 async def test_a_waiting_stream_that_is_not_stored_is_cancelled_as_the_server_stops(
     tmp_path: Path, gateway: ScriptedGateway
 ) -> None:
