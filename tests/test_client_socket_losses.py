@@ -3,6 +3,7 @@
 import asyncio
 import json
 import random
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -18,6 +19,7 @@ from archer_ws.client import (
     connect,
 )
 from archer_ws.core.limits import Limits
+from archer_ws.core.standstill import STANDSTILL_S
 from tests.conftest import Archer as Server
 from tests.conftest import StartArcher
 from tests.fakes.cutting_proxy import CuttingProxy, Fate, cutting_proxy
@@ -169,6 +171,21 @@ async def lost_for_now(proxy: CuttingProxy) -> None:
     proxy.accepts = False
     proxy.cut()
     await proxy.connected(3)
+
+
+async def test_a_program_that_stood_still_without_a_connection_tries_again_before_it_gives_up(archer: Server) -> None:
+    limit_s = 1.0
+    loop = asyncio.get_running_loop()
+
+    def stand_still(state: str) -> None:
+        if state == "lost":
+            loop.call_soon(time.sleep, limit_s + STANDSTILL_S + 0.1)
+
+    async with asyncio.timeout(LIMIT_S), cutting_proxy(archer.address) as proxy:
+        pause = Backoff(0.05, 0.05)
+        async with connect(proxy.url, backoff=pause, give_up_after_s=limit_s, on_connection=stand_still) as client:
+            proxy.cut()
+            assert (await client.sessions.create(title="Sky")).title == "Sky"
 
 
 async def test_a_cancel_made_while_there_is_no_connection_arrives(archer: Server) -> None:

@@ -21,6 +21,7 @@ from archer_ws.client.frames import Failure, Notification, Result, decode_frame
 from archer_ws.client.requests import Losses, Request, Requests
 from archer_ws.client.watches import Watches
 from archer_ws.client.watching import SessionWatch
+from archer_ws.core.patience import PatientTimer
 from archer_ws.rpc.messages import InitializeParams, InitializeResult
 
 #: How long the response to `initialize` may take, in seconds.
@@ -106,7 +107,7 @@ class Link:
         self._wake = asyncio.Event()
         self._first: asyncio.Future[None] | None = None
         self._runner: asyncio.Task[None] | None = None
-        self._giving_up: asyncio.TimerHandle | None = None
+        self._giving_up: PatientTimer | None = None
         self._watching: asyncio.TimerHandle | None = None
 
     async def start(self) -> None:
@@ -386,7 +387,7 @@ class Link:
     def _arm(self) -> None:
         """Start the time after which everything that waits for a connection fails."""
         if not self._is_ready and self._giving_up is None:
-            self._giving_up = asyncio.get_running_loop().call_later(self._give_up_after_s, self._give_up)
+            self._giving_up = PatientTimer(self._give_up_after_s, self._give_up)
 
     def _disarm(self) -> None:
         if self._giving_up is not None:
