@@ -13,6 +13,7 @@ which is off.
 
 import asyncio
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -71,6 +72,9 @@ def _settled(case: str, verdict: str) -> str:
 def main() -> None:
     file = Path(sys.argv[1]) if len(sys.argv) > 1 else RESULTS
     file.write_text(json.dumps(asyncio.run(run_cases()), indent=1) + "\n", encoding="utf-8")
+    # At a regular exit kosoku's threads, which are Rust's, may still want the interpreter: Python ends such threads by
+    # unwinding their stacks, and Rust aborts the process then.
+    os._exit(0)
 
 
 if __name__ == "__main__":
