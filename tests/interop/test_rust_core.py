@@ -60,6 +60,17 @@ class RustCore:
             assert await self._process.wait() == 0, await self.errors()
         return [json.loads(line) for line in printed.splitlines()]
 
+    async def complains(self, text: str) -> None:
+        """Wait until it, or what it has started, writes this to standard error."""
+        assert self._process.stderr is not None
+        async with asyncio.timeout(LIMIT_S):
+            await self._process.stderr.readuntil(text.encode())
+
+    def leave(self) -> None:
+        """End its standard input."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+
     async def errors(self) -> str:
         """What it complains of, once it has ended."""
         assert self._process.stderr is not None
@@ -72,7 +83,9 @@ async def rust_core(*arguments: str, token: str | None = None, **more: str) -> A
     """The program with these arguments, and more variables; killed at the end where it still runs."""
     environment = {**os.environ, **more, **({"ARCHER_TOKEN": token} if token else {})}
     built = await asyncio.to_thread(program)
-    process = await asyncio.create_subprocess_exec(built, *arguments, stdout=PIPE, stderr=PIPE, env=environment)
+    process = await asyncio.create_subprocess_exec(
+        built, *arguments, stdin=PIPE, stdout=PIPE, stderr=PIPE, env=environment
+    )
     try:
         yield RustCore(process)
     finally:

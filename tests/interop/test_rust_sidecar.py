@@ -48,6 +48,17 @@ async def test_it_ends_when_the_program_crashes(archer_ws: str, tmp_path: Path) 
         assert "end of standard input" in await rust.errors()
 
 
+async def test_it_ends_when_it_is_dropped_ready_or_not(archer_ws: str, tmp_path: Path) -> None:
+    async with rust_core("start-drop", archer_ws, ARCHER_DATA_DIR=str(tmp_path)) as rust:
+        assert await rust.line() == {"dropped": "begun", "was_ready": False}
+        await rust.complains("standard input has ended before the server was ready")
+        assert (await rust.line())["url"]
+        assert await rust.line() == {"dropped": "ready"}
+        await rust.complains("end of standard input")
+        rust.leave()
+        assert await rust.lines() == []
+
+
 @pytest.mark.parametrize(
     ("settings", "complaint"),
     [

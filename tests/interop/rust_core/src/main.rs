@@ -20,6 +20,7 @@
 //! rust_core rest URL QUESTION          over HTTP: whole, as events, cancelled
 //! rust_core start PROGRAM QUESTION     of a sidecar that this program starts, and stops behind the answer
 //! rust_core start-abort PROGRAM        a sidecar that this program starts, and crashes
+//! rust_core start-drop PROGRAM         one that it drops before it is ready, and one that it drops once it is
 //! ```
 //!
 //! `URL` is the sidecar's, such as `http://127.0.0.1:8000`; the token, where it needs one, is in `ARCHER_TOKEN`. How long
@@ -96,6 +97,7 @@ async fn run() -> Result<(), Failure> {
             started(program).await?;
             std::process::abort()
         }
+        ["start-drop", program] => start_and_drop(program).await,
         _ => Err("see the commands at the top of main.rs".into()),
     }
 }
@@ -116,6 +118,16 @@ async fn started(program: &str) -> Result<Sidecar, Failure> {
     let ready = sidecar.ready();
     tell(&json!({"url": ready.url, "model": ready.model, "provider_ready": ready.provider_ready}));
     Ok(sidecar)
+}
+
+/// Drops both, and waits until its standard input ends: what ends them is not this program's end.
+async fn start_and_drop(program: &str) -> Result<(), Failure> {
+    let begun = pin!(Sidecar::start(sidecar::command(program))).now_or_never();
+    tell(&json!({"dropped": "begun", "was_ready": begun.is_some()}));
+    drop(started(program).await?);
+    tell(&json!({"dropped": "ready"}));
+    std::io::stdin().read_line(&mut String::new())?;
+    Ok(())
 }
 
 async fn start(program: &str, question: &str) -> Result<(), Failure> {
