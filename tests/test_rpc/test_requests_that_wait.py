@@ -1,7 +1,7 @@
 """Requests that wait before a delivery or a watch begins: what is sent behind them finds them, and they count."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import pytest
@@ -48,13 +48,20 @@ async def begin(peer: RpcPeer, *names: str) -> None:
         await peer.call("chat/send", stream_id=name, messages=HELLO)
 
 
+async def begun_by_others(server: Server, names: Sequence[str]) -> tuple[RpcPeer, RpcPeer]:
+    """Begin these streams, as many as it may over one connection and the others over a second. Returns the first one,
+    and a third that has none."""
+    first, second, third = [await server.connect() for _ in range(3)]
+    await begin(first, *names[:MAX_STREAMS])
+    await begin(second, *names[MAX_STREAMS:])
+    return first, third
+
+
 async def test_subscriptions_that_wait_count_as_streams_of_their_connection(
     server: Server, gate: asyncio.Event
 ) -> None:
-    first, second, third = [await server.connect() for _ in range(3)]
     names = [f"s{number}" for number in range(MAX_STREAMS + 2)]
-    await begin(first, *names[:MAX_STREAMS])
-    await begin(second, *names[MAX_STREAMS:])
+    _, third = await begun_by_others(server, names)
 
     # Whoever asks for a stream twice needs no more room for it.
     asked = (names[0], *names[:MAX_STREAMS], names[0], *names[MAX_STREAMS:])
@@ -68,10 +75,8 @@ async def test_subscriptions_that_wait_count_as_streams_of_their_connection(
 async def test_subscriptions_of_streams_that_are_left_that_have_ended_or_that_are_delivered_need_no_room(
     server: Server, gate: asyncio.Event
 ) -> None:
-    first, second, third = [await server.connect() for _ in range(3)]
     names = [f"s{number}" for number in range(MAX_STREAMS + 2)]
-    await begin(first, *names[:MAX_STREAMS])
-    await begin(second, *names[MAX_STREAMS:])
+    first, third = await begun_by_others(server, names)
     gate.set()
     await third.call("stream/subscribe", stream_id="s0")
     gate.clear()

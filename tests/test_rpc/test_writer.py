@@ -102,17 +102,22 @@ async def test_an_encoder_s_failure_ends_the_writer_s_task_and_not_the_stream(mo
     assert stream.log.text("content") == "text"
 
 
+async def held_up(channel: GatedChannel, stream: Stream) -> None:
+    """Have the text `first` wait for the peer, and `second` behind it."""
+    channel.is_shut = True
+    stream.log.append_text("content", b"first")
+    await channel.waiting.wait()
+    channel.is_shut = False
+    stream.log.append_text("content", b"second")
+
+
 async def test_a_delta_does_not_overtake_the_one_that_waits_for_the_peer() -> None:
     channel, stream, other = GatedChannel(), a_stream(), a_stream("other")
     async with writing(channel) as writer:
         writer.subscribe(stream)
         writer.subscribe(other)
         await settled()
-        channel.is_shut = True
-        stream.log.append_text("content", b"first")
-        await channel.waiting.wait()
-        channel.is_shut = False
-        stream.log.append_text("content", b"second")
+        await held_up(channel, stream)
         other.log.append_text("content", b"third")
         assert channel.texts() == []
         channel.let_through.set()
@@ -197,11 +202,7 @@ async def test_an_end_that_is_all_that_is_left_of_a_stream_goes_ahead_of_other_s
         writer.subscribe(stream)
         writer.subscribe(other)
         await settled()
-        channel.is_shut = True
-        stream.log.append_text("content", b"first")
-        await channel.waiting.wait()
-        channel.is_shut = False
-        stream.log.append_text("content", b"second")
+        await held_up(channel, stream)
         other.log.append(lambda seq: ended(seq, stream_id="other"))
         channel.let_through.set()
         await settled()

@@ -24,7 +24,7 @@ from archer_ws.core.exceptions import (
 from archer_ws.core.limits import Limits
 from archer_ws.llm_gateway.types import ChatRequest, Route, StreamChunk, TokenUsage
 from archer_ws.sessions.format_judge import FormatJudge
-from archer_ws.sessions.manager import SessionManager
+from archer_ws.sessions.manager import HeldStream, SessionManager
 from archer_ws.sessions.storage.journal import LogPart
 from archer_ws.sessions.storage.sqlite.store import SqliteStore
 from archer_ws.sessions.storage.values import StoredTurn
@@ -160,6 +160,25 @@ async def process(
         await running.store.aclose()
         running.disk.may_go_on.set()
         await running.manager.aclose()
+
+
+@asynccontextmanager
+async def unrecovered(folder: Path, gateway: ScriptedGateway, *, retention_s: float = 600.0) -> AsyncIterator[Process]:
+    """A process that has not looked for earlier streams yet, as where the disk was full at its start; it stops in
+    order."""
+    at = Process(folder, gateway, concurrency=100, retention_s=retention_s)
+    await at.store.open()
+    try:
+        yield at
+    finally:
+        await at.manager.aclose()
+        await at.store.aclose()
+
+
+async def begun_anew(at: Process) -> HeldStream:
+    """Another stream with the id of the one that waited, and without a session."""
+    request = asking("Two.", session_id=None, stream_id="s")
+    return await at.manager.start("me", request, request_id="r", on_disconnect="continue")
 
 
 async def until(stream: Stream, status: str) -> None:
@@ -1155,22 +1174,16 @@ async def test_a_stream_that_had_the_id_of_one_that_could_not_go_on_is_forgotten
 ) -> None:
     async with process(tmp_path, gateway) as at:
         await at.waiting(WEATHER)
-    at = Process(tmp_path, gateway, concurrency=100, retention_s=0.0)
-    await at.store.open()
-    with monkeypatch.context() as gone:
-        gone.setattr(gateway, "resolve", no_provider)
-        await at.manager.recover()
-    try:
-        request = asking("Two.", session_id=None, stream_id="s")
-        held = await at.manager.start("me", request, request_id="r", on_disconnect="continue")
+    async with unrecovered(tmp_path, gateway, retention_s=0.0) as at:
+        with monkeypatch.context() as gone:
+            gone.setattr(gateway, "resolve", no_provider)
+            await at.manager.recover()
+        held = await begun_anew(at)
         (await gateway.call(1)).finish()
         await ended(held.stream)
         held.hold.release()
         with pytest.raises(StreamNotFound, match="there is no stream 's'"):
             at.manager.find("me", "s")
-    finally:
-        await at.manager.aclose()
-        await at.store.aclose()
 
 
 async def test_a_stream_that_came_first_keeps_its_id_though_one_from_before_has_it_too(
@@ -1178,19 +1191,13 @@ async def test_a_stream_that_came_first_keeps_its_id_though_one_from_before_has_
 ) -> None:
     async with process(tmp_path, gateway) as at:
         await at.waiting(WEATHER)
-    at = Process(tmp_path, gateway, concurrency=100)
-    await at.store.open()
-    try:
-        request = asking("Two.", session_id=None, stream_id="s")
-        held = await at.manager.start("me", request, request_id="r", on_disconnect="continue")
-        await at.manager.recover()  # It comes later than new streams if the disk was full at the start.
+    async with unrecovered(tmp_path, gateway) as at:
+        held = await begun_anew(at)
+        await at.manager.recover()
         assert at.manager.find("me", "s") is held.stream
         (await gateway.call(1)).finish()
         assert (await ended(held.stream)).status == "completed"
         assert at.manager.running == 0
-    finally:
-        await at.manager.aclose()
-        await at.store.aclose()
 
 
 async def test_reading_the_messages_of_a_stream_that_nobody_follows_yet_after_a_restart_does_not_end_it(
@@ -1240,17 +1247,12 @@ async def test_a_waiting_stream_goes_on_also_where_new_streams_have_taken_all_ro
 ) -> None:
     async with process(tmp_path, gateway) as at:
         await at.waiting(WEATHER)
-    at = Process(tmp_path, gateway, concurrency=100)
-    await at.store.open()
-    for _ in range(100):
-        at.quota.enter("me")
-    try:
-        await at.manager.recover()  # It comes later than new streams if the disk was full at the start.
+    async with unrecovered(tmp_path, gateway) as at:
+        for _ in range(100):
+            at.quota.enter("me")
+        await at.manager.recover()
         assert (await at.result("call1")).outcome == "accepted"
         (await gateway.call(1)).finish()
         assert (await ended(at.manager.find("me", "s"))).status == "completed"
         with pytest.raises(Overloaded):
             at.quota.enter("me")
-    finally:
-        await at.manager.aclose()
-        await at.store.aclose()
