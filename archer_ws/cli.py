@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from archer_ws.core.child_processes import serve_parent
+from archer_ws.core.child_processes import run_as_child
 from archer_ws.core.current_folder import is_told_gone
 from archer_ws.core.failed_command import fail
 from archer_ws.options import Command
@@ -34,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         SystemExit: for `--help`, `--version` and invalid options.
     """
     _open_standard_streams()
-    if serve_parent(sys.argv):
+    if run_as_child(sys.argv):
         return 0
     _end_on_sigterm()
     parser = _parser()

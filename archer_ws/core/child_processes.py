@@ -1,7 +1,7 @@
 """What all our child processes share: how they are started, the environment they get, and a process group of their own.
 
 A frozen program (PyInstaller, cx_Freeze) has no interpreter beside itself that could run a file of ours: it starts
-itself, with an argument by which `serve_parent` knows what it is to be.
+itself, with an argument by which `run_as_child` knows what it is to be.
 """
 
 import re
@@ -39,7 +39,7 @@ def child_command(program: ModuleType) -> tuple[str, ...]:
     return (sys.executable, "-P", str(program.__file__))
 
 
-def serve_parent(arguments: Sequence[str]) -> bool:
+def run_as_child(arguments: Sequence[str]) -> bool:
     """Run the module that a command line of `child_command` names, if it is one; returns whether it was one.
 
     Args:
