@@ -105,6 +105,7 @@ async def test_without_the_end_of_a_scroll_too_the_way_to_the_end_leads_to_one_t
         await ask("say one");
         await ended();
         await growing.grow(5000);
+        await growing.below();
         await shown.locator(".scroller").evaluate((scroller) => scroller.scrollTo(0, 0));
         await page.locator(".to-end").evaluate((button) => {{
             button.click();
@@ -141,3 +142,24 @@ async def test_who_scrolls_up_right_after_the_page_has_followed_an_answer_is_let
         return [followed, read, await growing.below()];
     """)
     assert below == [0, 800, 1800]
+
+
+@pytest.mark.parametrize(
+    "lack",
+    ["delete HTMLElement.prototype.popover", "CSS.supports = (_, value) => !value.startsWith('light-dark')"],
+    ids=["menus", "colours"],
+)
+async def test_a_browser_that_lacks_what_the_page_needs_is_said_to_be_too_old(console: Console, lack: str) -> None:
+    await console.run("await page.addInitScript(lack); await page.reload(); await connected();", lack=lack)
+    await console.run("await page.getByRole('alert').getByText('This browser is older').waitFor();")
+
+
+async def test_a_console_that_does_not_start_says_what_it_needs(console: Console) -> None:
+    """As where the browser does not know the language of its modules."""
+    console.expected.append("net::ERR_FAILED")
+    await console.run("""
+        await page.route("**/ui/app.js", (route) => route.abort());
+        await page.reload();
+        await page.getByText("If it does not appear, this browser is older than it needs").waitFor();
+        await page.getByRole("link", { name: "health/ready" }).waitFor();
+    """)

@@ -260,6 +260,9 @@ export const strings = {
       closed: "The connection was closed",
     }),
     other: "Something went wrong",
+    oldBrowser:
+      "This browser is older than this page needs: its menus and colours are not shown as they should be. Use " +
+      "Chromium 123, Firefox 125, Safari 17.5 or a later one.",
     kept: "The text generated before the failure is above.",
     hint: "What to do",
     kind: "kind",
