@@ -287,6 +287,17 @@ async def test_a_full_queue_refuses_with_a_time_to_come_back(
     await start(manager)
 
 
+async def test_what_a_busy_provider_refuses_counts_as_none_of_the_principals_streams(make_manager: MakeManager) -> None:
+    manager = make_manager(concurrency=1, queue=0, per_principal=2)
+    held = await start(manager)
+    for _ in range(3):
+        with pytest.raises(Overloaded, match="ollama is busy"):
+            await start(manager)
+    held.stream.cancel("client")
+    await ended(held.stream)
+    await start(manager)
+
+
 async def test_streams_are_limited_over_all_and_per_principal(make_manager: MakeManager) -> None:
     manager = make_manager(max_streams=3, per_principal=2)
     await start(manager)
