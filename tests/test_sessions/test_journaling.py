@@ -389,6 +389,8 @@ async def test_no_stream_is_said_to_be_unknown_while_those_of_before_can_not_be_
             await manager.locate("me", "x")
         with pytest.raises(StorageUnavailable, match="before the restart"):
             await start(manager, ask("Why?", session_id="s", stream_id="x"))
+        alone = (await start(manager, ask("Why?", stream_id="x"), principal="you")).stream  # No store is needed.
+        alone.cancel("client")
         is_broken = False
         await until_true(lambda: bool(manager.list_streams("me").items))
         assert stream_info(await manager.locate("me", "x")).status == "incomplete"
