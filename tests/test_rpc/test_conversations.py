@@ -200,6 +200,25 @@ async def test_forgetting_all_needs_a_word_and_ends_what_runs(server: Server) ->
     assert (await peer.call("stream/get", stream_id="s2"))["status"] == "running"
 
 
+@pytest.mark.parametrize("is_all", [False, True])
+async def test_what_is_deleted_takes_its_ended_streams_with_it_and_no_others(server: Server, is_all: bool) -> None:
+    peer = await server.connect()
+    for session_id in ("sky", "sea"):
+        await peer.call("session/create", session_id=session_id)
+        await turn(server, peer, "A secret?", session_id, stream_id=session_id)
+    await peer.call("chat/send", stream_id="alone", messages=question("Why?"))
+    (await server.gateway.call(2)).finish()
+    await peer.ended("alone")
+    if is_all:
+        await peer.call("session/delete_all", confirm=True)
+    else:
+        await peer.call("session/delete", session_id="sky")
+    left = {"alone"} if is_all else {"alone", "sea"}
+    assert {each["stream_id"] for each in (await peer.call("stream/list"))["items"]} == left
+    assert await kind_of(peer, "stream/get", stream_id="sky", messages=True) == "stream_not_found"
+    assert await kind_of(peer, "stream/subscribe", stream_id="sky") == "stream_not_found"
+
+
 async def test_an_answer_says_which_messages_it_stored(server: Server) -> None:
     peer = await server.connect()
     await peer.call("session/create", session_id="sky")
