@@ -670,8 +670,12 @@ async def test_half_a_character_ends_with_its_step(server: Server) -> None:
     assert peer.streams["s"].content == "� there"
 
 
-async def test_a_later_step_s_longer_prompt_costs_the_session_s_oldest_messages(memory_server: Server) -> None:
+@pytest.mark.parametrize("known_window", [None, 400])
+async def test_a_later_step_s_longer_prompt_costs_the_session_s_oldest_messages(
+    memory_server: Server, known_window: int | None
+) -> None:
     server = memory_server
+    server.gateway.window = known_window
     peer = await server.connect()
     await peer.call("session/create", session_id="talk")
     for number in range(2):

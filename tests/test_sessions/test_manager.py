@@ -723,6 +723,35 @@ class TestSessions:
         assert len(gateway.calls[2].messages) == 1
         assert len(await store.messages("me", "s")) == 6
 
+    async def test_what_a_window_had_no_room_for_is_there_again_in_a_larger_one(
+        self, make_manager: MakeManager, gateway: ScriptedGateway
+    ) -> None:
+        manager = make_manager()
+        for number, (window, asked, dropped) in enumerate(((200, 1, None), (200, 1, 2), (2000, 5, None))):
+            gateway.window = window
+            stream = (await start(manager, ask("q" * 320, session_id="s"))).stream
+            call = await gateway.call(number)
+            call.say("a" * 40)
+            call.finish()
+            assert (len(call.messages), (await ended(stream)).history_dropped) == (asked, dropped)
+
+    async def test_an_estimate_of_the_usage_counts_the_question_of_an_answer_that_is_generated_again(
+        self, manager: SessionManager, gateway: ScriptedGateway, store: MemoryStore
+    ) -> None:
+        first = (await start(manager, ask("q" * 400, session_id="s"))).stream
+        call = await gateway.call(0)
+        call.say("a")
+        call.finish()
+        usage = (await ended(first)).usage
+        answer = (await store.messages("me", "s"))[-1].message_id
+        again = (await start(manager, ChatRequest(messages=[], session_id="s", replace_from=answer))).stream
+        call = await gateway.call(1)
+        call.say("a")
+        call.finish()
+        assert usage is not None
+        assert (usage.estimated, usage.prompt_tokens > 100) == (True, True)
+        assert (await ended(again)).usage == usage
+
     async def test_the_next_turn_finds_the_answer_as_soon_as_the_end_is_told(
         self, manager: SessionManager, gateway: ScriptedGateway, store: MemoryStore
     ) -> None:
