@@ -84,6 +84,13 @@ async def stored_parts(http: httpx.AsyncClient, session_id: str) -> list[dict[st
     return [part for message in messages for part in message.get("parts", [])]
 
 
+async def until_named_files_are_known(archer: Archer) -> None:
+    """Wait until the files of an earlier process are known that its stored messages name."""
+    async with asyncio.timeout(20):
+        while not any(file.is_stored for file in archer.app.state.services.files.all()):
+            await archer.http.get("/health/live")
+
+
 async def test_a_file_comes_back_to_be_saved_and_never_as_a_page(archer: Archer) -> None:
     page = b"<html><script>alert(1)</script></html>"
     file_id = await upload(archer.http, page, "text/html")
@@ -194,6 +201,21 @@ async def test_a_file_that_was_uploaded_again_outlives_the_session_that_named_it
     await archer.http.delete("/api/v1/sessions/one")
     assert (await archer.http.get(f"{FILES}/{file_id}")).status_code == 200
     assert (await archer.http.delete(f"{FILES}/{file_id}")).status_code == 204
+
+
+async def test_a_file_of_before_a_restart_goes_with_the_session_that_names_it(
+    start_archer: StartArcher, tmp_path: Path
+) -> None:
+    kept: dict[str, Any] = {"store": "sqlite", "data_dir": str(tmp_path)}
+    async with start_archer(**kept) as archer:
+        archer.answer(ollama_stream("Text."))
+        await archer.http.post("/api/v1/sessions", json={"session_id": "one"})
+        file_ids = [await upload(archer.http, content) for content in (b"named", b"not named")]
+        assert (await archer.http.post(CHAT, json=about(file_ids[0], session_id="one"))).status_code == 200
+    async with start_archer(**kept) as archer:
+        await until_named_files_are_known(archer)
+        await archer.http.delete("/api/v1/sessions/one")
+        assert [(await archer.http.get(f"{FILES}/{file_id}")).status_code for file_id in file_ids] == [404, 200]
 
 
 async def test_a_message_that_is_replaced_lets_its_file_be_deleted(archer: Archer) -> None:
@@ -549,7 +571,7 @@ async def test_files_that_can_not_be_read_yet_are_not_said_to_be_gone(
         assert (await archer.http.post(CHAT, json=about(file_id, session_id="one"))).status_code == 200
     damage = tmp_path / "files" / "incoming" / "folder.part"
     damage.mkdir()  # Nobody can unlink it, so the directory can't be opened.
-    async with start_archer(**kept) as archer:
+    async with start_archer(**kept, limits=Limits(files_sweep_s=0.01)) as archer:
         answer_long(archer)
         for asked in (about(file_id), more):
             answer = await archer.http.post(CHAT, json=asked)
@@ -559,9 +581,13 @@ async def test_files_that_can_not_be_read_yet_are_not_said_to_be_gone(
             answer = await archer.http.request(method, f"{FILES}/{file_id}")
             assert (answer.status_code, kind(answer)) == (503, "storage_unavailable"), answer.text
         damage.rmdir()
-        await asyncio.to_thread(archer.app.state.services.files.open_now)
-        assert (await archer.http.post(CHAT, json=more)).status_code == 200
+        async with asyncio.timeout(20):
+            while (await archer.http.post(CHAT, json=more)).status_code != 200:
+                pass
         assert (await archer.http.get(f"{FILES}/file_unknown")).status_code == 404
+        await until_named_files_are_known(archer)
+        await archer.http.delete("/api/v1/sessions/one")
+        assert (await archer.http.get(f"{FILES}/{file_id}")).status_code == 404
 
 
 async def test_openais_clients_send_photos_as_they_do_elsewhere(archer: Archer) -> None:
