@@ -17,7 +17,7 @@ from tests.conftest import Archer, StartArcher
 from tests.fakes import anthropic_api, thinking_anthropic, thinking_responses, tools_anthropic, tools_ollama
 from tests.fakes.calls import CALLS_MADE, TOOLS, piece
 from tests.fakes.ollama_api import ollama_line
-from tests.fakes.pictures import PNG, PNG_URL, image, text
+from tests.fakes.pictures import PNG, PNG_URL, image, photo, text
 from tests.fakes.scripted_adapter import ScriptedAdapter
 from tests.fakes.scripted_server import Exchange, Reply, forever
 from tests.fakes.sse_reader import Received, read_events
@@ -37,6 +37,7 @@ CALL = "/api/v1/streams/s/tool_calls/call1"
 #: Ollama's lines of JSON.
 NDJSON = "application/x-ndjson"
 PICTURE = b64decode(PNG_URL.partition(",")[2])
+ANOTHER_URL = f"data:image/jpeg;base64,{photo(1000)}"
 
 
 class CallingClaude:
@@ -182,7 +183,8 @@ async def test_a_picture_in_a_result_is_a_file_in_events_and_history_and_goes_to
             uploaded = await archer.http.post("/api/v1/files", content=PICTURE, headers=headers)
             part = {"type": "image", "file_id": uploaded.json()["file_id"]}
         fields = {"model": "anthropic/claude-fable-5-1", "tools": NATIVE_TOOLS, **session}
-        async with following(archer, **fields) as events:
+        asked = [{"role": "user", "content": [text("Where is this?"), image(ANOTHER_URL)]}]
+        async with following(archer, **fields, messages=asked) as events:
             call = await events.until("tool_call")
             path = f"/api/v1/streams/s/tool_calls/{call['call_id']}/result"
             assert await said(archer, path, content=[text("A map:"), part]) == {"outcome": "accepted"}
@@ -193,6 +195,8 @@ async def test_a_picture_in_a_result_is_a_file_in_events_and_history_and_goes_to
         (blocks,) = [block["content"] for block in provider.requests[1]["messages"][-1]["content"]]
         assert [block["type"] for block in blocks] == ["text", "image"]
         assert blocks[1]["source"]["data"] == PNG_URL.partition(",")[2]
+        for request in provider.requests:  # That of the question goes to the model in each step.
+            assert request["messages"][0]["content"][1]["source"]["data"] == ANOTHER_URL.partition(",")[2]
         stored = (await archer.http.get(f"/api/v1/sessions/{session['session_id']}")).json()["messages"]
         assert stored[2]["parts"] == told["parts"]
         file_id = told["parts"][1]["file_id"]
@@ -321,6 +325,21 @@ async def test_claude_s_thoughts_go_back_byte_for_byte_within_the_stream(
         assert (ended["status"], ended["steps"]) == ("completed", thinking_anthropic.STEPS)
         assert claude.refusals == []
         assert claude.thoughts_in(2) == ["thinking", "redacted_thinking", "thinking"] * 2
+
+
+async def test_claude_s_thoughts_of_every_step_go_back_when_the_end_of_the_loop_is_generated_again(
+    start_archer: StartArcher,
+) -> None:
+    claude = ThinkingAnthropic()
+    async with running(start_archer, claude) as (archer, _):
+        session = await in_session(archer)
+        ended = await looped_to_the_end(archer, "anthropic/claude-fable-5-1", **session)
+        again = {**session, "messages": [], "replace_from": ended["message_ids"][-1]}
+        answer = await archer.http.post(
+            CHAT, json={**again, "model": "anthropic/claude-fable-5-1", "tools": NATIVE_TOOLS}
+        )
+        assert (answer.json()["content"], claude.refusals) == (thinking_anthropic.DONE, [])
+        assert claude.thoughts_in(3) == ["thinking", "redacted_thinking", "thinking"] * 2
 
 
 @pytest.mark.parametrize("has_session", [True, False], ids=["session", "stateless"])
