@@ -116,6 +116,19 @@ def test_a_line_without_end_does_not_fill_the_memory() -> None:
         decoded(itertools.repeat(b"x" * 1024 * 1024, 40))
 
 
+def test_a_document_without_end_does_not_fill_the_memory() -> None:
+    stream = OllamaStreamDecoder(ollama_identity("http://localhost:11434"), max_bytes=100_000)
+    chunks = itertools.chain.from_iterable(map(stream.feed, itertools.repeat(b'{"a":\n', 100_000)))
+    with pytest.raises(ProviderError, match="a document of more than 100000 bytes"):
+        list(chunks)
+
+
+@pytest.mark.parametrize("said", [{"detail": "no memory left"}, {"code": 7, "reason": "no memory left"}])
+def test_an_event_of_a_proxy_that_is_named_an_error_is_one(said: dict[str, object]) -> None:
+    with pytest.raises(ProviderError, match="no memory left"):
+        decoded([ollama_line("Hi"), f"event: error\ndata: {json.dumps(said)}\n\n".encode()])
+
+
 def test_lines_without_text_tell_that_the_model_is_alive() -> None:
     assert decoded([ollama_line("")]) == [LeanChunk()]
 

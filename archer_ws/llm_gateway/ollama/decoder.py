@@ -76,8 +76,7 @@ class OllamaStreamDecoder:
         self._unknown: set[str] = set()
         self._calls = CalledTools()
         self._kept = KeptThought() if keeps_native else None
-        #: The object that ended the completion, and whether it has come; the rest is ignored.
-        self.end: dict[str, Any] = {}
+        #: Whether the object that ends the completion has come; the rest is ignored.
         self.done = False
 
     @property
@@ -257,7 +256,6 @@ class OllamaStreamDecoder:
         # Ollama says `stop` after calls, too (ollama/ollama#7963).
         self._finish_reason = reason_with_calls(reason, has_calls=self._calls.has_calls)
         self._usage = usage_of(value)
-        self.end = value
         self.done = True
 
 
