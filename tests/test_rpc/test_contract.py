@@ -196,6 +196,31 @@ async def test_a_dropped_socket_cancels_the_stream_that_asked_for_it(server: Ser
         await call.closed.wait()
 
 
+@pytest.mark.parametrize(
+    ("method", "params", "kind"),
+    [
+        ("stream/subscribe", {"after": 999}, "invalid_params"),
+        ("chat/send", {"messages": HELLO, "on_disconnect": "cancel"}, "too_many_streams"),
+    ],
+)
+async def test_who_is_refused_a_stream_does_not_keep_it_running(
+    server: Server, method: str, params: dict[str, Any], kind: str
+) -> None:
+    server.limit(max_streams=1)
+    peer, other = await server.connect(), await server.connect()
+    await send(peer, on_disconnect="cancel")
+    call = await server.gateway.call()
+    if method == "chat/send":
+        await send(other, "its-own")
+    with pytest.raises(RpcError) as refused:
+        await other.call(method, stream_id="s", **params)
+    assert refused.value.kind == kind
+    await peer.close()
+    async with asyncio.timeout(5):
+        await call.closed.wait()
+    assert await other.call("ping") == {}
+
+
 async def test_unsubscribing_is_not_leaving(server: Server) -> None:
     peer = await server.connect()
     await send(peer, on_disconnect="cancel")
@@ -444,6 +469,25 @@ async def test_null_is_as_good_as_missing(server: Server) -> None:
     call.say("x")
     call.finish()
     assert (await peer.ended("s")).content == "x"
+
+
+@pytest.mark.parametrize(("method", "params"), [("stream/cancel", {"stream_id": "s"}), ("model/list", {})])
+async def test_a_defect_in_a_method_shows_no_inside_and_ends_its_request_alone(
+    server: Server, monkeypatch: pytest.MonkeyPatch, method: str, params: dict[str, str]
+) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise RuntimeError("a secret")
+
+    monkeypatch.setattr(server.manager, "cancel", broken)
+    monkeypatch.setattr(server.services.models, "listing", broken)
+    server.limit(max_requests=1)
+    peer = await server.connect()
+    for _ in range(2):
+        with pytest.raises(RpcError) as failed:
+            await peer.call(method, **params)
+        assert failed.value.kind == "internal_error"
+        assert "secret" not in str(failed.value.data)
+    assert (await peer.call("stream/list"))["items"] == []
 
 
 async def test_more_running_streams_than_one_socket_may_have_are_refused(server: Server) -> None:
