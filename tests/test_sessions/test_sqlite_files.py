@@ -919,6 +919,24 @@ async def test_a_refused_request_is_withdrawn_and_no_earlier_question_of_a_strea
         await store.aclose()
 
 
+async def test_a_withdrawn_question_is_not_found_and_leaves_the_system_messages_in_the_history(tmp_path: Path) -> None:
+    store = sqlite_store(tmp_path)
+    await store.open()
+    try:
+        await store.create("ann", "s", None, None)
+        told = {"system": "Be brief.", "user": "x" * 400}
+        turn = [ChatMessage.model_validate({"role": role, "content": content}) for role, content in told.items()]
+        await store.begin_turn("ann", "s", turn, stream_id="first", record=accepted("first"))
+        await asked(store, "a secret", accepted("refused", "req_2"))
+        await store.journal.withdraw(("ann", "refused"), "req_2")
+        following = await asked(store, "Why?", accepted("next", "req_3"))  # Its row has the number of the withdrawn.
+        assert (await store.search("ann", "secret", 10, None)).items == []
+        history = await store.history("ann", "s", before=following, turn_tokens=0, budget_tokens=50)
+        assert [message.content for message in history.messages] == ["Be brief."]
+    finally:
+        await store.aclose()
+
+
 async def test_what_providers_must_see_again_takes_room_as_long_as_it_is_kept(tmp_path: Path) -> None:
     kept = NativeBlocks.of(b"x" * 60_000, [NativeCall("one", "toolu_1", "now", "{}")])
     assert kept is not None
