@@ -25,7 +25,7 @@ from archer_ws.llm_gateway.tools import ToolCall
 from archer_ws.llm_gateway.types import ChatMessage, MessageRole, Refusal
 from archer_ws.sessions.history import without_refused
 from archer_ws.sessions.models import ExportedSession, StoredMessage
-from archer_ws.sessions.storage.journal import KeptStream, LogPart, LogPiece, StreamRecord
+from archer_ws.sessions.storage.journal import KeptStream, LogEnd, LogPart, LogPiece, StreamRecord
 from archer_ws.sessions.storage.memory import MemoryStore
 from archer_ws.sessions.storage.sqlite import forgetting, history, search_index, search_scan, sessions
 from archer_ws.sessions.storage.sqlite.database import CHECKPOINT_AFTER_S, FileSettings, OpenDatabase
@@ -901,6 +901,24 @@ async def test_a_lost_stream_names_its_own_messages_and_not_those_of_an_earlier_
         *_, completion = await store.messages("ann", "s")
         assert completion.content == "So"
         assert ended_in(kept.ended).message_ids == [second, completion.message_id]
+    finally:
+        await store.aclose()
+
+
+async def test_a_stream_that_ended_more_than_a_day_ago_is_not_there_after_a_restart(tmp_path: Path) -> None:
+    store = sqlite_store(tmp_path)
+    await store.open()
+    await store.create("ann", "s", None, None)
+    for name, hours in (("old", 25), ("new", 23)):
+        await asked(store, "?", accepted(name))
+        end = LogEnd(1, "completed", utc_now() - timedelta(hours=hours), lambda _: "{}", [])
+        await store.journal.put([LogPart(("ann", name), [], end)])
+    await store.aclose()
+    store = sqlite_store(tmp_path)
+    await store.open()
+    try:
+        kept = await store.journal.recover(lambda record, pieces, loop: end_lost(record, pieces, loop, utc_now()))
+        assert [each.record.stream_id for each in kept] == ["new"]
     finally:
         await store.aclose()
 
