@@ -30,6 +30,7 @@ from archer_ws.sessions.storage.memory import MemoryStore
 from archer_ws.sessions.storage.sqlite import forgetting, history, search_index, search_scan, sessions
 from archer_ws.sessions.storage.sqlite.database import CHECKPOINT_AFTER_S, FileSettings, OpenDatabase
 from archer_ws.sessions.storage.sqlite.forgetting import EVERY_S, SOON_S, Forgetting
+from archer_ws.sessions.storage.sqlite.leftovers import Leftovers
 from archer_ws.sessions.storage.sqlite.rows import HistoryRow, SessionRow
 from archer_ws.sessions.storage.sqlite.schema import STEPS
 from archer_ws.sessions.storage.sqlite.search_index import SearchIndex
@@ -848,14 +849,19 @@ async def test_deleting_all_deletes_large_sessions_one_by_one_since_others_wait_
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     at_once: list[int] = []
-    delete = sessions.delete
+    delete, clear = sessions.delete, Leftovers.clear
 
     def noted(at: Transaction, rows: Sequence[SessionRow]) -> None:
         at_once.append(len(rows))
         delete(at, rows)
 
+    def noted_part(leftovers: Leftovers, connection: sqlite3.Connection, pk: int) -> bool:
+        at_once.append(1)
+        return clear(leftovers, connection, pk)
+
     monkeypatch.setattr(sessions, "DELETED_BYTES_AT_ONCE", 64 * 1024)
     monkeypatch.setattr(sessions, "delete", noted)
+    monkeypatch.setattr(Leftovers, "clear", noted_part)
     store = sqlite_store(tmp_path)
     await store.open()
     try:

@@ -59,7 +59,8 @@ class Accounts:
         if not self._shares(connection, "bytes", self.bytes_max).has_room(principal, change):
             raise full()
 
-    def count(self, connection: sqlite3.Connection, principal_pk: int, *, sessions: int = 0, size: int = 0) -> None:
+    @staticmethod
+    def count(connection: sqlite3.Connection, principal_pk: int, *, sessions: int = 0, size: int = 0) -> None:
         """Count sessions and bytes; negative amounts are given back."""
         connection.execute(
             "UPDATE principal SET sessions = sessions + ?, bytes = bytes + ? WHERE pk = ?",

@@ -17,6 +17,7 @@ from archer_ws.core.slow_start import told_while_slow
 from archer_ws.sessions.storage.sqlite import failures
 from archer_ws.sessions.storage.sqlite.folder import SLOW_HINT, Folder
 from archer_ws.sessions.storage.sqlite.forgetting import Forgetting
+from archer_ws.sessions.storage.sqlite.leftovers import Leftovers
 from archer_ws.sessions.storage.sqlite.migrations import check_version, migrate, remove_old_copies
 from archer_ws.sessions.storage.sqlite.schema import INDEX, STEPS
 from archer_ws.sessions.storage.sqlite.search_index import SearchIndex
@@ -85,6 +86,8 @@ class OpenDatabase:
         self._checkpoint_at: float | None = None
         self._is_deleting = False
         self._forgetting = Forgetting(self.index, self._clock)
+        #: What is set aside, and removed step by step.
+        self.leftovers = Leftovers(self.index, self._forgetting, self._clock)
 
     @property
     def trouble(self) -> ArcherError | None:
@@ -120,7 +123,9 @@ class OpenDatabase:
             with contextlib.suppress(sqlite3.Error):
                 self._is_deleting = True
                 self._limit_pages(connection)
-                if not self._forgetting.finish(connection, self._settings.finish_s):
+                until = self._clock() + self._settings.finish_s
+                is_done = self.leftovers.finish(connection, self._settings.finish_s)
+                if not self._forgetting.finish(connection, until - self._clock()) or not is_done:
                     log.info("deleted_text_left", hint="The next start goes on with removing it from the file.")
             with contextlib.suppress(sqlite3.Error):
                 connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
@@ -190,7 +195,8 @@ class OpenDatabase:
         """When `upkeep` is due, in seconds of the clock."""
         if self._trouble is not None:
             return self._try_at
-        return min((at for at in (self._checkpoint_at, self._forgetting.due_at) if at is not None), default=None)
+        due = (self._checkpoint_at, self._forgetting.due_at, self.leftovers.due_at)
+        return min((at for at in due if at is not None), default=None)
 
     def upkeep(self) -> None:
         """Run one step of what is due."""
@@ -200,7 +206,10 @@ class OpenDatabase:
                 self._try_again()
             return
         try:
-            if self._forgetting.due_at is not None and now >= self._forgetting.due_at:
+            if (due := self.leftovers.due_at) is not None and now >= due:
+                self.deleting()
+                self.leftovers.step(self.connection)
+            elif self._forgetting.due_at is not None and now >= self._forgetting.due_at:
                 self.deleting()
                 self._forgetting.step(self.connection)
             elif self._checkpoint_at is not None and now >= self._checkpoint_at:
@@ -213,6 +222,7 @@ class OpenDatabase:
             else:
                 log.error("store_upkeep_failed", cause=str(error))  # noqa: TRY400 - the message says all
                 self._forgetting.give_up()
+                self.leftovers.give_up()
         finally:
             self._deletion_over()
 
@@ -317,6 +327,7 @@ class OpenDatabase:
             self.index.is_damaged(connection, wrong_index)
         self.index.open(connection)
         self._forgetting.open(connection)
+        self.leftovers.open(connection)
 
     def _check(self, connection: sqlite3.Connection) -> str:
         """Check the file's structure. Returns the errors of the search index, which newer versions of SQLite check,

@@ -18,12 +18,14 @@ from archer_ws.sessions.storage.refusals import no_message, nothing_asked, taken
 from archer_ws.sessions.storage.sqlite.history import loop_at_end, tail_before
 from archer_ws.sessions.storage.sqlite.rows import (
     MESSAGE_COLUMNS,
+    STEP_BYTES,
     VISIBLE,
     MessageRow,
     NewMessage,
     SessionRow,
     file_ids_in,
 )
+from archer_ws.sessions.storage.sqlite.search_index import STILL_INDEXED, UNINDEXED
 from archer_ws.sessions.storage.sqlite.transaction import Transaction
 from archer_ws.sessions.storage.values import StoredCompletion
 from archer_ws.sessions.storage.words import PREVIEW_MESSAGES, preview
@@ -291,16 +293,25 @@ class Counts:
 
 
 def hide(at: Transaction, session: SessionRow, position: int) -> Counts:
-    """Hide the messages from a position on, and remove them from the index. Returns their counts."""
-    gone: list[tuple[str, int]] = []
-    # Read one by one: their texts may take much memory.
-    for pk, content, role, refused in at.connection.execute(
-        f"SELECT pk, content, role, refused FROM message WHERE {VISIBLE} AND position >= ?", (session.pk, position)
-    ):
-        at.index.remove(at.connection, pk, content)
-        gone.append((role, refused))
-    at.connection.execute(f"UPDATE message SET hidden = 1 WHERE {VISIBLE} AND position >= ?", (session.pk, position))
-    return Counts(len(gone), sum(role == SYSTEM for role, _ in gone), sum(refused for _, refused in gone))
+    """Hide the messages from a position on, and remove them from the index, if they are many later. Returns their
+    counts."""
+    gone = f"{VISIBLE} AND position >= ?"
+    messages, system, refused, size = at.connection.execute(
+        f"SELECT count(*), total(role = 'system'), total(refused), total(bytes) FROM message WHERE {gone}",
+        (session.pk, position),
+    ).fetchone()
+    is_much = size > STEP_BYTES
+    if is_much:
+        at.index.remove_later(at.connection, session.pk)
+    else:
+        for pk, content in at.connection.execute(
+            f"SELECT pk, content FROM message WHERE {gone}", (session.pk, position)
+        ):
+            at.index.remove(at.connection, pk, content)
+    at.connection.execute(
+        f"UPDATE message SET hidden = ? WHERE {gone}", (STILL_INDEXED if is_much else UNINDEXED, session.pk, position)
+    )
+    return Counts(messages, int(system), int(refused))
 
 
 def named_files(connection: sqlite3.Connection, session: SessionRow | None) -> set[str]:
@@ -311,30 +322,41 @@ def named_files(connection: sqlite3.Connection, session: SessionRow | None) -> s
     }
 
 
-def copy_all(at: Transaction, source: SessionRow, target: SessionRow, before: int | None) -> Counts:
-    """Copy a session's messages before a position, or all, to a new session."""
+def copy_some(
+    at: Transaction, source: SessionRow, target: SessionRow, after: int, before: int | None, *, bytes_max: int
+) -> tuple[Counts, int | None]:
+    """Copy a session's next messages after a position, those before another one or all, to a new session: about
+    `bytes_max`. Returns their counts, and the last one's position; None if there are no others."""
+    last, size = after, 0
+    rows = at.connection.execute(
+        f"SELECT position, bytes FROM message WHERE {VISIBLE} AND position > ? AND (? IS NULL OR position < ?) "
+        "ORDER BY position",
+        (source.pk, after, before, before),
+    )
+    for position, message_bytes in rows:
+        last, size = position, size + message_bytes
+        if size >= bytes_max:
+            break
+    is_more = rows.fetchone() is not None
+    rows.close()
     columns = (
         "position, message_id, parent_id, role, stream_id, ordinal, after_id, status, refused, tokens, bytes, "
         "created_at, content, said, told, reasoning, native"
     )
     at.connection.execute(
         f"INSERT INTO message (session_pk, {columns}) SELECT ?, {columns} FROM message WHERE {VISIBLE} "
-        "AND (? IS NULL OR position < ?) ORDER BY position",
-        (target.pk, source.pk, before, before),
+        "AND position > ? AND position <= ? ORDER BY position",
+        (target.pk, source.pk, after, last),
     )
-    copied: list[tuple[str, int, int]] = []
-    for pk, content, role, refused, size, said in at.connection.execute(
-        f"SELECT pk, content, role, refused, bytes, said FROM message WHERE {VISIBLE}", (target.pk,)
+    copied: list[tuple[str, int]] = []
+    for pk, content, role, refused, said in at.connection.execute(
+        f"SELECT pk, content, role, refused, said FROM message WHERE {VISIBLE} AND position > ?", (target.pk, after)
     ):
         at.index.add(at.connection, pk, content)
         at.connection.executemany(_NAME_FILE, [(target.pk, file_id) for file_id in file_ids_in(said)])
-        copied.append((role, refused, size))
-    return Counts(
-        len(copied),
-        sum(role == SYSTEM for role, *_ in copied),
-        sum(refused for _, refused, _ in copied),
-        sum(size for *_, size in copied),
-    )
+        copied.append((role, refused))
+    change = Counts(len(copied), sum(role == SYSTEM for role, _ in copied), sum(refused for _, refused in copied), size)
+    return change, last if is_more else None
 
 
 def count(at: Transaction, session: SessionRow, change: Counts) -> None:

@@ -21,6 +21,9 @@ from archer_ws.sessions.storage.values import StoredCompletion
 
 #: The approximate overhead of a message in the file, in bytes, and the factor for its text, which includes the index.
 ROW_BYTES, TEXT_FACTOR = 512, 2
+#: How much of a long conversation is stored or removed in one transaction, in bytes as messages count, which takes some
+#: 30 ms, during which other requests wait; but at least one message.
+STEP_BYTES = 256 * 1024
 #: The approximate overhead of a session, in bytes.
 SESSION_BYTES = 1024
 

@@ -3,9 +3,10 @@
 `pk` is a number for internal use; the ids are those of clients. Times are microseconds since 1970. A released step
 never changes, and neither do its comments, which SQLite stores: later changes are further steps.
 
-Two comments are out of date. `stream.waiting` has everything that a restart needs to go on with the stream
-(journal.LogPart.loop), from the first write of it until the end. `message.ordinal` is the index of a message among
-those that its stream left.
+Three comments are out of date. `message.hidden` is 2 where another message has taken its place, but its text is still
+in the search index (SearchIndex.remove_later). `stream.waiting` has everything that a restart needs to go on with the
+stream (journal.LogPart.loop), from the first write of it until the end. `message.ordinal` is the index of a message
+among those that its stream left.
 """
 
 #: "Arch" (https://sqlite.org/pragma.html#pragma_application_id): distinguishes this file from other programs'.

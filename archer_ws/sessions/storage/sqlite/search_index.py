@@ -10,6 +10,7 @@ import structlog
 
 from archer_ws.sessions.storage.refusals import blank_query
 from archer_ws.sessions.storage.sqlite import failures
+from archer_ws.sessions.storage.sqlite.rows import STEP_BYTES
 from archer_ws.sessions.storage.sqlite.schema import INDEX, SEARCH_INDEX
 from archer_ws.sessions.storage.sqlite.search_scan import COLUMNS, FoundRow, Told, found_among_newest, found_by_scan
 from archer_ws.sessions.storage.words import indexed, indexed_before, terms_of
@@ -23,6 +24,10 @@ _STALE = "index_stale"
 _FORMER = "index_former_until"
 #: How many messages are added to a new index in one transaction, and about how many characters.
 _BUILD_MESSAGES, _BUILD_CHARS = 1000, 4 * 1024 * 1024
+#: The values of the column `hidden` of messages that were replaced: removed from the index, or not yet.
+UNINDEXED, STILL_INDEXED = 1, 2
+#: What the entries in `meta` begin with that name a session with messages whose column `hidden` is STILL_INDEXED.
+_LATER = "index_later "
 _INDEXED = (
     f"SELECT {COLUMNS} FROM message_words w CROSS JOIN message m ON m.pk = w.rowid "
     "CROSS JOIN session s ON s.pk = m.session_pk "
@@ -36,6 +41,8 @@ class SearchIndex:
 
     def __init__(self) -> None:
         self._is_there = False
+        #: Whether `remove_some` may have something to do.
+        self.is_later_pending = False
         self._former_until = 0
         #: Whether that is noted in the file. The first process of this version notes it with what it adds, and not when
         #: it opens the file, since the disk may be full.
@@ -49,6 +56,7 @@ class SearchIndex:
     def open(self, connection: sqlite3.Connection) -> None:
         """Check that the index exists and is complete; rebuild it if not."""
         self._is_there = True
+        self.is_later_pending = _first_later(connection) is not None
         is_stale = connection.execute("SELECT 1 FROM meta WHERE name = ?", (_STALE,)).fetchone() is not None
         try:
             if is_stale or not self._is_readable(connection):
@@ -104,6 +112,35 @@ class SearchIndex:
                 connection, "INSERT INTO message_words(message_words, rowid, text) VALUES ('delete', ?, ?)", pk, text
             )
 
+    def remove_later(self, connection: sqlite3.Connection, session_pk: int) -> None:
+        """Have `remove_some` remove the texts of a session's messages whose column `hidden` is set to STILL_INDEXED."""
+        self.is_later_pending = True
+        connection.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (f"{_LATER}{session_pk}", session_pk))
+
+    def remove_some(self, connection: sqlite3.Connection) -> None:
+        """Remove some texts of replaced messages, about STEP_BYTES of them."""
+        session_pk = _first_later(connection)
+        if session_pk is None:
+            self.is_later_pending = False
+            return
+        removed: list[tuple[int, int]] = []
+        size = 0
+        # Read one by one: their texts may take much memory.
+        rows = connection.execute(
+            "SELECT pk, content, bytes FROM message WHERE session_pk = ? AND hidden = ? ORDER BY position",
+            (session_pk, STILL_INDEXED),
+        )
+        for pk, content, message_bytes in rows:
+            self.remove(connection, pk, content)
+            removed.append((UNINDEXED, pk))
+            size += message_bytes
+            if size >= STEP_BYTES:
+                break
+        rows.close()
+        connection.executemany("UPDATE message SET hidden = ? WHERE pk = ?", removed)
+        if size < STEP_BYTES:
+            connection.execute("DELETE FROM meta WHERE name = ?", (f"{_LATER}{session_pk}",))
+
     def merge(self, connection: sqlite3.Connection, pages: int) -> bool:
         """Merge the index's segments, so that nothing of removed text is left. Returns whether that is finished.
 
@@ -132,6 +169,7 @@ class SearchIndex:
             connection.execute("BEGIN IMMEDIATE")
             # https://sqlite.org/fts5.html#the_delete_all_command
             connection.execute("INSERT INTO message_words(message_words) VALUES ('delete-all')")
+            _none_later(connection)
             self._begin_current(connection)
             last: int | None = 0
             while last is not None:
@@ -207,6 +245,7 @@ class SearchIndex:
 
     def _build(self, connection: sqlite3.Connection) -> None:
         self._mark(connection)
+        _none_later(connection)
         self._begin_current(connection)
         self._is_former_noted = True
         _drop(connection)
@@ -234,6 +273,21 @@ class SearchIndex:
                 break
         rows.close()
         return last
+
+
+def _first_later(connection: sqlite3.Connection) -> int | None:
+    """A session with messages to be removed from the index; None if there is none."""
+    row = connection.execute(f"SELECT value FROM meta WHERE name LIKE '{_LATER}%'").fetchone()
+    return None if row is None else int(row[0])
+
+
+def _none_later(connection: sqlite3.Connection) -> None:
+    """Note that the index has no replaced message."""
+    while (session_pk := _first_later(connection)) is not None:
+        connection.execute(
+            "UPDATE message SET hidden = ? WHERE session_pk = ? AND hidden = ?", (UNINDEXED, session_pk, STILL_INDEXED)
+        )
+        connection.execute("DELETE FROM meta WHERE name = ?", (f"{_LATER}{session_pk}",))
 
 
 def _is_damage(error: Exception) -> bool:

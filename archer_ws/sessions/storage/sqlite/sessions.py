@@ -12,6 +12,7 @@ from archer_ws.sessions.storage.conversation import SESSION_LISTED_BYTES
 from archer_ws.sessions.storage.cursors import SessionPlace, cursor_of, microseconds, ordinal_of, place_of
 from archer_ws.sessions.storage.refusals import check_version, no_session
 from archer_ws.sessions.storage.sqlite.rows import SESSION_COLUMNS, SessionRow, described_bytes, metadata_text
+from archer_ws.sessions.storage.sqlite.search_index import UNINDEXED
 from archer_ws.sessions.storage.sqlite.transaction import Transaction
 from archer_ws.sessions.storage.values import SessionOrder
 
@@ -157,10 +158,10 @@ def update(
 def delete(at: Transaction, rows: Sequence[SessionRow]) -> None:
     """Delete these sessions, their messages, and their entries in the search index."""
     for row in rows:
-        visible = at.connection.execute(
-            "SELECT pk, content FROM message WHERE session_pk = ? AND hidden = 0", (row.pk,)
+        indexed = at.connection.execute(
+            "SELECT pk, content FROM message WHERE session_pk = ? AND hidden != ?", (row.pk, UNINDEXED)
         )
-        for pk, content in visible:
+        for pk, content in indexed:
             at.index.remove(at.connection, pk, content)
         at.connection.execute("DELETE FROM session WHERE pk = ?", (row.pk,))
         at.accounts.count(at.connection, row.principal_pk, sessions=-1, size=-row.bytes)

@@ -7,31 +7,37 @@ history.py read and write the tables.
 import asyncio
 import os
 import sqlite3
+import sys
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from archer_ws.core.exceptions import ArcherError, FieldError, InvalidParams, StorageUnavailable
-from archer_ws.llm_gateway.types import ASSISTANT, ChatMessage, MessageRole
+from archer_ws.llm_gateway.types import ChatMessage, MessageRole
 from archer_ws.sessions.history import NO_HISTORY, History, estimate_tokens
 from archer_ws.sessions.models import ExportedSession, FoundMessage, SearchPage, Session, SessionPage, StoredMessage
 from archer_ws.sessions.storage.cursors import moment_of, ordinal_of
 from archer_ws.sessions.storage.journal import LogEnd, StreamRecord
-from archer_ws.sessions.storage.message import completion_of
-from archer_ws.sessions.storage.refusals import check_exported, check_version, taken_session_id
+from archer_ws.sessions.storage.refusals import check_exported, check_version
 from archer_ws.sessions.storage.sqlite import messages as stored
 from archer_ws.sessions.storage.sqlite import sessions, streams
 from archer_ws.sessions.storage.sqlite.accounts import Accounts
 from archer_ws.sessions.storage.sqlite.database import FileSettings, OpenDatabase
+from archer_ws.sessions.storage.sqlite.growth import Copied, Imported, Part, Source, grow
 from archer_ws.sessions.storage.sqlite.history import history_before
 from archer_ws.sessions.storage.sqlite.journal import SqliteJournal
+from archer_ws.sessions.storage.sqlite.leftovers import Hold
 from archer_ws.sessions.storage.sqlite.migrations import copy_to
-from archer_ws.sessions.storage.sqlite.rows import NewMessage, SessionRow
+from archer_ws.sessions.storage.sqlite.rows import STEP_BYTES, SessionRow
 from archer_ws.sessions.storage.sqlite.search_scan import FoundRow
 from archer_ws.sessions.storage.sqlite.transaction import Transaction
 from archer_ws.sessions.storage.sqlite.worker import Job, T, Worker
 from archer_ws.sessions.storage.values import SessionOrder, StoredCompletion, StoredTurn
 from archer_ws.sessions.storage.words import snippet
+
+#: How much of a conversation is copied at once: a copy whose source changes meanwhile begins anew, at last as a whole.
+_FORK_STEPS = (STEP_BYTES, STEP_BYTES, STEP_BYTES, sys.maxsize)
 
 
 class SqliteStore:
@@ -47,6 +53,7 @@ class SqliteStore:
         self._database = OpenDatabase(folder, settings)
         self._accounts = accounts
         self._index = self._database.index
+        self._leftovers = self._database.leftovers
         self._worker = Worker(self._database)
         #: The store of streams.
         self.journal = SqliteJournal(self._worker, accounts, self._index)
@@ -203,23 +210,17 @@ class SqliteStore:
     async def delete(self, principal: str, session_id: str, *, version: int | None = None) -> None:
         """Delete the session and its messages."""
 
-        def job(connection: sqlite3.Connection) -> None:
+        def rows(connection: sqlite3.Connection) -> Sequence[SessionRow]:
             session = sessions.get(connection, principal, session_id)
             check_version(version, session.version)
-            self._delete(connection, [session])
+            return [session]
 
-        await self._write(job)
+        await self._delete(rows)
 
     async def delete_all(self, principal: str) -> int:
         """Delete all of a principal's sessions, and return their number."""
-
-        def job(connection: sqlite3.Connection) -> int:
-            rows = sessions.to_delete(connection, principal)
-            self._delete(connection, rows)
-            return len(rows)
-
         deleted = 0
-        while some := await self._write(job):
+        while some := await self._delete(lambda connection: sessions.to_delete(connection, principal)):
             deleted += some
         return deleted
 
@@ -238,21 +239,11 @@ class SqliteStore:
     ) -> Session:
         """Create a session with copies of this one's messages: of those before the message `before`, or of all."""
 
-        def job(connection: sqlite3.Connection) -> Session:
-            source = sessions.get(connection, principal, session_id)
-            end = None if before is None else stored.position_given(connection, source, before, "before")
-            if new_session_id and sessions.find(connection, principal, new_session_id) is not None:
-                raise taken_session_id(new_session_id, "new_session_id")
-            description = source.as_session()
-            target = sessions.create(
-                self._at(connection), principal, new_session_id, description.title, description.metadata
-            )
-            change = stored.copy_all(self._at(connection), source, target, end)
-            self._accounts.check_bytes(connection, principal, change.size)
-            stored.count(self._at(connection), target, change)
-            return sessions.get(connection, principal, target.session_id).as_session()
-
-        return await self._write(job)
+        for step_bytes in _FORK_STEPS:
+            copied = Copied(principal, session_id, before, new_session_id, step_bytes)
+            if (session := await self._grow(copied)) is not None:
+                return session
+        raise AssertionError("a copy of one step has no source that changes")
 
     async def begin_turn(
         self,
@@ -335,21 +326,9 @@ class SqliteStore:
         """Store an exported conversation."""
         check_exported(exported)
 
-        def job(connection: sqlite3.Connection) -> Session:
-            if sessions.find(connection, principal, exported.session_id) is not None:
-                raise taken_session_id(exported.session_id, "session_id")
-            target = sessions.create(
-                self._at(connection), principal, exported.session_id, exported.title, exported.metadata
-            )
-            new = [_imported(message) for message in exported.messages]
-            change = stored.Counts.of(new)
-            self._accounts.check_bytes(connection, principal, change.size)
-            stored.append(self._at(connection), target, new, 1, None)
-            stored.count(self._at(connection), target, change)
-            sessions.date(connection, target, exported)
-            return sessions.get(connection, principal, exported.session_id).as_session()
-
-        return await self._write(job)
+        session = await self._grow(Imported(principal, exported))
+        assert session is not None
+        return session
 
     async def backup(self, path: Path) -> None:
         """Write everything that is stored to a new file, while the store is in use."""
@@ -378,11 +357,52 @@ class SqliteStore:
     def _at(self, connection: sqlite3.Connection) -> Transaction:
         return Transaction(connection, self._accounts, self._index)
 
-    def _delete(self, connection: sqlite3.Connection, rows: Sequence[SessionRow]) -> None:
-        if rows:
+    async def _grow(self, source: Source) -> Session | None:
+        """Store a conversation, and return it; None if its source changed meanwhile."""
+        hold = Hold()
+        part: Part | None = None
+        try:
+            while True:
+                grown = await self._write(partial(self._grown, source, hold, part))
+                if not isinstance(grown, Part):
+                    return grown
+                part = grown
+        finally:
+            hold.is_left = True
+
+    def _grown(
+        self, source: Source, hold: Hold, part: Part | None, connection: sqlite3.Connection
+    ) -> Session | Part | None:
+        return grow(self._at(connection), self._leftovers, source, hold, part)
+
+    async def _delete(self, rows: Job[Sequence[SessionRow]]) -> int:
+        """Delete the sessions of these rows, and return their number. A large one is alone, and is removed step by
+        step, once nobody sees it any more."""
+        hold = Hold()
+
+        def job(connection: sqlite3.Connection) -> tuple[int, int | None]:
+            found = rows(connection)
+            if not found:
+                return 0, None
             self._database.deleting()
-            sessions.delete(self._at(connection), rows)
+            if len(found) == 1 and found[0].bytes > sessions.DELETED_BYTES_AT_ONCE:
+                self._leftovers.put_deleted(connection, found[0], hold)
+                return 1, found[0].pk
+            sessions.delete(self._at(connection), found)
             self._database.forgotten()
+            return len(found), None
+
+        def step(large: int, connection: sqlite3.Connection) -> bool:
+            self._database.deleting()
+            return self._leftovers.clear(connection, large)
+
+        try:
+            count, large = await self._write(job)
+            while large is not None and not await self._write(partial(step, large)):
+                pass
+        finally:
+            hold.is_left = True
+        return count
 
     async def _read(self, job: Job[T]) -> T:
         return await self._worker.run(job, writes=False)
@@ -399,11 +419,4 @@ def _found(row: FoundRow, query: str) -> FoundMessage:
         role=MessageRole(role),
         snippet=snippet(content, query),
         created_at=moment_of(created_at),
-    )
-
-
-def _imported(message: StoredMessage) -> NewMessage:
-    completion = completion_of(message) if message.role is ASSISTANT else None
-    return NewMessage(
-        message.message_id, message.as_chat(), message.stream_id, message.status, message.created_at, completion
     )
