@@ -297,6 +297,8 @@ class ModelNotFound(ProviderFailure):
 
 
 class ContextTooLong(ProviderFailure):
+    #: Whether the messages fit, since they take half of the context at most, and the completion's limit is too large.
+    is_by_completion = False
     kind, code, http_status = "context_too_long", -32035, 400
 
 

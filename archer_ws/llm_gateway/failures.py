@@ -58,6 +58,13 @@ _EXCEEDED_WORDS = re.compile(
     r"|context length of (only )?\d|greater than the context length|maximum context length is|prompt is too long",
     re.IGNORECASE,
 )
+#: The tokens of the context and of the messages, in an error that tells them apart from the completion's: OpenAI's,
+#: OpenRouter's, vLLM's and text-generation-inference's; Anthropic's has a sum.
+_CONTEXT_TOKENS = re.compile(r"(?:maximum context length is|must be <=) (\d{1,12})", re.IGNORECASE)
+_MESSAGES_TOKENS = re.compile(
+    r"(\d{1,12}) (?:in the messages|in your prompt|of text input|(?:input|prompt|`inputs`) tokens)", re.IGNORECASE
+)
+_SUM = re.compile(r"context limit: (?P<messages>\d{1,12}) \+ \d{1,12} > (?P<context>\d{1,12})", re.IGNORECASE)
 #: Kimi's type of error, in both dialects, for an account without credit (a 429).
 SUSPENDED = "exceeded_current_quota_error"
 #: Errors below a time-out that explain nothing: a cancellation, and a TLS handshake that was waiting.
@@ -236,12 +243,29 @@ def is_about_context(status: int, said: str) -> bool:
 
 
 def context_too_long(identity: ProviderIdentity, message: str | None) -> ContextTooLong:
-    """The exception for a prompt that does not fit the model's context."""
+    """The exception for a prompt that does not fit the model's context, alone or together with the completion."""
+    if (taken := _taken_by_messages(message or "")) is not None and taken[0] <= taken[1] // 2:
+        # Half of the context is for the completion at most (see sessions/windows.py).
+        failure = ContextTooLong(
+            f"max_tokens is too large for the model's context: {trimmed(message)}",
+            hint=f"Lower max_tokens: the messages take {taken[0]} of the {taken[1]} tokens of the model's context.",
+            provider=identity.name,
+        )
+        failure.is_by_completion = True
+        return failure
     return ContextTooLong(
         f"the messages do not fit the model's context: {trimmed(message) or 'too many tokens'}",
         hint="Send fewer or shorter messages, lower max_tokens, or choose a model with a larger context.",
         provider=identity.name,
     )
+
+
+def _taken_by_messages(said: str) -> tuple[int, int] | None:
+    """The tokens of the messages, and of the context, if an error about both together tells them."""
+    if (sum_ := _SUM.search(said)) is not None:
+        return int(sum_["messages"]), int(sum_["context"])
+    context, messages = _CONTEXT_TOKENS.search(said), _MESSAGES_TOKENS.search(said)
+    return None if context is None or messages is None else (int(messages[1]), int(context[1]))
 
 
 def unreadable(identity: ProviderIdentity, what: str, *, retryable: bool = True) -> ProviderError:

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from archer_ws.core.exceptions import ContextTooLong
 from archer_ws.core.limits import PROVIDER_MESSAGE_CHARS
 from archer_ws.llm_gateway.decoding.error_bodies import decoded_error, error_details
 from tests.fakes import openai_api as api
@@ -226,6 +227,54 @@ async def test_a_prompt_that_is_too_long_is_told_as_such_in_any_providers_words(
     outcome = await asked(dialect, reply_of(dialect, json.dumps(body).encode(), status=400))
 
     assert (outcome.kind, outcome.requests) == ("context_too_long", 1)
+
+
+BOTH = "This model's maximum context length is 8192 tokens. However, you requested"
+
+
+@pytest.mark.parametrize(
+    ("server", "said"),
+    [
+        ("OpenAI", f"{BOTH} 9000 tokens ({{messages}} in the messages, {{limit}} in the completion). Please reduce"),
+        (
+            "OpenAI, tools",
+            f"{BOTH} 9 tokens ({{messages}} in the messages, 9 in the functions, {{limit}} in the completion)",
+        ),
+        ("OpenRouter", f"{BOTH} about 9000 tokens ({{messages}} of text input, {{limit}} in the output)."),
+        (
+            "vLLM",
+            "'max_tokens' or 'max_completion_tokens' is too large: {limit}. This model's maximum context length is "
+            "8192 tokens and your request has {messages} input tokens ({limit} > 8192 - {messages}).",
+        ),
+        ("vLLM, newer", f"{BOTH} {{limit}} output tokens and your prompt contains at least {{messages}} input tokens"),
+        (
+            "text-generation-inference",
+            "`inputs` tokens + `max_new_tokens` must be <= 8192. Given: {messages} `inputs` tokens and {limit} "
+            "`max_new_tokens`",
+        ),
+        (
+            "Anthropic",
+            "input length and `max_tokens` exceed context limit: {messages} + {limit} > 8192, decrease input length or "
+            "`max_tokens` and try again",
+        ),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize(("messages", "limit", "expected"), [(1000, 8000, True), (7000, 2000, False)])
+@every_event_stream
+async def test_a_limit_of_the_completion_that_leaves_the_messages_no_room_is_told_as_the_reason(
+    dialect: Dialect, server: str, said: str, *, messages: int, limit: int, expected: bool
+) -> None:
+    told = said.format(messages=messages, limit=limit)
+    body = {"error": {"message": told, "type": "invalid_request_error"}}
+
+    failure = (await asked(dialect, reply_of(dialect, json.dumps(body).encode(), status=400))).failure
+
+    assert isinstance(failure, ContextTooLong)
+    assert failure.is_by_completion is expected
+    assert failure.message.startswith("max_tokens is too large") is expected
+    assert failure.hint is not None
+    assert ("the messages take 1000 of the 8192 tokens of" in failure.hint) is expected
 
 
 @pytest.mark.parametrize(

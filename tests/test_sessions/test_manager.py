@@ -346,6 +346,24 @@ async def test_a_prompt_that_is_called_too_long_behind_text_is_not_asked_again(
     assert (stream.log.text("content"), len(gateway.calls)) == ("half", 2)
 
 
+@pytest.mark.parametrize("is_by_completion", [True, False])
+async def test_history_is_left_out_for_a_prompt_that_is_too_long_and_not_for_a_limit_that_is(
+    manager: SessionManager, gateway: ScriptedGateway, store: MemoryStore, *, is_by_completion: bool
+) -> None:
+    await store.create("me", "talk", None, None)
+    before = (await start(manager, ask("old " * 200, session_id="talk"))).stream
+    (await gateway.call(0)).finish()
+    await ended(before)
+    stream = (await start(manager, ask(session_id="talk"))).stream
+    failure = ContextTooLong("too long", hint="less")
+    failure.is_by_completion = is_by_completion
+    (await gateway.call(1)).fail(failure)
+    if not is_by_completion:
+        (await gateway.call(2)).finish()
+    end = await ended(stream)
+    assert (end.status, end.history_dropped) == (("failed", None) if is_by_completion else ("completed", 1))
+
+
 async def test_a_truncated_answer_is_incomplete(manager: SessionManager, gateway: ScriptedGateway) -> None:
     stream = (await start(manager)).stream
     call = await gateway.call()

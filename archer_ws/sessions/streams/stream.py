@@ -544,9 +544,11 @@ class Stream:
                         intake.take(chunk)
                 finally:
                     await chunks.aclose()
-            except ContextTooLong:
-                # Providers report this before any other chunk: the prompt alone is too long.
-                shorter = None if intake.has_responded else await work.open_shorter()
+            except ContextTooLong as failure:
+                # Providers report this before any other chunk. The history is not the reason where a limit of the
+                # completion leaves it no room.
+                has_reason = failure.is_by_completion or intake.has_responded
+                shorter = None if has_reason else await work.open_shorter()
                 if shorter is None:
                     raise
                 chunks = shorter
