@@ -22,7 +22,7 @@ RUN useradd --uid 10001 --user-group --no-create-home --home-dir /nonexistent --
 COPY --from=build /opt/archer /opt/archer
 # The base image leaves out its standard library's bytecode. Without it, each start and each health check would compile
 # what it imports: half a second of a processor, and a fifth of one.
-RUN /opt/archer/bin/python -c "import archer_ws.cli, archer_ws.main, archer_ws.server.server, encodings.idna, http.client, sqlite3"
+RUN /opt/archer/bin/python -c "import archer_ws.cli, archer_ws.main, archer_ws.server.server, archer_ws.server.health_check, encodings.idna, runpy, sqlite3"
 # The root file system may be read-only: bytecode was written above, and nothing is written later but to /tmp and to the
 # volume of conversations and files, which takes over the folder's owner.
 ENV PATH=/opt/archer/bin:$PATH PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 ARCHER_DATA_DIR=/var/lib/archer
@@ -30,8 +30,7 @@ VOLUME /var/lib/archer
 WORKDIR /srv
 USER 10001:10001
 EXPOSE 8000
-# Where the server listens, over http.client, which knows no proxy; /health/live asks no provider and needs no
-# credential. As for the settings, Kubernetes' ARCHER_PORT=tcp://… does not count, nor do quotation marks around a value.
+# Where the server listens, by its options or its variables: https://docs.docker.com/reference/dockerfile/#healthcheck
 HEALTHCHECK --interval=10s --timeout=5s --start-period=30s --retries=3 \
-    CMD ["python", "-c", "import http.client, os, sys; of = lambda name: next((v for v in (os.environ.get(n, '').strip(' \\'\"') for n in ('ARCHER_' + name, name)) if v and '://' not in v), None); c = http.client.HTTPConnection(of('HOST') or '127.0.0.1', int(of('PORT') or 8000), timeout=4); c.request('GET', '/health/live'); sys.exit(c.getresponse().status != 200)"]
+    CMD ["python", "-m", "archer_ws.server.health_check"]
 CMD ["archer-ws", "serve"]

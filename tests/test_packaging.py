@@ -25,6 +25,8 @@ from packaging.utils import canonicalize_name
 
 from archer_ws import __version__
 from archer_ws.config import Settings
+from archer_ws.server.health_check import address_of
+from tests.ports import free_port
 
 ROOT = Path(__file__).parent.parent
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
@@ -262,6 +264,7 @@ def health_check(**variables: str) -> int:
     proxy = {"http_proxy": "http://127.0.0.1:1"}  # a container may have one; the check must not use it
     done = subprocess.run(
         [sys.executable, *command[1:]],
+        cwd=ROOT,
         env=environment | proxy | variables,
         capture_output=True,
         timeout=30,
@@ -310,6 +313,51 @@ def test_the_health_check_asks_the_configured_address() -> None:
         assert health_check(PORT=port) != 0
     with serving(http.server.HTTPServer(("127.0.0.1", 0), _Live)) as port:
         assert health_check(PORT=port, HOST="0.0.0.0") == 0
+
+
+@pytest.mark.parametrize(
+    ("command", "expected"),
+    [
+        ("archer-ws\0serve\0", ("::", 7000)),
+        ("/opt/archer/bin/python\0/opt/archer/bin/archer-ws\0serve\0--port\09000\0", ("::", 9000)),
+        ("archer-ws\0serve\0--port=9000\0--host=0.0.0.0\0", ("0.0.0.0", 9000)),
+        ("archer-ws\0serve\0--port\09000\0--port\09001\0--provider\0local\0", ("::", 9001)),
+        ("/sbin/docker-init\0--\0archer-ws\0serve\0--port\09000\0", ("::", 9000)),
+        ("sh\0-c\0archer-ws serve --port '9000' --host ::1\0", ("::1", 9000)),
+        ("another-program\0--port\09000\0", ("::", 7000)),
+        ("/pause\0", ("::", 7000)),
+        ("", ("::", 7000)),
+    ],
+)
+def test_the_health_check_asks_where_the_options_tell_the_server_to_listen(
+    command: str, expected: tuple[str, int]
+) -> None:
+    assert address_of(command, {"PORT": "7000", "ARCHER_HOST": "::"}) == expected
+
+
+def test_the_health_check_in_a_container_asks_the_port_of_its_first_process() -> None:
+    # A namespace of processes whose first one has the options of a server, and is one.
+    program = f"""
+import http.server, subprocess, sys, threading
+class Live(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.end_headers()
+server = http.server.HTTPServer(("127.0.0.1", int(sys.argv[-1])), Live)
+threading.Thread(target=server.serve_forever, daemon=True).start()
+sys.exit(10 + subprocess.run([sys.executable, "-m", "archer_ws.server.health_check"], cwd={str(ROOT)!r}).returncode)
+"""
+    contained = ["unshare", "--map-root-user", "--pid", "--fork", "--mount-proc", sys.executable, "-c", program]
+    done = subprocess.run(
+        [*contained, "serve", "--port", str(free_port())],
+        env=os.environ | {"PORT": "1"},
+        capture_output=True,
+        timeout=30,
+        check=False,
+    )
+    if done.returncode < 10:
+        pytest.skip("this system allows no namespaces of processes")
+    assert done.returncode == 10, done.stderr
 
 
 def test_what_a_start_and_the_health_check_import_is_compiled_while_the_image_is_built(tmp_path: Path) -> None:
