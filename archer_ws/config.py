@@ -19,7 +19,6 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import (
     BaseSettings,
-    DotEnvSettingsSource,
     EnvSettingsSource,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
@@ -49,7 +48,15 @@ from archer_ws.config_fields import (
     Url,
     allowed_values,
 )
-from archer_ws.config_sources import RawSetting, Variables, find, is_service_address, unread_lines
+from archer_ws.config_sources import (
+    EnvText,
+    RawSetting,
+    Variables,
+    env_text,
+    find,
+    is_service_address,
+    unread_lines,
+)
 from archer_ws.config_values import (
     check_home,
     check_principal,
@@ -471,15 +478,18 @@ def load_settings(
     given = {name: value for name, value in overrides.items() if value is not None}
     given |= {name: _default(name) for name in without}
     try:
-        if env_file is not None and Path(env_file).is_file() and (unread := unread_lines(Path(env_file))):
+        text = (env_text(Path(env_file)) if env_file is not None else None) or ""
+        if unread := unread_lines(text):
             numbers = ", ".join(map(str, unread[:_LINES_SHOWN_MAX]))
             raise SettingsError(
                 f"{env_file} has lines that can't be read ({numbers}): write NAME=value, close quotation marks, and "
                 "begin comments with #"
             )
-        return Settings(_env_file=env_file, **given)  # type: ignore[arg-type]  # pydantic checks the values
+        sources = (EnvSettingsSource(Settings), EnvText(Settings, text))
+        found = {name: find(name, field, sources) for name, field in Settings.model_fields.items()}
+        in_file = {name: each.value for name, each in found.items() if each is not None and each.in_file}
+        return Settings(_env_file=None, **{**in_file, **given})  # type: ignore[arg-type]  # pydantic checks the values
     except ValidationError as error:
-        sources = (EnvSettingsSource(Settings), DotEnvSettingsSource(Settings, env_file=env_file))
         problems = {str(problem["loc"][0]): problem for problem in reversed(error.errors(include_url=False))}
         lines = [_complaint(name, problem, given, sources) for name, problem in reversed(problems.items())]
         raise SettingsError("\n".join(lines), problems) from None  # the cause contains secrets

@@ -7,10 +7,13 @@ every program.
 """
 
 import re
-from collections.abc import Iterable
+import threading
+from collections.abc import Iterable, Mapping
+from io import StringIO
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from dotenv import dotenv_values
 from dotenv.parser import parse_stream
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, DotEnvSettingsSource, EnvSettingsSource, PydanticBaseSettingsSource
@@ -20,6 +23,12 @@ from archer_ws.config_fields import PrefixedOnly
 #: What service discovery writes (https://kubernetes.io/docs/concepts/services-networking/service/#environment-variables).
 _SERVICE_ADDRESS = re.compile(r"\s*(tcp|udp|sctp)://", re.IGNORECASE)
 _QUOTED = re.compile(r"""(["'])(?P<text>(?:(?!\1).)*)\1""", re.DOTALL)
+
+#: How long somebody may take to write a `.env` that is a named pipe, in seconds: a secret manager may ask first.
+PIPE_LIMIT_S = 20.0
+#: What was read of named pipes, or why they can't be read.
+_pipes: dict[Path, str | Exception] = {}
+_pipes_lock = threading.Lock()
 
 
 class RawSetting(NamedTuple):
@@ -44,6 +53,17 @@ class Variables(PydanticBaseSettingsSource):
     def __call__(self) -> dict[str, Any]:
         found = {name: find(name, field, self._sources) for name, field in self.settings_cls.model_fields.items()}
         return {name: entry.value for name, entry in found.items() if entry}
+
+
+class EnvText(DotEnvSettingsSource):
+    """The variables of a `.env` with this text."""
+
+    def __init__(self, settings: type[BaseSettings], text: str) -> None:
+        self._text = text
+        super().__init__(settings, env_file=None)
+
+    def _load_env_vars(self) -> Mapping[str, str | None]:
+        return {name.lower(): value for name, value in dotenv_values(stream=StringIO(self._text)).items()}
 
 
 def variables_of(name: str, field: FieldInfo) -> tuple[str, ...]:
@@ -71,14 +91,51 @@ def _unquoted(value: str) -> str:
     return quoted["text"].strip() if quoted else value
 
 
-def unread_lines(file: Path) -> list[int]:
-    """The numbers of the lines from which no variable is read, although they are no comments.
+def env_text(file: Path) -> str | None:
+    """The text of a `.env`; None if there is none.
+
+    A secret manager may put a named pipe there, which may have the text only once: it is kept for this process.
 
     Raises:
-        OSError, UnicodeDecodeError: the file can't be read.
+        OSError, UnicodeDecodeError: it can't be read.
     """
-    with file.open(encoding="utf-8") as text:
-        return [entry.original.line for entry in parse_stream(text) if entry.error]
+    if not file.is_fifo():
+        return file.read_text("utf-8") if file.is_file() else None
+    place = file.absolute()
+    with _pipes_lock:
+        if place not in _pipes:
+            _pipes[place] = _from_pipe(file)
+        piped = _pipes[place]
+    if isinstance(piped, Exception):
+        raise piped
+    return piped
+
+
+def _from_pipe(pipe: Path) -> str | Exception:
+    """What is written to a named pipe, or why it can't be read."""
+    read: list[str | Exception] = []
+
+    def reading() -> None:
+        try:
+            read.append(pipe.read_text("utf-8"))
+        except (OSError, UnicodeDecodeError) as error:
+            read.append(error)
+
+    # To open it waits for somebody who writes, for ever if nobody does.
+    reader = threading.Thread(target=reading, name="env", daemon=True)
+    reader.start()
+    reader.join(PIPE_LIMIT_S)
+    if not read:
+        return TimeoutError(
+            f"it is a named pipe, and nobody has written to it and closed it in {PIPE_LIMIT_S:g} s; if a "
+            "secret manager writes it, unlock that and allow this program to read it"
+        )
+    return read[0]
+
+
+def unread_lines(text: str) -> list[int]:
+    """The numbers of the lines of a `.env` from which no variable is read, although they are no comments."""
+    return [entry.original.line for entry in parse_stream(StringIO(text)) if entry.error]
 
 
 def is_service_address(value: str) -> bool:

@@ -1,8 +1,11 @@
 """Settings: defaults, names, precedence, and the lines that refuse a wrong value."""
 
+import contextlib
 import json
 import os
 import sys
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import get_args
 
@@ -10,6 +13,7 @@ import pytest
 from pydantic import SecretStr, ValidationError
 
 import archer_ws
+from archer_ws import config_sources
 from archer_ws.cli import main
 from archer_ws.config import Settings, SettingsError, load_settings, service_variables
 from archer_ws.config_fields import Provider, allowed_values
@@ -18,6 +22,7 @@ from archer_ws.doctor.setup import read_setup
 from archer_ws.main import create_app
 
 needs_posix_homes = pytest.mark.skipif(sys.platform == "win32", reason="each user has a home there")
+needs_pipes = pytest.mark.skipif(sys.platform == "win32", reason="files are no pipes there")
 ROOT = Path(__file__).parent.parent
 
 
@@ -244,6 +249,52 @@ def test_a_file_that_is_not_text_is_named() -> None:
     Path(".env").write_bytes(b"APP_NAME=\xff\xfe\n")
     with pytest.raises(SettingsError, match=r"^\.env can't be read"):
         load_settings()
+
+
+@contextlib.contextmanager
+def written_once(text: str) -> Iterator[None]:
+    """A `.env` that is a named pipe, to which somebody writes once."""
+    os.mkfifo(".env")
+    writer = threading.Thread(target=write_env, args=(text,), daemon=True)
+    writer.start()
+    yield
+    writer.join(timeout=10)
+    assert not writer.is_alive()
+
+
+@needs_pipes
+def test_a_file_that_is_a_named_pipe_is_read_once() -> None:
+    with written_once("PORT=81\nARCHER_PROT=1\n"):
+        assert load_settings().port == 81
+    assert load_settings(host="127.0.0.1").port == 81
+    settings, slip = read_setup({}, None, None).findings
+    assert settings.message.endswith("(.env is read)")
+    assert slip.message == "ARCHER_PROT is set, but no setting has that name"
+
+
+@needs_pipes
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [("PORT=81\nAUTH_TOKEN: x\n", r"lines that can't be read \(2\)"), ("PORT=x\n", "PORT=x in the file")],
+)
+def test_what_is_wrong_in_a_named_pipe_is_told_as_of_a_file(text: str, told: str) -> None:
+    with written_once(text), pytest.raises(SettingsError, match=told):
+        load_settings()
+
+
+@needs_pipes
+def test_a_named_pipe_that_nobody_writes_to_is_an_error_and_nothing_waits_for_it_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    os.mkfifo(".env")
+    monkeypatch.setattr(config_sources, "PIPE_LIMIT_S", 0.01)
+    with pytest.raises(SettingsError, match=r"^\.env can't be read: it is a named pipe, and nobody has written to it"):
+        load_settings()
+    monkeypatch.setattr(config_sources, "PIPE_LIMIT_S", 1e6)
+    (problem,) = read_setup({}, None, None).findings
+    assert problem.message.startswith(".env can't be read: it is a named pipe")
+    with open(".env", "w", encoding="utf-8"):  # noqa: PTH123 - lets the thread that still waits end
+        pass
 
 
 @pytest.mark.parametrize("line", ['AUTH_TOKEN="a-token-of-some-length', "PORT: 81", "AUTH TOKEN=x", "=x"])

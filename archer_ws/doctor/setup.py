@@ -8,12 +8,13 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from io import StringIO
 from pathlib import Path
 
 from dotenv import dotenv_values
 
 from archer_ws.config import Settings, SettingsError, load_settings
-from archer_ws.config_sources import is_service_address, variables_of
+from archer_ws.config_sources import env_text, is_service_address, variables_of
 from archer_ws.doctor.finding import Finding
 from archer_ws.llm_gateway.local.hub import PREFIX
 from archer_ws.model_option import ModelOptionError, names_a_file, settings_of_file
@@ -95,9 +96,17 @@ def _load(overrides: dict[str, object]) -> tuple[Settings, list[Finding]]:
                 )
 
 
+def _env_text() -> str | None:
+    """The text of `.env`; None if there is none, or it can't be read."""
+    try:
+        return env_text(Path(ENV_FILE))
+    except (OSError, UnicodeDecodeError):
+        return None
+
+
 def _told(settings: Settings) -> Finding:
     names = sorted(settings.model_fields_set)
-    in_file = " (.env is read)" if Path(ENV_FILE).is_file() else " (there is no .env in this folder)"
+    in_file = " (there is no .env in this folder)" if _env_text() is None else " (.env is read)"
     what = f"set: {', '.join(names)}" if names else "all have their defaults"
     return Finding("settings", "ok", what + in_file)
 
@@ -117,10 +126,7 @@ def _unknown(environment: Mapping[str, str]) -> list[Finding]:
     Without ARCHER_ before its name, a variable of the environment is another program's, and one in `.env` may be.
     """
     known = {variable for name, field in Settings.model_fields.items() for variable in variables_of(name, field)}
-    try:
-        in_file = set(dotenv_values(ENV_FILE)) if Path(ENV_FILE).is_file() else set()
-    except (OSError, UnicodeDecodeError):
-        in_file = set()
+    in_file = set(dotenv_values(stream=StringIO(_env_text() or "")))
     found = []
     for variable in sorted({*environment, *in_file}):
         upper = variable.upper()
