@@ -297,9 +297,9 @@ class ModelNotFound(ProviderFailure):
 
 
 class ContextTooLong(ProviderFailure):
-    #: Whether the messages fit, since they take half of the context at most, and the completion's limit is too large.
-    is_by_completion = False
     kind, code, http_status = "context_too_long", -32035, 400
+    #: Whether the completion's limit is the reason: the messages fit, and take half of the context at most.
+    is_by_completion = False
 
 
 class UpstreamTruncated(ProviderFailure):

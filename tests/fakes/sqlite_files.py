@@ -1,7 +1,8 @@
 """Stores in files, and connections that a test has its hand in."""
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -36,3 +37,14 @@ def sqlite_store(
     return SqliteStore(
         folder, FileSettings(bytes_max=bytes_max, **settings), Accounts(sessions_max, bytes_max, tuple(principals))
     )
+
+
+@asynccontextmanager
+async def opened(folder: Path, **settings: Any) -> AsyncIterator[SqliteStore]:
+    """Such a store, open (`settings`: see `sqlite_store`)."""
+    store = sqlite_store(folder, **settings)
+    await store.open()
+    try:
+        yield store
+    finally:
+        await store.aclose()

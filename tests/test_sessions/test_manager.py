@@ -330,14 +330,19 @@ async def test_failures_of_the_provider_end_as_failed_with_their_kind(
     assert chat_response(stream).content == "some"
 
 
-async def test_a_prompt_that_is_called_too_long_behind_text_is_not_asked_again(
-    manager: SessionManager, gateway: ScriptedGateway, store: MemoryStore
-) -> None:
+async def asked_again(manager: SessionManager, gateway: ScriptedGateway, store: MemoryStore) -> Stream:
+    """The second stream of a conversation with history; the gateway's second call is its."""
     await store.create("me", "talk", None, None)
     before = (await start(manager, ask("old " * 200, session_id="talk"))).stream
     (await gateway.call(0)).finish()
     await ended(before)
-    stream = (await start(manager, ask(session_id="talk"))).stream
+    return (await start(manager, ask(session_id="talk"))).stream
+
+
+async def test_a_prompt_that_is_called_too_long_behind_text_is_not_asked_again(
+    manager: SessionManager, gateway: ScriptedGateway, store: MemoryStore
+) -> None:
+    stream = await asked_again(manager, gateway, store)
     call = await gateway.call(1)
     call.say("half")
     call.fail(ContextTooLong("too long", hint="less"))
@@ -350,11 +355,7 @@ async def test_a_prompt_that_is_called_too_long_behind_text_is_not_asked_again(
 async def test_history_is_left_out_for_a_prompt_that_is_too_long_and_not_for_a_limit_that_is(
     manager: SessionManager, gateway: ScriptedGateway, store: MemoryStore, *, is_by_completion: bool
 ) -> None:
-    await store.create("me", "talk", None, None)
-    before = (await start(manager, ask("old " * 200, session_id="talk"))).stream
-    (await gateway.call(0)).finish()
-    await ended(before)
-    stream = (await start(manager, ask(session_id="talk"))).stream
+    stream = await asked_again(manager, gateway, store)
     failure = ContextTooLong("too long", hint="less")
     failure.is_by_completion = is_by_completion
     (await gateway.call(1)).fail(failure)

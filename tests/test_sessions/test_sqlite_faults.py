@@ -8,8 +8,8 @@ import resource
 import signal
 import sqlite3
 import sys
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,20 +24,10 @@ from archer_ws.sessions.storage.sqlite.forgetting import EVERY_S, Forgetting
 from archer_ws.sessions.storage.sqlite.store import SqliteStore
 from archer_ws.sessions.storage.values import StoredCompletion
 from tests.fakes.manual_clock import ManualClock
-from tests.fakes.sqlite_files import sqlite_store
+from tests.fakes.sqlite_files import opened, sqlite_store
 from tests.processes import ROOT
 
 LIMIT_S = 60
-
-
-@asynccontextmanager
-async def opened(folder: Path, **settings: Any) -> AsyncIterator[SqliteStore]:
-    store = sqlite_store(folder, **settings)
-    await store.open()
-    try:
-        yield store
-    finally:
-        await store.aclose()
 
 
 async def say(store: SqliteStore, session_id: str, content: str) -> str:

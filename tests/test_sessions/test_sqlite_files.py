@@ -42,19 +42,9 @@ from archer_ws.sessions.streams.lost import end_lost
 from archer_ws.sessions.streams.pieces import ended_in
 from tests.fakes.locks import without_locks
 from tests.fakes.manual_clock import ManualClock
-from tests.fakes.sqlite_files import BYTES_MAX, sqlite_store
+from tests.fakes.sqlite_files import BYTES_MAX, opened, sqlite_store
 
 LIMIT_S = 60
-
-
-@asynccontextmanager
-async def opened(folder: Path, **settings: Any) -> AsyncIterator[SqliteStore]:
-    store = sqlite_store(folder, **settings)
-    await store.open()
-    try:
-        yield store
-    finally:
-        await store.aclose()
 
 
 async def say(store: SqliteStore, session_id: str, content: str, principal: str = "ann", **fields: Any) -> str:

@@ -20,22 +20,12 @@ from archer_ws.sessions.storage.sqlite.forgetting import EVERY_S
 from archer_ws.sessions.storage.sqlite.store import SqliteStore
 from tests.fakes.manual_clock import ManualClock
 from tests.fakes.sqlite_copier import long_conversation
-from tests.fakes.sqlite_files import sqlite_store
+from tests.fakes.sqlite_files import opened
 from tests.processes import ROOT
 
 LIMIT_S = 60
 #: 3.2 MB as they count.
 MESSAGES = 80
-
-
-@asynccontextmanager
-async def opened(folder: Path, **settings: Any) -> AsyncIterator[SqliteStore]:
-    store = sqlite_store(folder, **settings)
-    await store.open()
-    try:
-        yield store
-    finally:
-        await store.aclose()
 
 
 @asynccontextmanager
