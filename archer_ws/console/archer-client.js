@@ -28,6 +28,8 @@ export { ArcherError, ChatStream };
  */
 
 const SOCKET_PATH = "api/v1/ws";
+// Where this module is. Apart from `new URL`: a bundler takes both in one expression for the name of a file to look for.
+const HERE = import.meta.url;
 // How long an unused connection is kept open: React's StrictMode closes and connects again within milliseconds.
 const LINGER_MS = 1000;
 // The `client` of `initialize`, unless the program passes its own.
@@ -301,7 +303,7 @@ function identityOf(value) {
 /** Where the server is: by default where this module came from. @param {string | URL | undefined} given */
 function baseOf(given) {
   try {
-    if (given === undefined) return checked(new URL(/* @vite-ignore */ "../", import.meta.url));
+    if (given === undefined) return checked(new URL("../", HERE));
     const text = String(given);
     if (!/^((http|ws)s?:\/\/|\/)/.test(text)) throw new TypeError("neither a whole URL nor a path");
     return checked(new URL(text, globalThis.location?.href));

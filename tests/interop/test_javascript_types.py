@@ -89,6 +89,11 @@ def test_the_client_needs_nothing_but_its_own_files() -> None:
         assert all((DIRECTORY / name.removeprefix("./")).is_file() for name in code), path.name
 
 
+def test_no_bundler_looks_for_a_file_at_an_address_that_the_client_makes() -> None:
+    for path in DIRECTORY.glob("archer-*.js"):
+        assert not re.search(r"new URL\([^()]*import\.meta\.url", path.read_text("utf-8")), path.name
+
+
 def test_the_pages_that_use_it_fit_react(tmp_path: Path) -> None:
     assert compiled(tmp_path, "strict-page.tsx", "use-chat-page.tsx", "conversation.tsx") == ""
 
