@@ -14,6 +14,7 @@ import { connect } from "./archer-client.js";
  * @typedef {import("./archer-client.d.ts").ResultStatus} ResultStatus
  * @typedef {import("./archer-client.d.ts").StreamEnd} StreamEnd
  * @typedef {import("./archer-client.d.ts").StreamMessage} StreamMessage
+ * @typedef {import("./archer-client.d.ts").Tools} Tools
  * @typedef {import("./archer-react.d.ts").ChatState} ChatState
  * @typedef {import("./archer-react.d.ts").UseChatOptions} UseChatOptions
  * A chat as it is stored in the tab's sessionStorage; it has a `streamId` while a stream runs.
@@ -185,8 +186,29 @@ class Chat {
   /** @returns {import("./archer-client.d.ts").StreamOptions} */
   #following() {
     const { tools, approve } = this.options;
-    // Leaving the stream must not cancel it, because a reload of the page leaves it too.
-    return { detach: true, tools, approve, onEvent: () => this.#renderSoon() };
+    return {
+      // Leaving the stream must not cancel it, because a reload of the page leaves it too.
+      detach: true,
+      tools: tools && this.#latest(tools),
+      approve: approve && ((call, context) => (this.options.approve ?? approve)(call, context)),
+      onEvent: () => this.#renderSoon(),
+    };
+  }
+
+  /**
+   * The same tools, each run by its handler of the latest render: an older one sees the component's state of its time.
+   * @param {Tools} tools @returns {Tools}
+   */
+  #latest(tools) {
+    const entries = Object.entries(tools).map(([name, tool]) => {
+      /** @type {NonNullable<Tools[string]["run"]>} */
+      const run = (args, context) => {
+        const latest = this.options.tools?.[name];
+        return (latest?.run ? latest : tool).run?.(args, context);
+      };
+      return [name, tool.run ? { ...tool, run } : tool];
+    });
+    return Object.fromEntries(entries);
   }
 
   /** @param {ChatStream} stream */

@@ -95,7 +95,8 @@ def test_no_bundler_looks_for_a_file_at_an_address_that_the_client_makes() -> No
 
 
 def test_the_pages_that_use_it_fit_react(tmp_path: Path) -> None:
-    assert compiled(tmp_path, "strict-page.tsx", "use-chat-page.tsx", "conversation.tsx") == ""
+    pages = [path.name for path in (NODE_PROJECT / "client").glob("*.tsx")]
+    assert compiled(tmp_path, *pages) == ""
 
 
 def test_what_the_page_of_the_package_shows_is_what_is_tested() -> None:

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,6 +19,8 @@ pytestmark = [pytest.mark.browser, pytest.mark.timeout(180)]
 LEFT_WITHIN_S = 30
 #: What the page's tool returns.
 LONG = "Regen in Tromsø. " * 10_000
+#: The page of the less usual components.
+CASES = "use-chat-cases.tsx"
 #: How esbuild is told which React it is.
 REACTS = {"19": (), "18": ("--alias:react=react-18", "--alias:react-dom=react-dom-18")}
 
@@ -51,6 +54,9 @@ class Page:
     async def reload(self) -> None:
         await self._browser.control("page", "await page.reload()")
 
+    async def run(self, code: str) -> Any:
+        return await self._browser.run("page", code)
+
     async def messages(self) -> list[str]:
         found: list[str] = await self._browser.control(
             "page", "return page.$$eval('#messages li', (items) => items.map((item) => item.textContent));"
@@ -64,10 +70,15 @@ class Page:
 
 @asynccontextmanager
 async def chat_page(
-    browser: Browser, answers: Answers, folder: Path, *esbuild: str, allowed: bool = True
+    browser: Browser,
+    answers: Answers,
+    folder: Path,
+    *esbuild: str,
+    allowed: bool = True,
+    program: str = "use-chat-page.tsx",
 ) -> AsyncIterator[Page]:
     (folder / "bundle").mkdir()
-    files = page_of(bundled(folder / "bundle", "use-chat-page.tsx", *esbuild))
+    files = page_of(bundled(folder / "bundle", program, *esbuild))
     async with pages(files) as site:
         origin = site.url if allowed else "http://elsewhere.test"
         async with (
@@ -205,3 +216,14 @@ async def test_a_page_that_is_not_let_in_is_told(browser: Browser, answers: Answ
     async with chat_page(browser, answers, tmp_path, allowed=False) as page:
         await page.open(connection="closed")
         await page.until("error", "forbidden")
+
+
+async def test_a_handler_sees_the_state_of_the_latest_render(
+    browser: Browser, answers: Answers, tmp_path: Path
+) -> None:
+    async with chat_page(browser, answers, tmp_path, program=CASES) as page:
+        await page.open(case="Counts")
+        await page.click("ask")
+        answers.go.set()
+        _, told = [await page.sidecar.next_chat() for _ in range(2)]
+        assert told.json()["messages"][-1]["content"] == "counted 1"
