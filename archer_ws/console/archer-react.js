@@ -63,6 +63,8 @@ class Chat {
   #opened = "";
   /** @type {ArcherClient | undefined} */
   #client;
+  /** Why no client could be made. @type {ArcherError | undefined} */
+  #refusal;
   /** @type {string | undefined} */
   #storageKey;
   /** The conversation, without the running stream. @type {ChatMessage[]} */
@@ -118,10 +120,11 @@ class Chat {
   /** @param {Pick<UseChatOptions, "url" | "token" | "ticket">} address */
   #connect(address) {
     let client;
+    this.#refusal = undefined;
     try {
       client = connect(address);
     } catch (error) {
-      this.#error = /** @type {ArcherError} */ (error);
+      this.#refusal = /** @type {ArcherError} */ (error);
       this.#render();
       return;
     }
@@ -272,7 +275,7 @@ class Chat {
     clearTimeout(this.#rendering);
     this.#rendering = undefined;
     const stream = this.#stream;
-    const connection = this.#client?.state ?? "connecting";
+    const connection = this.#refusal ? "closed" : (this.#client?.state ?? "connecting");
     this.#state = {
       messages: this.#conversation(),
       status: this.#isRunning && stream ? stream.status : "ready",
@@ -280,7 +283,7 @@ class Chat {
       text: stream?.text ?? "",
       reasoning: stream?.reasoning ?? "",
       toolCalls: stream?.toolCalls ?? [],
-      error: this.#error ?? (connection === "closed" ? this.#client?.error : undefined),
+      error: this.#refusal ?? this.#error ?? (connection === "closed" ? this.#client?.error : undefined),
       ended: this.#ended,
       stream,
       client: this.#client,

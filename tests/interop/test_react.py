@@ -227,3 +227,12 @@ async def test_a_handler_sees_the_state_of_the_latest_render(
         answers.go.set()
         _, told = [await page.sidecar.next_chat() for _ in range(2)]
         assert told.json()["messages"][-1]["content"] == "counted 1"
+
+
+async def test_the_error_of_a_wrong_address_goes_with_it(browser: Browser, answers: Answers, tmp_path: Path) -> None:
+    async with chat_page(browser, answers, tmp_path, program=CASES) as page:
+        await page.open(case="Readdressed", connection="closed")
+        await page.until("error", "invalid_params")
+        await page.click("mend")
+        await page.until("connection", "open")
+        assert await page.text_of("error") == ""
