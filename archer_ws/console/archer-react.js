@@ -3,7 +3,7 @@
 // Works with React 18 and 19. Its interface is documented in archer-react.d.ts. `Chat` holds the state, and React reads
 // it through useSyncExternalStore. archer-client.js handles the connection and the order of events.
 
-import { useEffect, useMemo, useState, useSyncExternalStore } from "react";
+import { useEffect, useLayoutEffect, useMemo, useState, useSyncExternalStore } from "react";
 import { connect } from "./archer-client.js";
 
 /**
@@ -24,6 +24,9 @@ import { connect } from "./archer-client.js";
 // StrictMode, Fast Refresh and Activity unmount a component and mount it again at once. So the connection is closed
 // only this long after an unmount.
 const LINGER_MS = 1000;
+// The effects of a child run before those of its parent, and may send. So what these need is there earlier. On a server no
+// effect runs, and React 18 warns of a layout effect.
+const useEarlyEffect = typeof document === "undefined" ? useEffect : useLayoutEffect;
 // Events that arrive within this time are rendered together.
 const RENDER_EVERY_MS = 16;
 
@@ -44,13 +47,16 @@ const EMPTY = {
 /** @type {typeof import("./archer-react.d.ts").useChat} */
 export function useChat(options = {}) {
   const [chat] = useState(() => new Chat(options));
-  useEffect(() => {
+  useEarlyEffect(() => {
     chat.options = options;
   });
   const { token, storageKey } = options;
   const url = options.url && String(options.url);
   const ticket = options.ticket instanceof URL ? options.ticket.href : options.ticket;
-  useEffect(() => chat.open({ url, token, ticket, storageKey }), [chat, url, token, ticket, storageKey]);
+  const given = [chat, url, token, ticket, storageKey];
+  useEarlyEffect(() => void chat.open({ url, token, ticket, storageKey }), given);
+  // Only this one closes: a layout effect also ends while Suspense shows a fallback in the component's place.
+  useEffect(() => chat.open({ url, token, ticket, storageKey }), given);
   const state = useSyncExternalStore(chat.subscribe, chat.state, () => EMPTY);
   return useMemo(() => ({ ...state, ...chat.actions }), [chat, state]);
 }
@@ -95,7 +101,7 @@ class Chat {
   state = () => this.#state;
 
   /**
-   * Connect when the component mounts; returns the effect's cleanup function.
+   * Connect when the component mounts, if that is not done yet; returns the effect's cleanup function.
    * @param {Pick<UseChatOptions, "url" | "token" | "ticket" | "storageKey">} given
    */
   open({ storageKey, ...address }) {

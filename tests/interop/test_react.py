@@ -236,3 +236,12 @@ async def test_the_error_of_a_wrong_address_goes_with_it(browser: Browser, answe
         await page.click("mend")
         await page.until("connection", "open")
         assert await page.text_of("error") == ""
+
+
+@pytest.mark.parametrize("react", REACTS)
+async def test_a_child_component_that_asks_when_it_is_mounted_asks(
+    browser: Browser, answers: Answers, tmp_path: Path, react: str
+) -> None:
+    async with chat_page(browser, answers, tmp_path, *REACTS[react], program=CASES) as page:
+        await page.open(case="Parent")
+        await page.until("text", TEXT)
