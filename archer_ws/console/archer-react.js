@@ -110,7 +110,7 @@ class Chat {
     clearTimeout(this.#closing);
     if (this.#opened !== key) {
       this.#close();
-      if (this.#opened && this.#storageKey !== storageKey) this.#forget();
+      if (this.#storageKey !== storageKey) this.#forget();
       this.#opened = key;
       this.#storageKey = storageKey;
       this.#connect(address);

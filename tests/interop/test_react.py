@@ -245,3 +245,20 @@ async def test_a_child_component_that_asks_when_it_is_mounted_asks(
     async with chat_page(browser, answers, tmp_path, *REACTS[react], program=CASES) as page:
         await page.open(case="Parent")
         await page.until("text", TEXT)
+
+
+async def test_a_component_that_was_hidden_does_not_show_one_conversation_as_another(
+    browser: Browser, answers: Answers, tmp_path: Path
+) -> None:
+    async with chat_page(browser, answers, tmp_path, program=CASES) as page:
+        await page.open(case="Hidden")
+        await page.run("chat.send('Why?')")
+        await page.until("text", TEXT)
+        await page.until("status", "ready")
+        await page.click("hide")
+        await page.proxy.all_closed()
+        await page.click("second")
+        await page.until("connection", "open")
+        assert await page.messages() == []
+        await page.click("hide", "first")
+        await page.until("messages", f"user: Why?assistant: {TEXT}")
