@@ -108,6 +108,7 @@ class Chat {
     const ticket = typeof address.ticket === "function" ? "a function" : address.ticket;
     const key = JSON.stringify([address.url, address.token, ticket, storageKey]);
     clearTimeout(this.#closing);
+    this.#closing = undefined;
     if (this.#opened !== key) {
       this.#close();
       if (this.#storageKey !== storageKey) this.#forget();
@@ -239,7 +240,8 @@ class Chat {
     this.#messages = [...this.#messages, .../** @type {ChatMessage[]} */ (messages)];
     this.#ended = ended;
     this.#error = error;
-    this.#store();
+    // After an unmount, another component may already have stored what became of the conversation.
+    if (this.#closing === undefined || this.#stored()?.streamId === stream.streamId) this.#store();
     this.#render();
   }
 

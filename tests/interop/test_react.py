@@ -262,3 +262,18 @@ async def test_a_component_that_was_hidden_does_not_show_one_conversation_as_ano
         assert await page.messages() == []
         await page.click("hide", "first")
         await page.until("messages", f"user: Why?assistant: {TEXT}")
+
+
+async def test_a_component_that_was_replaced_does_not_store_what_the_next_one_cleared(
+    browser: Browser, answers: Answers, tmp_path: Path
+) -> None:
+    async with chat_page(browser, answers, tmp_path, program=CASES) as page:
+        await page.open(case="Replaced")
+        await page.run("chat.send('never')")
+        await page.until("text", HALF)
+        await page.click("replace")
+        await page.until("text", HALF)
+        await page.run("const { stream } = chat; chat.setMessages([]); await stream.ended;")
+        await page.reload()
+        await page.until("connection", "open")
+        assert await page.messages() == []
