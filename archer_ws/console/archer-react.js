@@ -57,12 +57,13 @@ export function useChat(options = {}) {
   useEarlyEffect(() => void chat.open({ url, token, ticket, storageKey }), given);
   // Only this one closes: a layout effect also ends while Suspense shows a fallback in the component's place.
   useEffect(() => chat.open({ url, token, ticket, storageKey }), given);
-  const state = useSyncExternalStore(chat.subscribe, chat.state, () => EMPTY);
+  const state = useSyncExternalStore(chat.subscribe, chat.state, chat.firstState);
   return useMemo(() => ({ ...state, ...chat.actions }), [chat, state]);
 }
 
 class Chat {
-  #state = EMPTY;
+  #firstState;
+  #state;
   /** @type {Set<() => void>} */
   #listeners = new Set();
   /** The options that the connection was opened with, as JSON. */
@@ -90,7 +91,7 @@ class Chat {
   constructor(options) {
     this.options = options;
     this.#messages = options.initialMessages ?? [];
-    this.#state = { ...EMPTY, messages: this.#messages };
+    this.#firstState = this.#state = { ...EMPTY, messages: this.#messages };
   }
 
   subscribe = (/** @type {() => void} */ listener) => {
@@ -99,6 +100,9 @@ class Chat {
   };
 
   state = () => this.#state;
+
+  /** What a server renders, and the browser until the component is mounted. */
+  firstState = () => this.#firstState;
 
   /**
    * Connect when the component mounts, if that is not done yet; returns the effect's cleanup function.

@@ -4,12 +4,14 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from subprocess import run
 from typing import Any
 
 import pytest
 
 from tests.fakes.cutting_proxy import CuttingProxy, cutting_proxy
 from tests.interop.browser import Browser, bundled, page_of, pages
+from tests.interop.javascript import node
 from tests.interop.scripted_chat import HALF, TEXT, Answers, address_of
 from tests.processes import Server, server
 
@@ -277,3 +279,9 @@ async def test_a_component_that_was_replaced_does_not_store_what_the_next_one_cl
         await page.reload()
         await page.until("connection", "open")
         assert await page.messages() == []
+
+
+def test_a_server_renders_the_first_messages(tmp_path: Path) -> None:
+    program = bundled(tmp_path, "server-rendered.tsx", "--format=cjs", "--platform=node")
+    done = run([node(), "-"], input=program, capture_output=True, timeout=60, check=True)
+    assert done.stdout.decode() == "<p>connecting Ask me.</p>\n"
