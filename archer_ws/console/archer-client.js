@@ -203,7 +203,8 @@ export class ArcherClient {
     if (this.#isClosed) log.fail(closed("the client is closed"), "lost");
     else if (known && !isSame) log.fail(conflict(streamId), "failed");
     const stream = this.#streamOf(log, options);
-    if (log !== known && !log.end) link.open(log);
+    // If its signal was aborted before, nobody follows it.
+    if (log !== known && log.views.size > 0) link.open(log);
     return stream;
   }
 

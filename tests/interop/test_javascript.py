@@ -132,6 +132,17 @@ async def test_an_abort_before_anything_was_sent_sends_nothing(js: Javascript, s
     assert sidecar.chats.empty()
 
 
+async def test_a_detached_request_that_was_aborted_before_is_not_sent(js: Javascript, sidecar: Server) -> None:
+    await connected(js, sidecar.url)
+    seen = await js.run("""
+        const { ended } = kept.archer.send("a", { signal: AbortSignal.abort(), detach: true });
+        const { status, error } = await ended;
+        return [status, error.kind, (await kept.archer.call("stream/list")).items];
+    """)
+    assert seen == ["lost", "detached", []]
+    assert sidecar.chats.empty()
+
+
 async def test_a_detached_abort_leaves_the_answer_running_for_others(
     js: Javascript, sidecar: Server, answers: Answers
 ) -> None:
