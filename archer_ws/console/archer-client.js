@@ -270,8 +270,8 @@ function share({ url, token, ticket, coalesceMs, giveUpAfterMs = 60_000, backoff
     ...{ giveUpAfterMs, backoff: times, WebSocket },
   });
   // A page without the token requests a ticket for each upload, over the socket.
-  const authorize = async () =>
-    ticket === undefined ? token : (await link.call("ticket/create", "{}")).ticket;
+  const authorize = async (/** @type {AbortSignal | undefined} */ signal) =>
+    ticket === undefined ? token : (await link.call("ticket/create", "{}", signal)).ticket;
   const files = { url: new URL("api/v1/files", base), authorize, giveUpAfterMs, backoff: times };
   /** @type {Shared} */
   const made = { link, files, users: new Map() };

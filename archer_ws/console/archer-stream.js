@@ -230,6 +230,15 @@ export function localEnd(log, status, error) {
   return error ? { ...end, error: error.info } : { ...end, reason: "client" };
 }
 
+/** Rejects with the signal's reason if it is aborted first. @param {Promise<void>} over @param {AbortSignal} [signal] */
+async function unlessAborted(over, signal) {
+  let abort = () => {};
+  const aborted = new Promise((_, reject) => (abort = () => reject(signal?.reason)));
+  if (signal?.aborted) abort();
+  signal?.addEventListener("abort", abort);
+  await Promise.race([over, aborted]).finally(() => signal?.removeEventListener("abort", abort));
+}
+
 /** @implements {Stream} */
 export class ChatStream {
   #log;
@@ -306,7 +315,7 @@ export class ChatStream {
   async steer(content, { messageId = newId("msg"), signal } = {}) {
     const params = { stream_id: this.streamId, message_id: messageId };
     const sent = await contentOf(content, (blob) => this.#upload(blob, signal));
-    await this.#log.accepted; // Until then the server does not know the stream.
+    await unlessAborted(this.#log.accepted, signal); // Until then the server does not know the stream.
     return this.#log.link.call("stream/steer", JSON.stringify({ ...params, content: sent }), signal);
   }
 

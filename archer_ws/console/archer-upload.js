@@ -8,8 +8,8 @@ import { ArcherError, notArcher, refusal, unreachable } from "./archer-errors.js
  * @typedef {import("./archer-client.d.ts").UploadProgress} UploadProgress
  * @typedef {import("./archer-client.d.ts").UploadedFile} UploadedFile
  * @typedef {{ status: number, text: string }} UploadResponse
- * @typedef {{ url: URL, authorize: () => Promise<string | undefined>, giveUpAfterMs: number,
- *   backoff: { firstMs: number, maxMs: number } }} Target
+ * @typedef {{ url: URL, authorize: (signal?: AbortSignal) => Promise<string | undefined>,
+ *   giveUpAfterMs: number, backoff: { firstMs: number, maxMs: number } }} Target
  * @typedef {{ signal?: AbortSignal, onProgress?: (progress: UploadProgress) => void }} UploadOptions
  */
 
@@ -26,7 +26,7 @@ export async function upload(target, blob, { signal, onProgress } = {}) {
   let ceilingMs = target.backoff.firstMs;
   for (;;) {
     try {
-      const token = await target.authorize();
+      const token = await target.authorize(signal);
       if (!(await isReadable(blob))) throw unreadable(blob);
       signal?.throwIfAborted();
       return fileIn(target.url, await post(target.url, blob, token, signal, onProgress));

@@ -143,6 +143,27 @@ async def test_a_detached_request_that_was_aborted_before_is_not_sent(js: Javasc
     assert sidecar.chats.empty()
 
 
+WAITING = {
+    "a steered message": 'archer.send("a").steer("b", { signal })',
+    "an upload": 'archer.upload(new Blob(["x"]), { signal })',
+}
+
+
+@pytest.mark.parametrize("what", WAITING)
+async def test_what_waits_for_a_connection_can_be_aborted(js: Javascript, what: str) -> None:
+    code = """
+        const archer = connect({ url: "http://127.0.0.1", WebSocket, ticket: () => new Promise(() => {}) });
+        const controller = new AbortController();
+        const { signal } = controller;
+        const waiting = %s.catch(({ name }) => name);
+        controller.abort();
+        const told = [await waiting, await %s.catch(({ name }) => name)];
+        archer.close();
+        return told;
+    """
+    assert await js.run(code % ((WAITING[what],) * 2), limit_s=20) == ["AbortError"] * 2
+
+
 async def test_a_detached_abort_leaves_the_answer_running_for_others(
     js: Javascript, sidecar: Server, answers: Answers
 ) -> None:
