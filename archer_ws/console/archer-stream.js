@@ -6,7 +6,7 @@
 
 import { Deltas } from "./archer-deltas.js";
 import { ArcherError, notify } from "./archer-errors.js";
-import { newId, noLosses } from "./archer-requests.js";
+import { bytesOf, newId, noLosses } from "./archer-requests.js";
 import { ToolRunner } from "./archer-tools.js";
 import { Transcript, named } from "./archer-transcript.js";
 import { contentOf } from "./archer-upload.js";
@@ -225,7 +225,7 @@ function endError(end) {
  * @returns {StreamEnd}
  */
 export function localEnd(log, status, error) {
-  const text_bytes = new TextEncoder().encode(log.transcript.steps.map(({ content }) => content).join("")).length;
+  const text_bytes = bytesOf(log.transcript.steps.map(({ content }) => content).join(""));
   const end = { stream_id: log.streamId, seq: log.seq, status, text_bytes };
   return error ? { ...end, error: error.info } : { ...end, reason: "client" };
 }

@@ -164,6 +164,22 @@ async def test_what_waits_for_a_connection_can_be_aborted(js: Javascript, what: 
     assert await js.run(code % ((WAITING[what],) * 2), limit_s=20) == ["AbortError"] * 2
 
 
+async def test_a_stream_ends_in_jests_browser_too(js: Javascript, sidecar: Server) -> None:
+    await connected(js, sidecar.url)
+    ends = await js.run(
+        """
+        delete globalThis.TextEncoder; // it has none
+        const left = kept.archer.send("never", { detach: true }), large = kept.archer.send("ü".repeat(2 ** 20));
+        for await (const _ of left) if (left.text === half) break;
+        kept.archer.close();
+        const ends = await Promise.all([left.ended, large.ended]);
+        return ends.map(({ status, text_bytes, error }) => [status, text_bytes, error.kind]);
+        """,
+        half=HALF,
+    )
+    assert ends == [["lost", len(HALF.encode()), "closed"], ["failed", 0, "content_too_large"]]
+
+
 async def test_a_detached_abort_leaves_the_answer_running_for_others(
     js: Javascript, sidecar: Server, answers: Answers
 ) -> None:
