@@ -70,7 +70,8 @@ const FINAL_CLOSES = {
   4504: ["protocol_violation", "it got a frame that is not JSON-RPC", "Is it an Archer server of this version?"],
   4505: ["overloaded", "there are too many connections", "Close some first."],
 };
-const PASSING_CLOSES = new Set([1001, 1005, 1006, 1011, 1012, 1013]);
+// Deno has 0 where others have 1006: the connection is lost, or none came about.
+const PASSING_CLOSES = new Set([0, 1001, 1005, 1006, 1011, 1012, 1013]);
 
 /**
  * The error for a close code; `retryable` says whether to connect again.

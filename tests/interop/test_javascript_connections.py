@@ -68,6 +68,26 @@ async def test_a_passing_close_is_mended(js: Javascript, code: int | None) -> No
     assert closed
 
 
+async def test_in_deno_a_lost_connection_is_mended(js: Javascript, sidecar: Server) -> None:
+    async with cutting_proxy(sidecar.url.removeprefix("http://")) as proxy:
+        # Its close event has the code 0 where a browser's has 1006.
+        await js.run(
+            """
+            class DenoSocket extends WebSocket {
+                set onclose(tell) {
+                    super.onclose = tell && (({ code, reason }) => tell({ code: code === 1006 ? 0 : code, reason }));
+                }
+            }
+            kept.archer = connect({ url, WebSocket: DenoSocket });
+            await kept.archer.call("ping");
+            """,
+            url=proxy.url,
+        )
+        proxy.cut()
+        await js.run('await kept.archer.call("ping")')
+        assert proxy.connections == 2
+
+
 @pytest.mark.parametrize("frame", ["hello", "[]", "7", "null", '{"jsonrpc":"2.0"}'])
 async def test_frames_of_another_protocol_are_told(js: Javascript, frame: str) -> None:
     async def serve(connection: websockets.ServerConnection, _: dict[str, Any]) -> None:
