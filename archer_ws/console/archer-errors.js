@@ -88,6 +88,9 @@ export function closeError(url, code, reason) {
   return new ArcherError({ kind, message, hint }, { code });
 }
 
+// In Bun and Deno reportError ends the program.
+const ENDS_WITH_REPORTS = /^(Bun|Deno)\//.test(globalThis.navigator?.userAgent ?? "");
+
 /**
  * Call a listener of the program. If it throws, the error is reported and the client goes on.
  * @template {unknown[]} A
@@ -97,7 +100,7 @@ export function notify(listener, ...args) {
   try {
     listener?.(...args);
   } catch (error) {
-    if (typeof reportError === "function") reportError(error);
+    if (typeof reportError === "function" && !ENDS_WITH_REPORTS) reportError(error);
     else console.error(error);
   }
 }

@@ -2,14 +2,16 @@
 
 import asyncio
 import json
+from subprocess import run
 from typing import Any
 
 import pytest
 import websockets
 
+from archer_ws.api.routes.console import DIRECTORY
 from tests.fakes.cutting_proxy import cutting_proxy
 from tests.fakes.scripted_archer import WELCOME, Scripted, answer, listening, tell
-from tests.interop.javascript import Javascript, JavascriptError
+from tests.interop.javascript import Javascript, JavascriptError, node
 from tests.interop.scripted_chat import IMPATIENT, connected
 from tests.processes import Server
 
@@ -278,3 +280,20 @@ async def test_a_client_that_is_closed_is_not_kept_by_its_signal(js: Javascript,
         url=sidecar.url,
     )
     assert listeners == [1, 0]
+
+
+@pytest.mark.parametrize("runtime", ["Bun/1.4.5", "Deno/2.9.6"])
+def test_a_listener_that_throws_ends_no_program(runtime: str) -> None:
+    code = """
+        globalThis.reportError = (error) => { console.error(error); process.exit(1); }; // as it does there
+        Object.defineProperty(globalThis, "navigator", { value: { userAgent: %s } });
+        const { connect } = await import(%s);
+        const archer = connect({ url: "http://127.0.0.1", WebSocket: class { close() {} } });
+        archer.on("state", () => { throw new Error("its own") });
+        archer.close();
+    """
+    module = (DIRECTORY / "archer-client.js").as_uri()
+    command = [node(), "--input-type=module", "-e", code % (json.dumps(runtime), json.dumps(module))]
+    done = run(command, capture_output=True, timeout=60, check=False)
+    assert done.returncode == 0
+    assert "its own" in done.stderr.decode()
