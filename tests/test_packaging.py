@@ -218,6 +218,14 @@ def test_the_clients_packages_have_the_servers_version_and_license() -> None:
         assert (folder / "LICENSE").read_bytes() == (ROOT / "LICENSE").read_bytes()
 
 
+def test_a_compiler_that_does_not_read_exports_finds_the_types_of_the_npm_packages_modules() -> None:
+    npm_package = json.loads((NPM_PACKAGE / "package.json").read_text("utf-8"))
+    exported = {name.removeprefix("./"): each for name, each in npm_package["exports"].items() if "types" in each}
+    assert npm_package["types"] == exported.pop(".")["types"]
+    # TypeScript 5 with "moduleResolution": "node", its default for CommonJS.
+    assert npm_package["typesVersions"] == {"*": {name: [each["types"]] for name, each in exported.items()}}
+
+
 def instructions(keyword: str, text: str = DOCKERFILE) -> list[str]:
     joined = re.sub(r"\\\n", " ", text)
     return [line.removeprefix(keyword).strip() for line in joined.splitlines() if line.startswith(f"{keyword} ")]
