@@ -22,6 +22,8 @@ import { SessionWatches } from "./archer-watch.js";
 const SUBPROTOCOL = "archer.v1";
 // How long ticket, handshake and `initialize` may take together.
 const OPEN_LIMIT_MS = 10_000;
+// The `readyState` of a socket that is neither open nor closed.
+const CONNECTING = 0;
 // How long a connection in doubt may stay silent.
 const PING_LIMIT_MS = 5_000;
 // Silence is counted in half heartbeats, not read off a clock: after a sleep, or in a tab whose timers are held back,
@@ -233,7 +235,10 @@ export class Link {
       if (!this.#wasReady && code === 1006) this.#explain();
       this.#lose(closeError(this.#options.url, code, reason));
     };
-    socket.onerror = () => {}; // A close event follows. Without a listener, Node's ws throws the error.
+    // A close event follows, except to a failed handshake in Node 22. Without a listener, Node's ws throws the error.
+    socket.onerror = () => {
+      if (socket === this.#socket && socket.readyState === CONNECTING) this.#lose(closeError(this.#options.url, 1006, ""));
+    };
   }
 
   /** A browser does not tell why a handshake failed: ask over HTTP. */
@@ -382,10 +387,11 @@ export class Link {
     clearTimeout(this.#timer);
     clearInterval(this.#ticker);
     this.#trust();
-    if (this.#socket) {
-      this.#socket.onopen = this.#socket.onmessage = this.#socket.onclose = null;
-      this.#socket.close();
-      this.#socket = undefined;
+    const socket = this.#socket;
+    this.#socket = undefined;
+    if (socket) {
+      socket.onopen = socket.onmessage = socket.onclose = null;
+      socket.close();
     }
     for (const log of this.#logs.values()) log.detached();
     this.#requests.takeBack(error, this.#options.giveUpAfterMs);

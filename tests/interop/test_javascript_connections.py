@@ -90,6 +90,39 @@ async def test_in_deno_a_lost_connection_is_mended(js: Javascript, sidecar: Serv
         assert proxy.connections == 2
 
 
+async def test_in_node_22_a_refused_connection_is_noticed_at_once(js: Javascript) -> None:
+    async with listening(websockets.ServerConnection.close) as url:
+        pass  # nobody listens there any more
+    # Its socket tells of a handshake that failed, or is closed, by an error event alone, and goes on as if it were
+    # connecting.
+    message = await js.run(
+        """
+        class Node22Socket extends WebSocket {
+            #isOpen = false;
+            get readyState() {
+                return this.#isOpen ? super.readyState : 0;
+            }
+            set onopen(tell) {
+                super.onopen = tell && ((event) => ((this.#isOpen = true), tell(event)));
+            }
+            set onclose(tell) {
+                super.onclose = tell && ((event) => this.#isOpen && tell(event));
+            }
+            close() {
+                if (this.#isOpen) super.close();
+                else this.onerror({});
+            }
+        }
+        const archer = connect({ url, WebSocket: Node22Socket, giveUpAfterMs: 0 });
+        const { error } = await archer.send("Why?").ended;
+        archer.close();
+        return error.message;
+        """,
+        url=url,
+    )
+    assert "broke off (1006)" in message
+
+
 @pytest.mark.parametrize("frame", ["hello", "[]", "7", "null", '{"jsonrpc":"2.0"}'])
 async def test_frames_of_another_protocol_are_told(js: Javascript, frame: str) -> None:
     async def serve(connection: websockets.ServerConnection, _: dict[str, Any]) -> None:
