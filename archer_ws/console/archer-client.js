@@ -69,6 +69,11 @@ export class ArcherClient {
     else signal?.addEventListener("abort", this.#abort);
   }
 
+  // Vue's `ref` wraps what is called an Object, and then the private fields can't be read.
+  get [Symbol.toStringTag]() {
+    return "ArcherClient";
+  }
+
   get state() {
     return this.#isClosed ? "closed" : this.#shared.link.state;
   }

@@ -270,6 +270,11 @@ export class ChatStream {
     this.tools?.look();
   }
 
+  // Vue's `ref` wraps what is called an Object, and then the private fields can't be read.
+  get [Symbol.toStringTag]() {
+    return "ChatStream";
+  }
+
   get streamId() {
     return this.#log.streamId;
   }

@@ -180,6 +180,22 @@ async def test_a_stream_ends_in_jests_browser_too(js: Javascript, sidecar: Serve
     assert ends == [["lost", len(HALF.encode()), "closed"], ["failed", 0, "content_too_large"]]
 
 
+async def test_the_client_and_its_streams_work_in_a_state_of_vues(js: Javascript, sidecar: Server) -> None:
+    text = await js.run(
+        """
+        const isPlain = (value) => ["[object Object]", "[object Array]"].includes(Object.prototype.toString.call(value));
+        const wrapped = (value) => (isPlain(value) ? new Proxy(value, {}) : value); // what Vue's `ref` does
+        const archer = wrapped(connect({ url, WebSocket }));
+        const stream = wrapped(archer.send("Why?"));
+        for await (const _ of stream);
+        archer.close();
+        return stream.text;
+        """,
+        url=sidecar.url,
+    )
+    assert text == TEXT
+
+
 async def test_a_detached_abort_leaves_the_answer_running_for_others(
     js: Javascript, sidecar: Server, answers: Answers
 ) -> None:
