@@ -7,6 +7,9 @@ import { ArcherError, unreachable } from "./archer-errors.js";
 // server is there again. Requests over HTTP it does not hold back.
 export const HOLDS_SOCKETS_BACK = /\bFirefox\//.test(globalThis.navigator?.userAgent ?? "");
 
+// A page from a file has the origin "file://" or "null", and one in a sandbox "null".
+const NAMEABLE = /:\/\/./;
+
 // How long the server may take to tell that it is there.
 const THERE_LIMIT_MS = 10_000;
 
@@ -59,7 +62,9 @@ export async function findRefusal(url) {
   return new ArcherError({
     kind: "forbidden",
     message: `${url.href} does not let pages of ${origin} use it`,
-    hint: `Add ${origin} to the server's setting CORS_ORIGINS, and ${url.hostname} to ALLOWED_HOSTS if it is not there.`,
+    hint: NAMEABLE.test(origin)
+      ? `Add ${origin} to the server's setting CORS_ORIGINS, and ${url.hostname} to ALLOWED_HOSTS if it is not there.`
+      : "Serve the page over http: one from a file, or in a sandbox, has no origin that a setting of the server can name.",
   });
 }
 

@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
+from archer_ws.api.routes.console import DIRECTORY
 from tests.fakes.cutting_proxy import cutting_proxy
 from tests.fakes.scripted_server import Exchange, Reply, ScriptedServer
-from tests.interop.browser import Browser, bundled, own_copy, page_of, pages
+from tests.interop.browser import Browser, bundled, own_copy, page_of, pages, with_esbuild
 from tests.interop.javascript import JavascriptError
 from tests.interop.scripted_chat import HALF, TEXT, Answers, address_of
 from tests.processes import Server, program, server
@@ -96,6 +97,22 @@ async def test_a_page_of_a_foreign_origin_is_refused_and_told_what_to_do(
         assert site.url in seen["error"]["message"]
         assert f"Add {site.url} to the server's setting CORS_ORIGINS" in seen["error"]["hint"]
         assert sidecar.chats.empty()
+
+
+async def test_a_page_from_a_file_is_told_that_no_setting_can_name_it(
+    browser: Browser, allowing: Allowing, tmp_path: Path
+) -> None:
+    """Such as an Electron application's."""
+    client = with_esbuild(DIRECTORY, "archer-client.js", "--format=iife", "--global-name=archer")
+    page = tmp_path / "page.html"
+    page.write_bytes(b"<!doctype html><meta charset=utf-8><script>" + client + b"</script>")
+    async with allowing("http://localhost:1420") as sidecar:
+        await browser.open("page", page.as_uri())
+        told = "return (await archer.connect({ url }).send('Why?').ended).error;"
+        error = await browser.run("page", told, url=sidecar.url)
+    assert error["kind"] == "forbidden"
+    assert "a setting of the server can name" in error["hint"]
+    assert "Add file" not in error["hint"]
 
 
 @pytest.mark.parametrize("allowed", ["'self'", "'self' http:"])
