@@ -51,6 +51,14 @@ async def test_the_configured_defaults_reach_the_provider(archer: Archer) -> Non
     assert sent["options"]["num_predict"] == 2048
 
 
+async def test_a_proxy_is_told_to_keep_no_event_back(archer: Archer) -> None:
+    """A proxy that compresses (the `compression` of webpack's development server) would collect them to the end."""
+    archer.answer(ollama_stream("x"))
+    async with archer.http.stream("POST", "/api/v1/chat/completions/stream", json=HELLO) as response:
+        assert response.headers["cache-control"] == "no-store, no-transform"
+        assert response.headers["x-accel-buffering"] == "no"
+
+
 async def test_events_carry_the_same_text_and_end_once(archer: Archer) -> None:
     archer.answer(ollama_stream("Hel", "lo\u2028", '"quoted"\n', "🎉"))
     events = await events_of(archer)

@@ -32,7 +32,8 @@ log = structlog.get_logger(__name__)
 WRITE_BYTES = 64 * 1024
 #: The header fields of an event stream beside its id.
 _EVENTS_FIELDS = (
-    (b"cache-control", b"no-store"),
+    # Proxies that compress, as webpack's development server does, may otherwise send nothing before the end.
+    (b"cache-control", b"no-store, no-transform"),
     (b"x-accel-buffering", b"no"),
     (b"content-type", f"{MEDIA_TYPE}; charset=utf-8".encode()),
 )
