@@ -209,6 +209,30 @@ async def test_an_upload_is_tried_again_until_the_server_has_room(serve: Serve) 
         assert [each.sent_bytes for each in told] == [len(PIXEL)] * 3
 
 
+#: What proxies say of their own accord.
+BUSY_PROXY = [(status, "<html><h1>not now</h1></html>") for status in (408, 429, 502, 503, 504)]
+
+
+async def test_an_upload_is_tried_again_while_only_a_proxy_responds(serve: Serve) -> None:
+    async with asyncio.timeout(LIMIT_S), serve(answers_with(*BUSY_PROXY, KEPT)) as address:
+        assert (await Uploads(Address(address), None, LIMIT_S).send(PIXEL)).file_id == "file_1"
+    async with asyncio.timeout(LIMIT_S), serve(answers_with(BUSY_PROXY[2])) as address:
+        with pytest.raises(Unreachable, match=r"takes no files now \(502\)"):
+            await Uploads(Address(address), None, 0).send(PIXEL)
+
+
+async def test_a_proxy_s_limit_of_a_request_is_told_as_that(serve: Serve, tmp_path: Path) -> None:
+    """As nginx has one of 1 MB, without further settings."""
+    path = tmp_path / "pixel.png"
+    path.write_bytes(PIXEL)
+    async with asyncio.timeout(LIMIT_S), serve(answers_with((413, "<html>Request Entity Too Large"))) as address:
+        with pytest.raises(Refused, match=r"^pixel\.png: a proxy before .* takes no request of 67 bytes") as refused:
+            await Uploads(Address(address), None, LIMIT_S).send(path)
+    assert refused.value.kind == "content_too_large"
+    assert refused.value.hint is not None
+    assert "client_max_body_size" in refused.value.hint
+
+
 async def test_an_upload_that_can_not_succeed_is_told_at_once(serve: Serve, unused_tcp_port: int) -> None:
     async with asyncio.timeout(LIMIT_S):
         async with serve(answers_with((404, "<html>"))) as address:

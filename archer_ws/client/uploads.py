@@ -32,6 +32,8 @@ _PIECE_BYTES = 256 * 1024
 _LIMIT_S = 60.0
 #: Half of the frame that every server accepts (protocol section 2): the text needs room, too.
 _INLINE_CHARS_MAX = 512 * 1024
+#: Statuses below 500 after which another attempt may succeed: the request came too slowly, or there are too many.
+_TRY_LATER = frozenset({408, 429})
 _ABOUT_THE_FILE = frozenset({"invalid_params", "unsupported", "content_too_large"})
 _UNKNOWN_TYPE = "application/octet-stream"
 
@@ -125,22 +127,36 @@ class Uploads:
                 f"{what} could not be sent to {self._address.url}: {cause}",
                 "Check that the server is running. Sending the file again is harmless.",
             ) from error
-        return self._result(response, content.filename)
+        return self._result(response, content)
 
-    def _result(self, response: "httpx.Response", filename: str) -> UploadedFile:
+    def _result(self, response: "httpx.Response", content: "_Content") -> UploadedFile:
         try:
             body = response.json()
             if response.is_success:
                 return UploadedFile.model_validate(body)
             error = body["error"]
             if isinstance(error, dict):
-                raise Refused(_naming(filename, parse_error(error)))
+                raise Refused(_naming(content.filename, parse_error(error)))
         except (ValueError, ValidationError, LookupError, TypeError):
             pass
-        raise NotArcher(
+        raise _of_a_proxy(self._address, response.status_code, content) or NotArcher(
             f"{self._address.url} responded to an upload with {response.status_code}, unlike an Archer server",
             "Check that it is an Archer server of this version.",
         )
+
+
+def _of_a_proxy(address: Address, status: int, content: "_Content") -> ClientError | None:
+    """What a response means that is not an Archer server's; None where no proxy before a server gives such a one."""
+    if status == 413:
+        told = {
+            "kind": "content_too_large",
+            "message": f"a proxy before {address.url} takes no request of {content.size} bytes",
+            "hint": "Raise the proxy's limit (of nginx, client_max_body_size), or make the file smaller.",
+        }
+        return Refused(_naming(content.filename, parse_error(told)))
+    if status >= 500 or status in _TRY_LATER:
+        return Unreachable(f"{address.url} takes no files now ({status})", "Try again in a moment.")
+    return None
 
 
 def _naming(filename: str, error: ErrorInfo) -> ErrorInfo:

@@ -29,7 +29,7 @@ export async function upload(target, blob, { signal, onProgress } = {}) {
       const token = await target.authorize(signal);
       if (!(await isReadable(blob))) throw unreadable(blob);
       signal?.throwIfAborted();
-      return fileIn(target.url, await post(target.url, blob, token, signal, onProgress));
+      return fileIn(target.url, blob, await post(target.url, blob, token, signal, onProgress));
     } catch (error) {
       const isPassing = error instanceof ArcherError && error.retryable;
       const waitMs = isPassing ? (error.retryAfterMs ?? Math.random() * ceilingMs) : Infinity;
@@ -200,11 +200,17 @@ const unreadable = (blob) =>
     hint: "It was changed, moved or removed after it was chosen, or is a folder: choose it again.",
   });
 
-/** @param {URL} url @param {UploadResponse} response @returns {UploadedFile} */
-function fileIn(url, { status, text }) {
+/** @param {URL} url @param {Blob} blob @param {UploadResponse} response @returns {UploadedFile} */
+function fileIn(url, blob, { status, text }) {
   const body = parsed(text);
   if (status >= 200 && status < 300 && typeof body?.file_id === "string") return body;
   if (typeof body?.error?.message === "string") throw refusal({ message: body.error.message, data: body.error });
+  if (status === 413) {
+    const hint = "Make it smaller, or raise the proxy's limit (of nginx, client_max_body_size).";
+    const message = `a proxy before ${url.origin} takes no file of ${blob.size} bytes`;
+    throw new ArcherError({ kind: "content_too_large", message, hint });
+  }
+  if (status >= 500 || status === 408 || status === 429) throw unreachable(`${url.href} takes no files now (${status})`);
   throw notArcher(url, `responded to an upload with ${status}, unlike an Archer server`);
 }
 

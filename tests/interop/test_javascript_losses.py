@@ -216,3 +216,33 @@ async def test_a_wall_clock_that_is_set_forward_ends_no_upload(js: Javascript, s
         }
     """)
     assert uploaded["bytes"] == 6
+
+
+#: The responses to uploads, before those of the server.
+FIRST_RESPOND = """
+    const { fetch } = globalThis;
+    globalThis.fetch = async (...request) => {
+        const status = statuses.shift();
+        return status ? new Response("<html><h1>A proxy</h1></html>", { status }) : fetch(...request);
+    };
+    try {
+        return await kept.archer.upload(new Blob(["a note"], { type: "text/plain" }));
+    } finally {
+        globalThis.fetch = fetch;
+    }
+"""
+
+
+async def test_an_upload_is_tried_again_while_only_a_proxy_responds(js: Javascript, sidecar: Server) -> None:
+    await connected(js, sidecar.url)
+    uploaded = await js.run(FIRST_RESPOND, statuses=[408, 429, 502, 503, 504])
+    assert uploaded["bytes"] == 6
+
+
+async def test_a_proxy_s_limit_of_a_request_is_told_as_that(js: Javascript, sidecar: Server) -> None:
+    """As nginx has one of 1 MB, without further settings."""
+    await connected(js, sidecar.url)
+    with pytest.raises(JavascriptError, match=r"a proxy before .* takes no file of 6 bytes") as caught:
+        await js.run(FIRST_RESPOND, statuses=[413])
+    assert caught.value.error["kind"] == "content_too_large"
+    assert "client_max_body_size" in caught.value.error["hint"]
