@@ -2,6 +2,9 @@
 
 import asyncio
 import io
+import shutil
+import ssl
+import subprocess
 import threading
 from base64 import b64encode
 from pathlib import Path
@@ -27,6 +30,7 @@ from archer_ws.client.uploads import Uploads
 from tests.conftest import Archer as Server
 from tests.conftest import Serve
 from tests.fakes.ollama_api import ollama_stream
+from tests.fakes.raw_http import RawHttpServer, raw_http_server
 
 LIMIT_S = 20
 #: The smallest whole picture: one grey pixel.
@@ -207,6 +211,40 @@ async def test_an_upload_is_tried_again_until_the_server_has_room(serve: Serve) 
         assert sent.file_id == "file_1"
         # Each try sends all of it.
         assert [each.sent_bytes for each in told] == [len(PIXEL)] * 3
+
+
+@pytest.fixture
+def certified(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ssl.SSLContext:
+    """A server's TLS, whose certificate for 127.0.0.1 is made here and that the system trusts."""
+    certificate, key = tmp_path / "certificate.pem", tmp_path / "key.pem"
+    if shutil.which("openssl") is None:
+        pytest.skip("openssl makes the certificate")
+    made = f"req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=sidecar -keyout {key} -out {certificate}"
+    subprocess.run(
+        ["openssl", *made.split(), "-addext", "subjectAltName=IP:127.0.0.1"], check=True, capture_output=True
+    )
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    tls.load_cert_chain(certificate, key)
+    return tls
+
+
+async def test_an_upload_trusts_the_authorities_that_the_socket_trusts(certified: ssl.SSLContext) -> None:
+    """Those of the system, such as a company's own: not only those that a package brings along."""
+    async with asyncio.timeout(LIMIT_S), raw_http_server(tls=certified) as proxy:
+        uploading = asyncio.create_task(Uploads(Address(f"https://127.0.0.1:{proxy.port}"), None, 0).send(PIXEL))
+        answering = asyncio.create_task(_keep(proxy))
+        try:
+            assert (await uploading).file_id == "file_1"
+        finally:
+            answering.cancel()
+
+
+async def _keep(proxy: RawHttpServer) -> None:
+    connection = await proxy.next_connection()
+    await connection.request()
+    body = KEPT[1].encode()
+    connection.send(b"HTTP/1.1 201 Created\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
 
 
 #: What proxies say of their own accord.

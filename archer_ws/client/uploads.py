@@ -5,6 +5,7 @@ Repeating an upload is harmless: a file's id depends on its content only (protoc
 
 import asyncio
 import mimetypes
+import ssl
 from base64 import b64decode
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -113,8 +114,10 @@ class Uploads:
         if self._token is not None:
             headers["Authorization"] = f"Bearer {self._token}"
         try:
+            # The system's authorities, as for the socket; httpx would trust those of certifi alone.
+            tls = ssl.create_default_context()
             # A proxy could not reach this machine's own addresses.
-            client = httpx.AsyncClient(timeout=_LIMIT_S, trust_env=not self._address.is_local)
+            client = httpx.AsyncClient(timeout=_LIMIT_S, verify=tls, trust_env=not self._address.is_local)
         except (ImportError, ValueError, httpx.InvalidURL) as error:
             raise ClientError(useless_proxy(self._address, error), PROXY_HINT) from error
         try:
