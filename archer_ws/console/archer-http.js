@@ -50,35 +50,41 @@ async function postForTicket(url) {
 }
 
 /**
- * The error to stop with if the server is running but forbids this page's origin; otherwise undefined.
- * A page can't read the response of a server that forbids its origin, but it can tell it from no response at all.
+ * Why a page's handshakes fail, if the server is running and that can be found out. A page can read no response of a
+ * server that forbids its origin, unless a proxy puts the server there.
  * @param {URL} url
  */
 export async function findRefusal(url) {
   const origin = globalThis.location?.origin;
-  if (!origin || typeof fetch !== "function") return undefined;
-  if (!(await isThere(url)) || (await readable(new URL("api/v1/ws", url), "cors"))) return undefined;
-  if (!(await isThere(url))) return undefined; // The server stopped in between.
+  if (!origin || typeof fetch !== "function" || !(await isThere(url))) return undefined;
+  // By GET, browsers name no page of the same origin.
+  const response = await requested(new URL("api/v1/ws", url), { method: "POST" });
+  const { kind, hint } = response ? await errorIn(response) : { kind: "forbidden" };
+  if (kind === "method_not_found") return unreachable(`${url} can't be reached`, hint);
+  if (kind !== "forbidden" || !(await isThere(url))) return undefined; // The server stopped in between.
+  const proxy = response ? " Or let the proxy pass on Host, and set X-Forwarded-Proto." : "";
   return new ArcherError({
-    kind: "forbidden",
+    kind,
     message: `${url.href} does not let pages of ${origin} use it`,
     hint: NAMEABLE.test(origin)
-      ? `Add ${origin} to the server's setting CORS_ORIGINS, and ${url.hostname} to ALLOWED_HOSTS if it is not there.`
+      ? `Add ${origin} to the server's setting CORS_ORIGINS, and ${url.hostname} to ALLOWED_HOSTS if it is not there.${proxy}`
       : "Serve the page over http: one from a file, or in a sandbox, has no origin that a setting of the server can name.",
   });
 }
 
-/** Whether the server responds; not if the page's policy lets it reach the socket only. @param {URL} url */
-export const isThere = (url) => readable(new URL("health/live", url), "no-cors");
+/** @param {Response} response @returns {Promise<{ kind?: string, hint?: string }>} */
+const errorIn = (response) => response.json().then(({ error }) => error ?? {}).catch(() => ({}));
 
-/** @param {URL} url @param {RequestMode} mode */
-async function readable(url, mode) {
+/** Whether the server responds; not if the page's policy lets it reach the socket only. @param {URL} url */
+export const isThere = async (url) => (await requested(new URL("health/live", url), { mode: "no-cors" })) !== undefined;
+
+/** The response; undefined if there is none that the page may have. @param {URL} url @param {RequestInit} request */
+async function requested(url, request) {
   try {
     // Each that goes on would keep one of the browser's few connections to the server.
     const signal = AbortSignal.timeout(THERE_LIMIT_MS);
-    await fetch(url, { mode, cache: "no-store", credentials: "omit", signal });
-    return true;
+    return await fetch(url, { ...request, cache: "no-store", credentials: "omit", signal });
   } catch {
-    return false;
+    return undefined;
   }
 }

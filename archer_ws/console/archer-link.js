@@ -53,6 +53,8 @@ export class Link {
   #isDialling = false;
   #isReady = false;
   #wasReady = false;
+  /** Why the last handshake failed, if that is known. @type {ArcherError | undefined} */
+  #reason;
   // Whether the last attempt failed, and whether another one is made only if the server responds over HTTP.
   #isAway = false;
   #knocks = false;
@@ -202,7 +204,7 @@ export class Link {
     this.#isDialling = true;
     this.retryAt = undefined;
     clearTimeout(this.#timer);
-    this.#timer = setTimeout(() => this.#lose(unreachable(`${url} sent no response in time`)), OPEN_LIMIT_MS);
+    this.#timer = setTimeout(() => this.#fail(unreachable(`${url} sent no response in time`)), OPEN_LIMIT_MS);
     this.#setState("connecting");
     const protocols = [SUBPROTOCOL];
     try {
@@ -232,19 +234,22 @@ export class Link {
     };
     socket.onmessage = ({ data }) => this.#receive(data);
     socket.onclose = ({ code, reason }) => {
-      if (!this.#wasReady && code === 1006) this.#explain();
-      this.#lose(closeError(this.#options.url, code, reason));
+      const error = closeError(this.#options.url, code, reason);
+      // 0: Deno.
+      code === 1006 || code === 0 ? this.#fail(error) : this.#lose(error);
     };
     // A close event follows, except to a failed handshake in Node 22. Without a listener, Node's ws throws the error.
     socket.onerror = () => {
-      if (socket === this.#socket && socket.readyState === CONNECTING) this.#lose(closeError(this.#options.url, 1006, ""));
+      if (socket === this.#socket && socket.readyState === CONNECTING) this.#fail(closeError(this.#options.url, 1006, ""));
     };
   }
 
-  /** A browser does not tell why a handshake failed: ask over HTTP. */
-  async #explain() {
-    const refused = await findRefusal(this.#options.url);
-    if (refused && !this.#wasReady) this.close(refused);
+  /** A browser does not tell why a handshake failed: ask over HTTP. @param {ArcherError} error */
+  async #fail(error) {
+    if (this.#wasReady) return this.#lose(error);
+    this.#lose(this.#reason ?? error);
+    const reason = (this.#reason = await findRefusal(this.#options.url));
+    if (reason && !reason.retryable && !this.#wasReady) this.close(reason);
   }
 
   #initialized = (/** @type {import("./archer.js").InitializeResult} */ result) => {
