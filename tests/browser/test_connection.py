@@ -9,6 +9,7 @@ import pytest
 from tests.browser.console import LOST_SERVER, Console
 from tests.browser.scripted_model import HALF, TEXT, ScriptedModel
 from tests.fakes.cutting_proxy import CuttingProxy
+from tests.fakes.rewriting_proxy import Head, rewriting_proxy
 from tests.interop.browser import Browser
 from tests.lost_servers import killed, port_of
 from tests.processes import Server, server
@@ -417,3 +418,23 @@ async def test_a_question_that_was_sent_is_not_in_the_field_after_a_reload(
     )
     assert (seen, ended) == ("", ["", ["hold"]])
     assert sidecar.chats.qsize() == 1
+
+
+async def test_below_the_path_that_a_proxy_gives_it_it_chats_and_tells_the_addresses_there(
+    browser: Browser, sidecar: Server
+) -> None:
+    def without_path(head: Head) -> str:
+        head.path = head.path.removeprefix(b"/archer")
+        return sidecar.url
+
+    async with rewriting_proxy(without_path) as url, Console(browser, f"{url}/archer/") as console:
+        told = await console.run("""
+            const code = await page.locator(".programs code").allInnerTexts();
+            const client = await page.locator(".programs a").nth(1).getAttribute("href");
+            await ask("say hello");
+            await ended();
+            return { code, client, answers: await answers() };
+        """)
+    assert told["code"] == [f"ws{url.removeprefix('http')}/archer/api/v1/ws", f"{url}/archer/v1"]
+    assert told["client"] == f"{url}/archer/console/archer-client.js"
+    assert told["answers"] == ["hello"]

@@ -2,7 +2,7 @@
 
 import { useSignal } from "../vendor/signals.js";
 import { conversation, shownId } from "../state/conversations.js";
-import { base, facts } from "../state/server.js";
+import { base, clientUrl, facts } from "../state/server.js";
 import { CopyButton } from "../ui/copy-button.js";
 import { html } from "../ui/html.js";
 import { requestOf } from "./chat-request.js";
@@ -14,10 +14,8 @@ export function RequestPanel() {
   const language = useSignal("curl");
   const isStored = useSignal(false);
   const shown = conversation(shownId.value);
-  const told = facts.value;
   const request = requestOf(shown, { isStored: isStored.value, example: says.example });
-  const needsToken = told?.needs_token === true;
-  const clientUrl = told?.javascript_client ?? new URL("console/archer-client.js", base).href;
+  const needsToken = facts.value?.needs_token === true;
   const code = codes[language.value](request, { url: base.href, clientUrl, needsToken });
   const token = !needsToken ? "" : language.value === "javascript" ? says.tokenInPlace : says.token;
   return html`

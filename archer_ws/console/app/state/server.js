@@ -7,16 +7,17 @@ import { signal } from "../vendor/signals.js";
 import { readText, writeText } from "./kept.js";
 
 /**
- * The JSON response of `GET /`.
- * @typedef {{ name: string, version: string, docs: string, openapi: string, health: string, providers: string,
- *   chat: string, socket: { url: string, subprotocol: string }, openai_base_url: string, javascript_client: string,
- *   needs_token: boolean }} Facts
+ * The JSON response of `GET /`; its addresses lack a path prefix of a proxy.
+ * @typedef {{ name: string, version: string, needs_token: boolean }} Facts
  */
 
 const TOKEN_KEY = "archer.token";
 
 /** The server's base URL, including any path prefix of a proxy. */
 export const base = new URL("../../../", import.meta.url);
+export const clientUrl = new URL("console/archer-client.js", base).href;
+export const openaiUrl = new URL("v1", base).href;
+export const socketUrl = new URL("api/v1/ws", base).href.replace(/^http/, "ws");
 /** @type {import("../vendor/signals.js").Signal<Facts | undefined>} */
 export const facts = signal(undefined);
 export const token = signal(readText("sessionStorage", TOKEN_KEY) ?? "");

@@ -1,13 +1,12 @@
 // The addresses that a developer needs first: documentation, health, socket, client.
 
-import { base, facts } from "../state/server.js";
+import { base, clientUrl, facts, openaiUrl, socketUrl } from "../state/server.js";
 import { strings } from "../strings.js";
 import { CopyButton } from "./copy-button.js";
 import { html } from "./html.js";
 
 export function Places() {
-  const told = facts.value;
-  if (!told) return null;
+  if (!facts.value) return null;
   const links = [
     ["docs", strings.places.docs],
     ["health/ready", strings.places.health],
@@ -15,9 +14,9 @@ export function Places() {
     ["openapi.json", strings.places.openapi],
   ];
   const texts = [
-    [told.socket.url, strings.places.socket],
-    [told.openai_base_url, strings.places.openai],
-    [told.javascript_client, strings.places.client],
+    [socketUrl, strings.places.socket],
+    [openaiUrl, strings.places.openai],
+    [clientUrl, strings.places.client],
   ];
   return html`
     <dl class="places">

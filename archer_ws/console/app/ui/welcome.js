@@ -2,7 +2,7 @@
 
 import { cutConnection, isOpen } from "../state/connection.js";
 import { begin, conversation, isSideBySide } from "../state/conversations.js";
-import { base, facts } from "../state/server.js";
+import { base, clientUrl, facts, openaiUrl, socketUrl } from "../state/server.js";
 import { settingsOf } from "../state/settings.js";
 import { canCall } from "../state/tools.js";
 import { strings } from "../strings.js";
@@ -57,21 +57,21 @@ export function Welcome({ id }) {
           `,
         )}
       </ul>
-      ${facts.value && html`<${Programs} told=${facts.value} />`}
+      ${facts.value && html`<${Programs} />`}
     </div>
   `;
 }
 
-/** The addresses for programs. @param {{ told: import("../state/server.js").Facts }} props */
-function Programs({ told }) {
+/** The addresses for programs. */
+function Programs() {
   const { welcome } = strings;
   const link = (/** @type {string | URL} */ href, /** @type {string} */ text) =>
     html`<a href=${href} target="_blank" rel="noopener">${text}</a>`;
   const places = [
     link(new URL("docs", base), welcome.docs),
-    link(told.javascript_client, welcome.client),
-    html`${welcome.socket} <code>${told.socket.url}</code>`,
-    html`${welcome.openai} <code>${told.openai_base_url}</code>`,
+    link(clientUrl, welcome.client),
+    html`${welcome.socket} <code>${socketUrl}</code>`,
+    html`${welcome.openai} <code>${openaiUrl}</code>`,
   ];
   return html`<p class="programs">${welcome.programs} ${places.map((place) => html`<span>${place}</span> `)}</p>`;
 }
