@@ -2,9 +2,7 @@
 
 import asyncio
 import io
-import shutil
 import ssl
-import subprocess
 import threading
 from base64 import b64encode
 from pathlib import Path
@@ -29,6 +27,7 @@ from archer_ws.client.dialling import Address
 from archer_ws.client.uploads import Uploads
 from tests.conftest import Archer as Server
 from tests.conftest import Serve
+from tests.fakes.certificate import make_certificate
 from tests.fakes.ollama_api import ollama_stream
 from tests.fakes.raw_http import RawHttpServer, raw_http_server
 
@@ -215,17 +214,11 @@ async def test_an_upload_is_tried_again_until_the_server_has_room(serve: Serve) 
 
 @pytest.fixture
 def certified(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ssl.SSLContext:
-    """A server's TLS, whose certificate for 127.0.0.1 is made here and that the system trusts."""
-    certificate, key = tmp_path / "certificate.pem", tmp_path / "key.pem"
-    if shutil.which("openssl") is None:
-        pytest.skip("openssl makes the certificate")
-    made = f"req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=sidecar -keyout {key} -out {certificate}"
-    subprocess.run(
-        ["openssl", *made.split(), "-addext", "subjectAltName=IP:127.0.0.1"], check=True, capture_output=True
-    )
+    """A server's TLS, whose certificate the system trusts."""
+    certificate = make_certificate(tmp_path)
     monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
     tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    tls.load_cert_chain(certificate, key)
+    tls.load_cert_chain(certificate)
     return tls
 
 
