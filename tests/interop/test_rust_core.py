@@ -19,7 +19,7 @@ from archer_ws.core.limits import MAX_FRAME_BYTES
 from tests.e2e.sidecar import running_sidecar
 from tests.fakes.cutting_proxy import CuttingProxy, Fate
 from tests.fakes.scripted_archer import ACCEPTED, Postponing, Scripted, answer, listening, tell
-from tests.fakes.scripted_server import Exchange
+from tests.fakes.scripted_server import Exchange, Reply, scripted_server
 from tests.interop.cargo import built, cargo
 from tests.interop.scripted_chat import HALF, PIECES, TEXT, Answers
 from tests.processes import Server, server
@@ -243,6 +243,13 @@ async def test_rest_asks_no_proxy_for_this_machines_own_addresses(
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
     async with rust_core("rest", sidecar.url, "Why?") as rust:
         assert (await rust.lines())[0]["content"] == TEXT
+
+
+@pytest.mark.parametrize("status", [413, 502])
+async def test_rest_tells_the_status_of_a_response_that_is_a_proxy_s_own(status: int) -> None:
+    page = Reply([b"<html><h1>A proxy</h1></html>"], status=status, content_type="text/html")
+    async with scripted_server(page) as proxy, rust_core("rest", proxy.url, "Why?") as rust:
+        assert str(status) in await rust.errors()
 
 
 @pytest.mark.parametrize(("url", "complaint"), [("http://127.0.0.1:1", "no connection"), (None, "unauthenticated")])

@@ -161,8 +161,12 @@ impl Rest {
         if status.is_success() {
             return Ok(response);
         }
-        let body: ErrorBody = response.json().await?;
-        Err(Error::Refused(status, Box::new(body.error)))
+        // A proxy's own response is not an error in our form: of that, the status is told.
+        let stranger = response.error_for_status_ref().err();
+        match response.json::<ErrorBody>().await {
+            Ok(body) => Err(Error::Refused(status, Box::new(body.error))),
+            Err(error) => Err(Error::Http(stranger.unwrap_or(error))),
+        }
     }
 }
 
