@@ -18,6 +18,7 @@ import websockets
 from archer_ws.core.limits import MAX_FRAME_BYTES
 from tests.e2e.sidecar import running_sidecar
 from tests.fakes.cutting_proxy import CuttingProxy, Fate
+from tests.fakes.rewriting_proxy import Head, rewriting_proxy
 from tests.fakes.scripted_archer import ACCEPTED, Postponing, Scripted, answer, listening, tell
 from tests.fakes.scripted_server import Exchange, Reply, scripted_server
 from tests.interop.cargo import built, cargo
@@ -250,6 +251,17 @@ async def test_rest_tells_the_status_of_a_response_that_is_a_proxy_s_own(status:
     page = Reply([b"<html><h1>A proxy</h1></html>"], status=status, content_type="text/html")
     async with scripted_server(page) as proxy, rust_core("rest", proxy.url, "Why?") as rust:
         assert str(status) in await rust.errors()
+
+
+async def test_a_proxy_that_passes_no_websockets_on_is_told_in_the_words_of_the_server(sidecar: Server) -> None:
+    """As nginx does without further settings."""
+
+    def strip(head: Head) -> str:
+        head.drop(b"connection", b"upgrade")
+        return sidecar.url
+
+    async with rewriting_proxy(strip) as url, rust_core("ask", url, "Why?") as rust:
+        assert "a proxy before the server took the Upgrade header out" in await rust.errors()
 
 
 @pytest.mark.parametrize(("url", "complaint"), [("http://127.0.0.1:1", "no connection"), (None, "unauthenticated")])
