@@ -46,7 +46,7 @@ _VISIT = """
     });
     // What comes behind the first screen is not of it.
     const later = [];
-    await page.route(/app.(markdown|vendor.(highlight|markdown))/, (route) => later.push(route));
+    await page.route(/app.(markdown|vendor.(highlight|markdown)|ui.settings-form)/, (route) => later.push(route));
     await page.goto(url);
     await page.waitForFunction(() => window.drawnAt && window.readyAt);
     const ours = sent.filter(({ requestId }) => scripts.has(requestId));

@@ -167,6 +167,23 @@ async def test_a_number_stays_as_it_is_typed_and_is_sent_once_it_is_valid(consol
     assert options["num_predict"] not in (1, 1.5, 51)
 
 
+async def test_settings_that_could_not_be_loaded_say_so_and_are_there_once_the_server_is(console: Console) -> None:
+    """They are not part of the first screen."""
+    console.expected.append("net::ERR_FAILED")
+    await console.run("""
+        await page.route("**/ui/settings-form.js", (route) => route.abort());
+        await page.reload();
+        await connected();
+        const settings = shown.getByRole("button", { name: "Settings" });
+        await settings.click();
+        await page.locator(".settings").getByText("Loading the settings…").waitFor();
+        await page.keyboard.press("Escape");
+        await page.unroute("**/ui/settings-form.js");
+        await settings.click();
+        await page.locator(".settings").getByLabel("Temperature").waitFor();
+    """)
+
+
 async def test_a_reset_empties_every_field(console: Console) -> None:
     seen = await console.run("""
         await shown.getByRole("button", { name: "Settings" }).click();

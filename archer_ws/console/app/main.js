@@ -6,6 +6,7 @@ import { begin, openIds, shownId } from "./state/conversations.js";
 import { strings } from "./strings.js";
 import { App } from "./ui/app.js";
 import { complain } from "./ui/notice.js";
+import { loadSettingsForm } from "./ui/settings-panel.js";
 import { loadMarkdown } from "./ui/step-text.js";
 
 const root = /** @type {HTMLElement} */ (document.getElementById("app"));
@@ -17,4 +18,4 @@ start();
 // The newest that the page can't do without: menus, and colours.
 if (!("popover" in root && CSS.supports("color", "light-dark(red, red)"))) complain(new Error(strings.errors.oldBrowser));
 // After the first screen is drawn.
-requestAnimationFrame(() => setTimeout(loadMarkdown));
+requestAnimationFrame(() => setTimeout(() => (loadMarkdown(), loadSettingsForm())));

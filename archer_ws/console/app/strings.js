@@ -316,6 +316,7 @@ export const strings = {
   },
 
   settings: {
+    reading: "Loading the settings…",
     label: "Settings",
     title: "Settings of this conversation",
     temperature: "Temperature",
