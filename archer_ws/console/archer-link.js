@@ -235,12 +235,11 @@ export class Link {
     socket.onmessage = ({ data }) => this.#receive(data);
     socket.onclose = ({ code, reason }) => {
       const error = closeError(this.#options.url, code, reason);
-      // 0: Deno.
-      code === 1006 || code === 0 ? this.#fail(error) : this.#lose(error);
+      code === 1006 ? this.#fail(error) : this.#lose(error);
     };
     // A close event follows, except to a failed handshake in Node 22. Without a listener, Node's ws throws the error.
     socket.onerror = () => {
-      if (socket === this.#socket && socket.readyState === CONNECTING) this.#fail(closeError(this.#options.url, 1006, ""));
+      if (socket === this.#socket && socket.readyState === CONNECTING) this.#lose(closeError(this.#options.url, 1006, ""));
     };
   }
 

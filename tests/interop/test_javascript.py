@@ -183,7 +183,8 @@ async def test_a_stream_ends_in_jests_browser_too(js: Javascript, sidecar: Serve
 async def test_the_client_and_its_streams_work_in_a_state_of_vues(js: Javascript, sidecar: Server) -> None:
     text = await js.run(
         """
-        const isPlain = (value) => ["[object Object]", "[object Array]"].includes(Object.prototype.toString.call(value));
+        const kindOf = (value) => Object.prototype.toString.call(value);
+        const isPlain = (value) => ["[object Object]", "[object Array]"].includes(kindOf(value));
         const wrapped = (value) => (isPlain(value) ? new Proxy(value, {}) : value); // what Vue's `ref` does
         const archer = wrapped(connect({ url, WebSocket }));
         const stream = wrapped(archer.send("Why?"));
