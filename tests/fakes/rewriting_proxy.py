@@ -29,17 +29,20 @@ Rewrite = Callable[[Head], str]
 async def rewriting_proxy(rewrite: Rewrite) -> AsyncIterator[str]:
     """The URL of a running proxy. It passes upgrades on unless `rewrite` drops them."""
 
-    async def pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        while piece := await reader.read(65536):
-            writer.write(piece)
-        writer.close()
+    connections: set[asyncio.Task[None]] = set()
 
-    async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while piece := await reader.read(65536):
+                writer.write(piece)
+        finally:
+            writer.close()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             first, *fields = (await reader.readuntil(b"\r\n\r\n"))[:-4].split(b"\r\n")
         except asyncio.IncompleteReadError:
-            writer.close()  # A browser opens connections in advance.
-            return
+            return  # A browser opens connections in advance.
         method, path, version = first.split(b" ")
         head = Head(method, path, fields)
         host, _, port = rewrite(head).removeprefix("http://").rpartition(":")
@@ -50,5 +53,24 @@ async def rewriting_proxy(rewrite: Rewrite) -> AsyncIterator[str]:
         requests.write(b"\r\n".join([b" ".join([head.method, head.path, version]), *head.fields, b"", b""]))
         await asyncio.gather(pass_on(reader, requests), pass_on(answers, writer), return_exceptions=True)
 
-    async with await asyncio.start_server(accept, "127.0.0.1", 0) as listening:
+    async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connection = asyncio.current_task()
+        assert connection is not None
+        connections.add(connection)
+        try:
+            await serve(reader, writer)
+        except asyncio.CancelledError:
+            pass  # The proxy ends.
+        finally:
+            writer.close()
+            connections.discard(connection)
+
+    listening = await asyncio.start_server(accept, "127.0.0.1", 0)
+    try:
         yield f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}"
+    finally:
+        listening.close()
+        ending = list(connections)
+        for connection in ending:
+            connection.cancel()
+        await asyncio.gather(*ending)

@@ -1,4 +1,4 @@
-"""The proxies of archer_ws/CONFIGURATION.md with what it says of each, where they are installed.
+"""The proxies of archer_ws/CONFIGURATION.md with what it says of each.
 
 What is replaced: the name, the ports, and the files of the certificate.
 """
@@ -72,8 +72,7 @@ def caddy(_: Path, text: str, folder: Path) -> list[str]:
 async def before(address: str, setting: Setting, text: str, folder: Path) -> AsyncIterator[str]:
     """The URL of the proxy before this server."""
     found = shutil.which(setting.__name__, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
-    if found is None:
-        pytest.skip(f"{setting.__name__} is not installed")
+    assert found is not None, f"these tests need {setting.__name__}"
     at = f"localhost:{free_port()}"
     text = text.replace("127.0.0.1:8000", address).replace("443", at.partition(":")[2])
     text = text.replace("chat.example.com {", f"{at} {{").replace("chat.example.com", "localhost")
