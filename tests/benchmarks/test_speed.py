@@ -1,15 +1,19 @@
 """The speed benchmark in small: every scenario runs, and what was asked for came whole. No figure is judged here."""
 
+import asyncio
+import os
 import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from tests.benchmarks.speed.answers import Answer, Tally
 from tests.benchmarks.speed.figures import Figures, medians
-from tests.benchmarks.speed.load_probes import WARM_UPS
+from tests.benchmarks.speed.load_probes import WARM_UPS, first_tokens, whole_answers
+from tests.benchmarks.speed.orders import Order, Report
 from tests.benchmarks.speed.report import SECTIONS, as_json, table
 from tests.benchmarks.speed.scale import TOY
 from tests.benchmarks.speed.scenarios import SCENARIOS, Run
@@ -46,6 +50,7 @@ for name in ("-app-dir", "-host", "-port", "-log-level"):
     options.add_argument(name, required=True)
 given = options.parse_args()
 settings = json.loads(pathlib.Path(given.app_dir, "config.json").read_text())
+assert settings["providers"]["openai"]["keys"][0]["models"] == ["gpt-4o-mini"]  # "*" names no model there
 provider = urllib.parse.urlsplit(settings["providers"]["openai"]["network_config"]["base_url"])
 
 
@@ -119,6 +124,21 @@ def test_an_answer_that_lacks_a_token_is_told() -> None:
     tally.end(answer, "completed", 2, told_bytes=10)
     assert dict(tally.wrong) == {"10 bytes of 15 came, and 10 were told": 1}
     assert tally.completed == 0
+
+
+@pytest.mark.parametrize("ask", [first_tokens, whole_answers])
+async def test_answers_that_are_errors_give_no_figures(ask: Callable[[Order], Awaitable[Report]]) -> None:
+    async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(ConnectionError):
+            while await reader.read(65536):
+                writer.write(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 2\r\n\r\n{}")
+        writer.close()
+
+    async with await asyncio.start_server(refuse, "127.0.0.1", 0) as refusing:
+        address = f"127.0.0.1:{refusing.sockets[0].getsockname()[1]}"
+        report = await ask(Order("whole", address, {"server": os.getpid()}, address, target="relay", count=2))
+    assert report.figures == {"direct": None, "http": None, "server_us": None, "completed": 0}
+    assert report.wrong
 
 
 def test_tokens_and_their_latencies_are_counted_however_the_text_was_cut() -> None:

@@ -40,6 +40,7 @@ class Answer:
     ended_us: int = 0
     text_bytes: int = 0
     rest: bytes = b""
+    is_whole: bool = False
 
     @property
     def messages(self) -> list[dict[str, str]]:
@@ -95,6 +96,7 @@ class Tally:
             self.wrong[f"{answer.text_bytes} bytes of {expected} came, and {told_bytes} were told"] += 1
         else:
             self.completed += 1
+            answer.is_whole = True
         if answer.on_end is not None:
             answer.on_end(answer)
 

@@ -50,14 +50,14 @@ async def _one_by_one(order: Order, *, whole: bool) -> Report:
             before = cpu_of(order.watched)
         for name, lane in lanes.items():
             answer = await _finished(lane, order.tokens, stamp=not whole)
-            if number >= WARM_UPS:
+            if number >= WARM_UPS and answer.is_whole:
                 took_us[name].append((answer.ended_us if whole else answer.first_us) - answer.asked_us)
             # Neither the end of one answer nor what follows it counts for the next.
             await asyncio.sleep(PAUSE_S)
     server_ns = cpu_between(before, cpu_of(order.watched))["server"]
     figures = {name: quantiles(samples) for name, samples in took_us.items()}
     # By all its lanes together: of one alone only where there is one.
-    us = None if server_ns is None else server_ns / 1000 / order.count
+    us = None if server_ns is None or tally.wrong else server_ns / 1000 / order.count
     return Report({**figures, "server_us": us, "completed": tally.completed}, dict(tally.wrong))
 
 

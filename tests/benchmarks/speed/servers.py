@@ -139,7 +139,7 @@ class Bench:
         """Bifrost's gateway, as its own documentation configures it, without its store and its log of requests."""
         port, home = free_port(), self.directory / "bifrost"
         home.mkdir(exist_ok=True)
-        keys = [{"name": "none", "value": "none", "models": ["*"], "weight": 1.0}]
+        keys = [{"name": "none", "value": "none", "models": [MODEL], "weight": 1.0}]
         provider = {"keys": keys, "network_config": {"base_url": f"http://{self.provider}"}}
         settings = {
             "client": {"enable_logging": False, "drop_excess_requests": False},
