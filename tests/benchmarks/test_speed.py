@@ -35,12 +35,12 @@ AT_LEAST = {
     "sse": 4 * TOY.unthrottled,
     "paced-sse": 4 * TOY.sse_streams,
     "rest": 2 * (2 * ONE_BY_ONE + TOY.at_once),
-    "saturated": sum(TOY.saturating) + 4 * len(TOY.saturating),
+    "saturated": sum(TOY.saturating) + TOY.saturating[-1] + 4 * (len(TOY.saturating) + 1),
 }
 #: Those that measure the arguments of calls beside text.
 CALLING = {"multiplex", "sse", "openai", "anthropic"}
 #: Those that a proxy can serve, beside the sidecar: configured for the same provider.
-COMPARED = {"sse", "paced-sse", "ttft", "rest"}
+COMPARED = {"sse", "paced-sse", "saturated", "ttft", "rest"}
 #: In the place of Bifrost: reads the configuration that it is given, and relays all bytes to the provider named there.
 STAND_IN = """
 import argparse, asyncio, json, pathlib, urllib.parse

@@ -96,15 +96,15 @@ def _other_provider() -> tuple[Line, ...]:
     )
 
 
-def _beside(number: int, *, most_ms: float | None = None) -> tuple[Line, ...]:
-    """What a new request met beside a load that fills the server's core."""
+def _beside(key: str, title: str, *, most_ms: float | None = None) -> tuple[Line, ...]:
+    """What a new request met beside a load that fills the server's core; `key` has {} in the place of the figure."""
     return (
-        Line(f"tokens_per_s_{number}", f"load {number}: tokens a second", digits=0),
-        Line(f"sustained_{number}", "  share of them that came in time", digits=3),
-        Line(f"open_p50_ms_{number}", "  a new request's first token added, p50", "ms", most=most_ms),
-        Line(f"open_p99_ms_{number}", "    p99", "ms"),
-        Line(f"new_p50_ms_{number}", "  over a new connection, p50", "ms"),
-        Line(f"new_p99_ms_{number}", "    p99", "ms"),
+        Line(key.format("tokens_per_s"), f"{title}: tokens a second", digits=0),
+        Line(key.format("sustained"), "  share of them that came in time", digits=3),
+        Line(key.format("open_p50_ms"), "  a new request's first token added, p50", "ms", most=most_ms),
+        Line(key.format("open_p99_ms"), "    p99", "ms"),
+        Line(key.format("new_p50_ms"), "  over a new connection, p50", "ms"),
+        Line(key.format("new_p99_ms"), "    p99", "ms"),
     )
 
 
@@ -148,7 +148,13 @@ SECTIONS = {
     "saturated": Section(
         "new requests beside {scale.saturating[0]}, {scale.saturating[1]}, {scale.saturating[2]} streams at "
         "{scale.per_s:g} tokens/s over SSE",
-        (*_beside(1), *_beside(2), *_beside(3, most_ms=50)),
+        (
+            *_beside("{}_1", "load 1"),
+            *_beside("{}_2", "load 2"),
+            *_beside("{}_3", "load 3", most_ms=50),
+            *_beside("litellm_{}", "LiteLLM proxy, load 3"),
+            *_beside("bifrost_{}", "Bifrost, load 3"),
+        ),
     ),
     "openai": Section(
         "{scale.paced} streams at {scale.per_s:g} tokens/s over {scale.paced_sockets} sockets, OpenAI",

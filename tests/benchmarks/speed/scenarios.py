@@ -80,27 +80,37 @@ class Run:
 
     def saturated(self) -> Figures:
         """How long new requests wait while the server's core is full."""
-        figures, scale = Figures(), self.scale
-        long = scale.lasting(scale.seconds + BESIDE_MARGIN_S)
-        for number, streams in enumerate(scale.saturating, 1):
+        figures = Figures()
+        for number, streams in enumerate(self.scale.saturating, 1):
             with self.bench.sidecar() as server:
-                beside = self._pace_order(server, long, scale.per_s, via="sse", streams=streams)
-                order = self.bench.order(server, kind="newcomers", seconds=scale.seconds)
-                with self.bench.generator(beside) as process:
-                    process.line(START_LIMIT_S + beside.ramp_s)
-                    new = self.load(figures, f"beside {streams}", order)
-                    load = self._kept(figures, f"{streams} streams", self.bench.report(process, beside))
-            figures.values |= {
-                f"tokens_per_s_{number}": load["tokens_per_s"],
-                f"sustained_{number}": load["tokens_per_s"] / (streams * scale.per_s),
-                **{
-                    f"{way}_{quantile}_ms_{number}": (new[f"server_{way}"][quantile] - new[f"direct_{way}"]["p50"])
-                    / 1000
-                    for way in ("open", "new")
-                    for quantile in ("p50", "p99")
-                },
-            }
+                found = self._newcomers(figures, server, streams)
+            figures.values |= {f"{key}_{number}": value for key, value in found.items()}
+        for name in self.bench.proxies:
+            with self.bench.proxy(name) as server:
+                found = self._newcomers(figures, server, self.scale.saturating[-1])
+            figures.values |= {f"{name}_{key}": value for key, value in found.items()}
         return figures
+
+    def _newcomers(self, figures: Figures, server: Server, streams: int) -> dict[str, float]:
+        """What becomes of so many streams, and of new requests beside them."""
+        scale = self.scale
+        beside = self._pace_order(
+            server, scale.lasting(scale.seconds + BESIDE_MARGIN_S), scale.per_s, via="sse", streams=streams
+        )
+        order = self.bench.order(server, kind="newcomers", seconds=scale.seconds)
+        with self.bench.generator(beside) as process:
+            process.line(START_LIMIT_S + beside.ramp_s)
+            new = self.load(figures, f"{server.target} beside {streams}", order)
+            load = self._kept(figures, f"{server.target}, {streams} streams", self.bench.report(process, beside))
+        return {
+            "tokens_per_s": load["tokens_per_s"],
+            "sustained": load["tokens_per_s"] / (streams * scale.per_s),
+            **{
+                f"{way}_{quantile}_ms": (new[f"server_{way}"][quantile] - new[f"direct_{way}"]["p50"]) / 1000
+                for way in ("open", "new")
+                for quantile in ("p50", "p99")
+            },
+        }
 
     def openai(self) -> Figures:
         """Many streams at a human pace."""
