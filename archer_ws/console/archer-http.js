@@ -75,10 +75,14 @@ export async function findRefusal(url) {
 /** @param {Response} response @returns {Promise<{ kind?: string, hint?: string }>} */
 const errorIn = (response) => response.json().then(({ error }) => error ?? {}).catch(() => ({}));
 
-/** Whether the server responds; not if the page's policy lets it reach the socket only. @param {URL} url */
-export const isThere = async (url) => (await requested(new URL("health/live", url), { mode: "no-cors" })) !== undefined;
+/**
+ * Whether the server responds, to which any page may read this response, and not only a proxy before it that can't
+ * reach it; not if the page's policy lets it reach the socket only.
+ * @param {URL} url
+ */
+export const isThere = async (url) => (await requested(new URL("health/live", url)))?.ok ?? false;
 
-/** The response; undefined if there is none that the page may have. @param {URL} url @param {RequestInit} request */
+/** The response; undefined if there is none that the page may have. @param {URL} url @param {RequestInit} [request] */
 async function requested(url, request) {
   try {
     // Each that goes on would keep one of the browser's few connections to the server.

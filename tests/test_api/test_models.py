@@ -129,3 +129,14 @@ async def test_a_foreign_origin_or_host_is_refused(archer: Archer) -> None:
     response = await archer.http.get("/health", headers={"origin": "http://localhost:1420"})
     assert response.headers["access-control-allow-origin"] == "http://localhost:1420"
     assert "X-Stream-ID" in response.headers["access-control-expose-headers"]
+
+
+@pytest.mark.parametrize(("origin", "allowed"), [("https://evil.example", "*"), ("http://localhost:1420",) * 2])
+async def test_any_page_may_read_that_the_server_is_alive_and_no_more(
+    archer: Archer, origin: str, allowed: str
+) -> None:
+    response = await archer.http.get("/health/live", headers={"origin": origin})
+    assert (response.json(), response.headers["access-control-allow-origin"]) == ({"status": "alive"}, allowed)
+    for path in ("/health", "/health/ready", "/api/v1/models"):
+        response = await archer.http.get(path, headers={"origin": origin})
+        assert response.headers.get("access-control-allow-origin") != "*"
