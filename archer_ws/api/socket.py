@@ -195,7 +195,11 @@ async def accept(
     return Handshake(principal, credentials.principal_of, admit)
 
 
+def stopping() -> Draining:
+    """Why there are no new sockets while the server is about to stop."""
+    return Draining("the server is about to stop", hint="Connect again in a moment.", retry_after_ms=5000)
+
+
 def draining_response(websocket: WebSocket) -> Response:
-    """What a handshake is answered while the server is about to stop."""
-    error = Draining("the server is about to stop", hint="Connect again in a moment.", retry_after_ms=5000)
-    return error_response(error, request_id(websocket.scope))
+    """What a handshake is answered then."""
+    return error_response(stopping(), request_id(websocket.scope))

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 import websockets
 from structlog.contextvars import bound_contextvars
@@ -62,6 +63,10 @@ async def test_a_running_stream_ends_first_and_new_work_is_refused(
             await websockets.connect(archer.url, proxy=None)
         assert refused.value.response.status_code == 503
         assert json.loads(refused.value.response.body or b"")["error"]["kind"] == "draining"
+        # A page can't read that, and asks.
+        async with httpx.AsyncClient(trust_env=False) as http:
+            asked = await http.post(archer.url.replace("ws", "http", 1))
+        assert (asked.status_code, asked.json()["error"]["kind"]) == (503, "draining")
         more.set()
         seen = await peer.ended("s")
         assert seen.content == "Because it is."

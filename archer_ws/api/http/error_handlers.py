@@ -172,7 +172,7 @@ def _http_exceptions(lost: LostRequest) -> Callable[[Request, Exception], Corout
         assert isinstance(error, HTTPException)
         scope = request.scope
         if error.status_code == 404:
-            return formed_response(await lost(request), scope, status=404, headers=error.headers)
+            return formed_response(await lost(request), scope, headers=error.headers)
         if isinstance(error.__cause__, ClientDisconnect):
             return _disconnected_response(request, error)
         if isinstance(error.__cause__, ArcherError):
