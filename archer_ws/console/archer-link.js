@@ -52,7 +52,7 @@ export class Link {
   #attempt = 0;
   #isDialling = false;
   #isReady = false;
-  #wasReady = false;
+  #wasOpen = false;
   /** Why the last handshake failed, if that is known. @type {ArcherError | undefined} */
   #reason;
   // Whether the last attempt failed, and whether another one is made only if the server responds over HTTP.
@@ -227,6 +227,7 @@ export class Link {
     this.#socket = socket;
     socket.onopen = () => {
       if (socket.protocol !== SUBPROTOCOL) return this.close(notArcher(this.#options.url, "does not speak archer.v1"));
+      this.#wasOpen = true;
       const { client, token, coalesceMs } = this.#options;
       const body = JSON.stringify({ protocol_version: 1, client, token, coalesce_ms: coalesceMs });
       const reject = (/** @type {ArcherError} */ error) => this.#lose(error);
@@ -245,10 +246,10 @@ export class Link {
 
   /** A browser does not tell why a handshake failed: ask over HTTP. @param {ArcherError} error */
   async #fail(error) {
-    if (this.#wasReady) return this.#lose(error);
+    if (this.#wasOpen || !this.#socket) return this.#lose(error);
     this.#lose(this.#reason ?? error);
     const reason = (this.#reason = await findRefusal(this.#options.url));
-    if (reason && !reason.retryable && !this.#wasReady) this.close(reason);
+    if (reason && !reason.retryable && !this.#wasOpen) this.close(reason);
   }
 
   #initialized = (/** @type {import("./archer.js").InitializeResult} */ result) => {
@@ -258,7 +259,7 @@ export class Link {
     clearTimeout(this.#timer);
     Object.assign(this.#requests.limits, result.limits);
     this.#isDialling = false;
-    this.#isReady = this.#wasReady = true;
+    this.#isReady = true;
     this.error = undefined;
     if (HOLDS_SOCKETS_BACK) isThere(this.#options.url).then((is) => (this.#knocks ||= is));
     this.#watch(result.heartbeat_ms / 2);

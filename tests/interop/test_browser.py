@@ -154,6 +154,30 @@ async def test_a_page_without_a_server_goes_on_trying_and_finds_it(
         assert await waiting == [TEXT, "completed"]
 
 
+async def test_a_ticket_that_does_not_come_is_not_told_as_a_proxy_that_passes_no_websockets_on(
+    browser: Browser, site: ScriptedServer, allowing: Allowing
+) -> None:
+    async with allowing(site.url) as sidecar:
+        await browser.open("page", site.url)
+        await browser.control("page", "await page.clock.install()")
+        waiting = """
+            const { connect } = await import("/console/archer-client.js");
+            kept.fetches = 0;
+            const ticket = () => (kept.fetches++, new Promise(() => {}));
+            kept.archer = connect({ url, ticket, backoff: { firstMs: 0, maxMs: 0 } });
+        """
+        await browser.run("page", waiting, url=sidecar.url)
+        for fetches in range(1, 4):
+            await browser.control(
+                "page", "await page.waitForFunction((count) => kept.fetches === count, fetches);", fetches=fetches
+            )
+            await browser.control("page", "await page.clock.runFor(10_000)")
+        asked = "return performance.getEntriesByName(`${url}/api/v1/ws`).length;"
+        assert await browser.run("page", asked, url=sidecar.url) == 0
+        told = await browser.run("page", "return kept.archer.error.message;")
+        assert told.endswith("sent no response in time")
+
+
 async def test_firefox_opens_no_sockets_to_a_server_that_is_away(
     browser: Browser, site: ScriptedServer, allowing: Allowing
 ) -> None:
