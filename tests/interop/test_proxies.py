@@ -126,6 +126,8 @@ async def test_behind_each_proxy_of_the_text_one_chats_uploads_and_the_page_is_t
         async with httpx.AsyncClient(base_url=url, verify=ssl.create_default_context(), trust_env=False) as http:
             fields = {"Authorization": "Bearer secret", "Origin": url}
             assert (await http.get("/api/v1/models", headers=fields)).status_code == 200
+            # As OpenAI's SDKs spell a model's name.
+            assert (await http.get("/v1/models/ollama%2Fllama3.2:latest", headers=fields)).status_code == 200
             request = {"messages": [{"role": "user", "content": "never"}]}
             async with http.stream("POST", "/api/v1/chat/completions/stream", json=request, headers=fields) as events:
                 # Text that the provider has sent is not kept until there is more of it.
