@@ -43,12 +43,14 @@ _READ_CHARS = 64 * PROVIDER_MESSAGE_CHARS
 
 #: The statuses and words of an error about a prompt that does not fit: servers of both OpenAI's and Anthropic's dialect
 #: run the same models, and gateways pass on any provider's words. After the common ones: Anthropic's, Bedrock's, xAI's,
-#: GitHub's, Gemini's, Alibaba's, Kimi's, Zhipu's, vLLM's, Groq's, text-generation-inference's.
+#: GitHub's, Gemini's, Alibaba's, Kimi's, Zhipu's, vLLM's, SGLang's and Poolside's, Groq's,
+#: text-generation-inference's.
 _TOO_LONG = frozenset({400, 413, 422})
 _CONTEXT_WORDS = re.compile(
     r"context.{0,20}(length|size|window)|maximum context|exceeds? .{0,20}context limit"
     r"|(prompt|input) is too long|maximum prompt length|(prompt|input) token count .{0,20}exceeds"
     r"|range of input length|exceeded model token limit|prompt exceeds max|maximum model length"
+    r"|input length .{0,20}exceeds"
     r"|reduce the length of the messages|`inputs` (tokens|must have less)",
     re.IGNORECASE,
 )

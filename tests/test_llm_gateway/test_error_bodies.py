@@ -198,6 +198,9 @@ async def test_in_mid_stream_a_status_may_have_a_name_of_its_own(dialect: Dialec
         ("OpenAI, vLLM", "This model's maximum context length is 4096 tokens. However, you requested 5000 tokens."),
         ("vLLM", "The decoder prompt (length 5951) is longer than the maximum model length of 4096."),
         ("SGLang", "The input (5000 tokens) is longer than the model's context length (4096 tokens)."),
+        # sgl-project/sglang#4048: what fits beside other requests, or a model's context less one token.
+        ("SGLang, memory", "Input length (160062 tokens) exceeds the maximum allowed length (59862 tokens)."),
+        ("Poolside", "Input length 300000 exceeds the maximum allowed input length of 262144 tokens."),
         ("llama.cpp", "request (5000 tokens) exceeds the available context size (4096 tokens), try increasing it"),
         (
             "text-generation-inference",
