@@ -99,6 +99,13 @@ BODIES: list[Any] = [
         False,
         id="400 on the model, GitHub",
     ),
+    pytest.param(
+        404,
+        {"error": {"code": "DeploymentNotFound", "message": "The API deployment for this resource does not exist."}},
+        ModelNotFound,
+        False,
+        id="404 on the deployment, Azure",
+    ),
     pytest.param(404, {"detail": "Not Found"}, ProviderError, False, id="404 on the route"),
     pytest.param(413, {"error": {"message": "too large"}}, ContentTooLarge, False, id="413"),
     pytest.param(

@@ -31,7 +31,11 @@ _KEY, _KEY_WORDS, _KEY_REFUSED = frozenset({"api_key_invalid"}), re.compile("inc
 #: OpenRouter's words for a 403 that is about the request, and not about the key
 #: (https://openrouter.ai/docs/api-reference/errors).
 _FLAGGED = re.compile(r"\bflagged\b|moderation|guardrail", re.IGNORECASE)
-_MODEL = frozenset({"model_not_found", "invalid_model", "invalid_model_name", "model_not_available", "unknown_model"})
+_MODEL = frozenset(
+    {"model_not_found", "invalid_model", "invalid_model_name", "model_not_available", "unknown_model"}
+    # Azure's, where a model's name is that of its deployment.
+    | {"deploymentnotfound"}
+)
 #: OpenRouter's, DeepSeek's and xAI's words, with a 400.
 _MODEL_WORDS = re.compile("not a valid model|model not exist|model not found", re.IGNORECASE)
 #: OpenRouter's 404 for a model without an endpoint for what the request needs: tools, pictures, a data policy.
