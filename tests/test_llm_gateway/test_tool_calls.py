@@ -173,6 +173,28 @@ def test_a_name_that_is_repeated_with_each_piece_begins_no_call() -> None:
     assert assembled([whole, {"index": 0, "name": "one", "arguments": ""}]) == [("one", '{"x":1}')]
 
 
+def test_an_id_that_is_another_with_each_piece_begins_no_call() -> None:
+    # cubist38/mlx-openai-server#216
+    fragments: list[Fragment] = [
+        {"index": 0, "foreign_id": "a", "name": "one", "arguments": ""},
+        {"index": 0, "foreign_id": "b", "arguments": '{"x"'},
+        {"index": 0, "foreign_id": "c", "arguments": ":1}"},
+        {"index": 1, "foreign_id": "d", "name": "two", "arguments": "{"},
+        {"index": 1, "foreign_id": "e", "arguments": "}"},
+    ]
+    assert assembled(fragments) == [("one", '{"x":1}'), ("two", "{}")]
+
+
+def test_calls_that_share_an_index_are_gone_on_with_by_their_ids() -> None:
+    fragments: list[Fragment] = [
+        {"index": 0, "foreign_id": "a", "name": "one", "arguments": '{"x"'},
+        {"index": 0, "foreign_id": "b", "name": "two", "arguments": '{"y"'},
+        {"index": 0, "foreign_id": "a", "arguments": ":1}"},
+        {"index": 0, "foreign_id": "b", "arguments": ":2}"},
+    ]
+    assert assembled(fragments) == [("one", '{"x":1}'), ("two", '{"y":2}')]
+
+
 def test_pieces_with_neither_index_nor_id_go_on_with_the_last_call() -> None:
     fragments: list[Fragment] = [{"foreign_id": "a", "name": "one"}, {"arguments": "{"}, {"arguments": "}"}]
     assert assembled(fragments) == [("one", "{}")]

@@ -1,12 +1,12 @@
 """Assembles the calls of all providers: fragments in, pieces of arguments with a call's id and name out. Pure.
 
-A new call begins (protocol section 22) if the index is new; if an id comes that differs from that index's id; without
-an index, if the id is new, or without ids, if the name is another; or if a whole call follows a whole one, unless it
-repeats that with its id. Arguments given as an object are whole, but an empty one may also be only the beginning of a
-call. Under one index the first name wins, objects are serialised once, and a call without arguments has `{}`. Ids are
-generated here, nine letters and digits: the shortest form that all providers accept (Mistral accepts no other). Pieces
-before a call's name are held back, since each piece is sent with the name. Pieces of a call are also held back until
-the call before it has sent something, so that calls are first sent in their order.
+A new call begins (protocol section 22) if the index is new; if a name comes with an id that differs from that index's
+id; without an index, if the id is new, or without ids, if the name is another; or if a whole call follows a whole one,
+unless it repeats that with its id. Arguments given as an object are whole, but an empty one may also be only the
+beginning of a call. Under one index the first name wins, objects are serialised once, and a call without arguments has
+`{}`. Ids are generated here, nine letters and digits: the shortest form that all providers accept (Mistral accepts no
+other). Pieces before a call's name are held back, since each piece is sent with the name. Pieces of a call are also
+held back until the call before it has sent something, so that calls are first sent in their order.
 """
 
 import json
@@ -149,7 +149,7 @@ class ToolCallAssembler:
         """
         text = _text_of(arguments)
         its_id = _bounded(foreign_id) if isinstance(foreign_id, str) and foreign_id else None
-        call = self._call_of(index, its_id)
+        call = self._call_of(index, its_id, has_name=bool(name))
         if isinstance(name, str) and name:
             if text and call.whole is not None:
                 if call.foreign_id is not None and text == call.whole and _safe_name(name) == call.name:
@@ -208,8 +208,8 @@ class ToolCallAssembler:
             self._told += 1
         return self._calls[self._told] if self._told < len(self._calls) else None
 
-    def _call_of(self, index: int | str | None, foreign_id: str | None) -> _Call:
-        call = self._known(index, foreign_id)
+    def _call_of(self, index: int | str | None, foreign_id: str | None, *, has_name: bool) -> _Call:
+        call = self._known(index, foreign_id, has_name=has_name)
         if call is None:
             return self._begin(index, foreign_id)
         if call.foreign_id is None:
@@ -230,14 +230,19 @@ class ToolCallAssembler:
             self._by_index[index] = call
         return call
 
-    def _known(self, index: int | str | None, foreign_id: str | None) -> _Call | None:
+    def _known(self, index: int | str | None, foreign_id: str | None, *, has_name: bool) -> _Call | None:
+        call = None
         if index is not None:
             call = self._by_index.get(index)
             if call is None or foreign_id in (None, call.foreign_id) or call.foreign_id is None:
                 return call
-        if foreign_id is not None:
-            return next((call for call in reversed(self._calls) if call.foreign_id == foreign_id), None)
-        return self._calls[-1] if self._calls else None
+        if foreign_id is None:
+            return self._calls[-1] if self._calls else None
+        known = next((known for known in reversed(self._calls) if known.foreign_id == foreign_id), None)
+        if known is None and call is not None and call.name and not has_name:
+            # A server that makes a new id for each piece (cubist38/mlx-openai-server#216).
+            return call
+        return known
 
 
 def _is_object(text: str) -> bool:
