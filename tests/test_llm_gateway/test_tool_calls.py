@@ -136,6 +136,20 @@ def test_an_empty_object_is_the_beginning_of_a_call_whose_arguments_follow(name:
     assert assembled([begun, {"index": 0, "name": name, "arguments": more}]) == [("roll", '{"sides":6}')]
 
 
+@pytest.mark.parametrize("pieces", [['{"sides":6}'], ["{", '"sides":6}'], ['{"sides"', ":6}"]], ids=str)
+def test_an_empty_object_as_text_may_be_the_beginning_of_a_call_whose_arguments_follow(pieces: list[str]) -> None:
+    # openai/openai-agents-js#712, BerriAI/litellm#4537: Claude's blocks begin so, and gateways pass it on.
+    begun = {"index": 0, "foreign_id": "a", "name": "roll", "arguments": "{}"}
+    assert assembled([begun, *({"index": 0, "arguments": piece} for piece in pieces)]) == [("roll", '{"sides":6}')]
+
+
+def test_a_call_whose_arguments_are_an_empty_object_delays_no_later_call() -> None:
+    assembler = ToolCallAssembler()
+    assert [*assembler.add(index=0, foreign_id="a", name="now", arguments="{}")] == []
+    told = [*assembler.add(index=1, foreign_id="b", name="roll", arguments='{"sides"')]
+    assert [(piece.name, piece.text) for piece in told] == [("now", "{}"), ("roll", '{"sides"')]
+
+
 @pytest.mark.parametrize("index", [{}, {"index": 0}], ids=["without an index", "all with the index 0"])
 def test_a_whole_call_that_is_repeated_with_its_id_is_one_call(index: Fragment) -> None:
     fragment = {**index, "foreign_id": "a", "name": "roll", "arguments": '{"sides":6}'}
@@ -226,7 +240,7 @@ def test_calls_are_first_told_in_their_order_also_where_one_has_no_arguments() -
 def test_calls_that_wait_for_their_turn_are_told_with_the_first_piece_of_the_one_before() -> None:
     assembler = ToolCallAssembler()
     list(assembler.add(index=0, name="one"))
-    list(assembler.add(index=1, name="two", arguments="{}"))
+    list(assembler.add(index=1, name="two", arguments='{"x":1}'))
     assert [piece.name for piece in assembler.add(index=0, arguments="{")] == ["one", "two"]
     assert [piece.name for piece in assembler.add(index=0, arguments="}")] == ["one"]
 

@@ -2,10 +2,10 @@
 
 A new call begins (protocol section 22) if the index is new; if a name comes with an id that differs from that index's
 id; without an index, if the id is new, or without ids, if the name is another; or if a whole call follows a whole one,
-unless it repeats that with its id. Arguments given as an object are whole, but an empty one may also be only the
-beginning of a call. Under one index the first name wins, objects are serialised once, and a call without arguments has
-`{}`. Ids are generated here, nine letters and digits: the shortest form that all providers accept (Mistral accepts no
-other). Pieces before a call's name are held back, since each piece is sent with the name. Pieces of a call are also
+unless it repeats that with its id. Arguments given as an object are whole, but an empty one, also as text, may be only
+the beginning of a call. Under one index the first name wins, objects are serialised once, and a call without arguments
+has `{}`. Ids are generated here, nine letters and digits: the shortest form that all providers accept (Mistral accepts
+no other). Pieces before a call's name are held back, since each piece is sent with the name. Pieces of a call are also
 held back until the call before it has sent something, so that calls are first sent in their order.
 """
 
@@ -33,6 +33,8 @@ _FOREIGN_ID_CHARS = 256
 #: read.
 _NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9_-]")
 _NAME_CHARS, _NAME_CHARS_READ = 64, 4096
+#: Arguments held back that may be only the beginning of a call: Claude's begin so, before those that follow.
+_EMPTY = ["{}"]
 
 
 def new_call_id() -> str:
@@ -168,12 +170,16 @@ class ToolCallAssembler:
                 call.whole = text if not call.held and _is_object(text) else None
                 call.is_object = isinstance(arguments, dict)
         if text:
+            if call.held == _EMPTY and text.lstrip()[:1] == "{":
+                # It only began the call (openai/openai-agents-js#712, BerriAI/litellm#4537).
+                self._held_chars -= call.held_chars
+                call.held, call.held_chars, call.whole = [], 0, None
             call.hold(text)
             self._held_chars += len(text)
-        if call.name and call.held and (call.told or call is self._next_to_tell()):
+        if call.told and call.held:
             yield self._tell(call)
-            while (later := self._next_to_tell()) is not None and later.name and later.held:
-                yield self._tell(later)
+        while (first := self._next_to_tell()) is not None and self._can_be_told(first):
+            yield self._tell(first)
         if call.held_chars > CALL_ARGUMENTS_BYTES or self._held_chars > _HELD_CHARS_MAX:
             raise TooLarge("a tool call without a name, or with too many arguments before it")
 
@@ -201,6 +207,10 @@ class ToolCallAssembler:
     def _tell(self, call: _Call) -> ArgumentsPiece:
         self._held_chars -= call.held_chars
         return call.tell()
+
+    def _can_be_told(self, call: _Call) -> bool:
+        """Whether it has a name and arguments that are not only its beginning, as an empty object may be."""
+        return bool(call.name and call.held) and (call.held != _EMPTY or call is not self._calls[-1])
 
     def _next_to_tell(self) -> _Call | None:
         """The first call that was not reported."""
