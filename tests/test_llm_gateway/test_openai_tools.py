@@ -9,6 +9,7 @@ from archer_ws.core.exceptions import ProviderError, Unsupported
 from archer_ws.llm_gateway.base import Timeouts
 from archer_ws.llm_gateway.catalog import load_catalog
 from archer_ws.llm_gateway.decoding.completion import Unreadable, folded
+from archer_ws.llm_gateway.decoding.repeated_arguments import RepeatedArguments
 from archer_ws.llm_gateway.openai.decoder import ChatStreamDecoder
 from archer_ws.llm_gateway.openai.request import fitting_ids
 from archer_ws.llm_gateway.openai_adapter import OpenAIAdapter
@@ -232,20 +233,21 @@ async def test_what_the_client_asked_for_is_never_left_out(name: str) -> None:
     assert [each.path for each in refused.value.errors or ()] == [name]
 
 
-def decoded(*events: bytes) -> tuple[list[tuple[str, str]], str | None, str]:
+def decoded(*events: bytes, keeps_native: bool = False) -> tuple[list[tuple[str, str]], str | None, str]:
     """The calls to run (name and arguments), the finish reason, and the text; however the bytes are cut."""
     data = b"".join(events)
     outcomes = []
-    for size in (len(data), 1, 50):
-        decoder = ChatStreamDecoder()
-        chunks = [each for start in range(0, len(data), size) for each in decoder.feed(data[start : start + size])]
+    cuts = [[data[start : start + size] for start in range(0, len(data), size)] for size in (len(data), 1, 50)]
+    for reads in (events, *cuts):
+        decoder = ChatStreamDecoder(keeps_native=keeps_native)
+        chunks = [each for read in reads for each in decoder.feed(read)]
         chunks += decoder.finish()
         if decoder.fault is not None:
             raise decoder.fault
         found = folded(chunks)
         calls = [(call.name, call.arguments) for call in found.tool_calls or ()]
         outcomes.append((calls, found.finish_reason, found.content))
-    assert outcomes == [outcomes[0]] * 3
+    assert outcomes == [outcomes[0]] * 4
     return outcomes[0]
 
 
@@ -338,6 +340,72 @@ def without(entry: dict[str, Any], *names: str) -> dict[str, Any]:
 )
 def test_two_calls_stay_two_however_a_server_counts_them(events: list[bytes]) -> None:
     assert decoded(*events, *ending("tool_calls")) == BOTH
+
+
+BEGUN = calls_chunk(call_delta(0, call_id="a", name="one"))
+FIRST, REST = calls_chunk(call_delta(0, '{"x"')), calls_chunk(call_delta(0, ":1}"))
+WHOLE = calls_chunk(call_delta(0, '{"x":1}'))
+
+
+@pytest.mark.parametrize(
+    "events",
+    [
+        # elizaOS/eliza#16973, BerriAI/litellm#20480
+        pytest.param([BEGUN, FIRST, REST, WHOLE], id="whole behind its pieces"),
+        pytest.param([BEGUN, FIRST, REST, calls_chunk(ONE)], id="whole behind its pieces, with id and name"),
+        pytest.param(
+            [BEGUN, *(calls_chunk(call_delta(0, piece)) for piece in '{"x":1}'), WHOLE],
+            id="whole behind many pieces of its form",
+        ),
+        # lidge-jun/opencodex#361, Soju06/codex-lb#284
+        pytest.param([BEGUN, WHOLE, WHOLE, WHOLE], id="whole, three times"),
+        pytest.param([calls_chunk(ONE), WHOLE], id="whole, and without id and name"),
+        # vLLM, where it does not find what it sent in what it parsed.
+        pytest.param(
+            [BEGUN, FIRST, REST, chunk({"tool_calls": [call_delta(0, '{"x": 1}')]}, finish_reason="tool_calls")],
+            id="in another spelling, with the reason",
+        ),
+        # NousResearch/hermes-agent#35592: DeepSeek at Baidu
+        pytest.param(
+            [BEGUN, *(calls_chunk(call_delta(0, '{"x":1}'[:end])) for end in (1, 2, 4, 5, 6, 7, 7))],
+            id="all so far with each piece",
+        ),
+        pytest.param(
+            [calls_chunk({**ONE, "function": {"name": "one", "arguments": '{"x":1}'[:end]}}) for end in (2, 5, 6, 7)],
+            id="all so far with each piece, with id and name",
+        ),
+    ],
+)
+def test_arguments_that_a_server_sends_again_are_said_once(events: list[bytes]) -> None:
+    assert decoded(*events, calls_chunk(TWO), *ending("tool_calls"), keeps_native=True) == BOTH
+
+
+@pytest.mark.parametrize(
+    "pieces",
+    [
+        ['{"x":', '{"x":', "1}}"],
+        ['{"x":', '{"x":1}', "}"],
+        ['{"x":[', '{"y":1}', ",", '{"y":1}', "]}"],
+        ['{"x":[{"y":1}', ", ", '{"y":1}', "]}"],
+        ['{"x":"', '{\\"x\\":1}', '"}'],
+    ],
+    ids=str,
+)
+def test_objects_within_a_calls_arguments_that_are_alike_are_all_said(pieces: list[str]) -> None:
+    events = [BEGUN, *(calls_chunk(call_delta(0, piece)) for piece in pieces)]
+    assert decoded(*events, *ending("tool_calls"), keeps_native=True) == ([("one", "".join(pieces))], "tool_calls", "")
+
+
+def test_a_call_that_begins_objects_again_and_again_is_not_read_again_for_each() -> None:
+    repeated, looks = RepeatedArguments(), 0
+
+    def said() -> str:
+        nonlocal looks
+        looks += 1
+        return "[" * 400_000
+
+    assert {repeated.new_in("a", "{", said) for _ in range(10_000)} == {"{"}
+    assert looks < 20
 
 
 def test_the_calls_of_another_answer_are_not_mixed_in() -> None:

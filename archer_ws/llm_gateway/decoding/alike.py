@@ -80,8 +80,9 @@ class AlikeEvents(Generic[Subject]):
             return None
         pieces, end = self._pieces_in(whole)
         literal = pieces[0] if len(pieces) == 1 else b"".join(pieces)
-        if not pieces or (_BACKSLASH in literal and any(piece.endswith(b"\\") for piece in pieces)):
-            # A quotation mark after a backslash may not be the end of a text.
+        if not pieces or (_BACKSLASH in literal and any(piece[-1:] == b"\\" or piece[:1] == b"{" for piece in pieces)):
+            # A quotation mark after a backslash may not be the end of a text, and an object may be a repetition of a
+            # call's arguments.
             return None
         try:
             text = _DECODER.decode(b'"%b"' % literal)

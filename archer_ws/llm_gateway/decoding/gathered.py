@@ -82,6 +82,11 @@ class Gathered:
             for chunk in self._chunks
         )
 
+    def arguments_of(self, call: CallIdentity) -> str:
+        """The arguments of a call in this read."""
+        pieces = [chunk.arguments for chunk in self._chunks if chunk.arguments and chunk.call_id == call[0]]
+        return "".join([*pieces, *self._pieces] if self._kind == call else pieces)
+
     def close(self) -> list[LeanChunk]:
         """The chunks, in order; finish reason, usage and refusal are on the last one. Empty if nothing came."""
         chunks = self._chunks

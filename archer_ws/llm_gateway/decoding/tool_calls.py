@@ -191,6 +191,15 @@ class ToolCallAssembler:
         call = self._by_index.get(index)
         return call.told if call is not None else None
 
+    def goes_on(self, index: int | str | None, foreign_id: object, name: object) -> tuple[str, str] | None:
+        """The id and name of the reported call that a fragment continues; None if there is none, or if that came whole,
+        since `add` knows what follows a whole call."""
+        its_id = _bounded(foreign_id) if isinstance(foreign_id, str) and foreign_id else None
+        call = self._known(index, its_id, has_name=bool(name))
+        if call is None or call.whole is not None or (isinstance(name, str) and name and _safe_name(name) != call.name):
+            return None
+        return call.told
+
     def finish(self) -> Iterator[ArgumentsPiece]:
         """To be called at the end of a step: yields `{}` for calls without arguments.
 

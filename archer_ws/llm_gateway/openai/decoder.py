@@ -19,9 +19,10 @@ from archer_ws.llm_gateway.decoding.completion import BrokenOff, ErrorReported, 
 from archer_ws.llm_gateway.decoding.error_bodies import is_error
 from archer_ws.llm_gateway.decoding.finish_reasons import finish_reason_of, reason_with_calls
 from archer_ws.llm_gateway.decoding.framing import BARE_JSON, EventDecoder
-from archer_ws.llm_gateway.decoding.gathered import CONTENT, REASONING, Gathered, Kind, chunk_of
+from archer_ws.llm_gateway.decoding.gathered import CONTENT, REASONING, CallIdentity, Gathered, Kind, chunk_of
 from archer_ws.llm_gateway.decoding.json_documents import LineTooLong, decode_json, is_sign_of_life, is_web_page
 from archer_ws.llm_gateway.decoding.refusals import RefusalText, reason_of_refusal
+from archer_ws.llm_gateway.decoding.repeated_arguments import RepeatedArguments
 from archer_ws.llm_gateway.decoding.token_counts import usage_of
 from archer_ws.llm_gateway.decoding.tool_calls import ToolCallAssembler
 from archer_ws.llm_gateway.native_turns import NativeBlocks
@@ -76,6 +77,7 @@ class ChatStreamDecoder:
         self._is_plain = True
         self._calls = ToolCallAssembler()
         self._kept = KeptFields() if keeps_native else None
+        self._repeated = RepeatedArguments() if keeps_native else None
         self._has_format = has_format
         self._refusal: RefusalText | None = None
         self._size = 0
@@ -272,16 +274,25 @@ class ChatStreamDecoder:
             # Further text of a call, as in nearly all pieces.
             known = self._calls.going_on(index)
             if known is not None and type(text) is str:
-                if text:
+                if text and (text[0] != "{" or (text := self._new_in(known, text, gathered))):
                     gathered.go_on(known, text)
                 return True
             if not text:
                 # An empty entry.
                 return True
+        if type(text) is str and text[:1] == "{":
+            text = self._new_in(self._calls.goes_on(index, call.id, function.name), text, gathered)
         gathered.add_arguments(self._calls.add(index=index, foreign_id=call.id, name=function.name, arguments=text))
         if self._kept is not None:
             self._kept.add_to_call(self._calls.latest_id, call.extra_content)
         return True
+
+    def _new_in(self, call: CallIdentity | None, text: str, gathered: Gathered) -> str:
+        """The part of a piece of a call's arguments that was not sent before, if what was sent is kept."""
+        kept, repeated = self._kept, self._repeated
+        if kept is None or repeated is None or call is None:
+            return text
+        return repeated.new_in(call[0], text, lambda: kept.arguments_of(call[0]) + gathered.arguments_of(call))
 
     def _read_odd(self, data: bytes, event: str, gathered: Gathered) -> None:
         if is_sign_of_life(data):
@@ -386,7 +397,10 @@ class ChatStreamDecoder:
                 self._refusal.add(text)
                 if not self._has_format:
                     gathered.add(text, reasoning=False)
-            for index, foreign_id, name, arguments, extra in choice.calls:
+            for index, foreign_id, name, given, extra in choice.calls:
+                arguments = given
+                if isinstance(given, str) and given[:1] == "{":
+                    arguments = self._new_in(self._calls.goes_on(index, foreign_id, name), given, gathered)
                 pieces = self._calls.add(index=index, foreign_id=foreign_id, name=name, arguments=arguments)
                 gathered.add_arguments(pieces)
                 if self._kept is not None:

@@ -163,8 +163,12 @@ class KeptFields:
         self._size += len(arguments)
         self._bound()
 
-    def _arguments_of(self, call_id: str) -> str:
-        return whole_text("".join(self._arguments.get(call_id, ()))) or "{}"
+    def arguments_of(self, call_id: str) -> str:
+        """A call's arguments so far; empty if nothing is kept."""
+        return "".join(self._arguments.get(call_id, ())) if self._size <= NATIVE_BYTES_MAX else ""
+
+    def _whole_arguments(self, call_id: str) -> str:
+        return whole_text(self.arguments_of(call_id)) or "{}"
 
     def blocks(self, calls: Sequence[AssembledCall]) -> NativeBlocks | None:
         """What is kept of a completion that ended well, with these calls."""
@@ -177,7 +181,9 @@ class KeptFields:
             message[EXTRA] = self._extra
         of_calls = {call_id: {EXTRA: extra} for call_id, extra in self._of_calls.items()}
         told = [
-            NativeCall(call.call_id, call.foreign_id or "", call.name, self._arguments_of(call.call_id))
+            NativeCall(
+                call.call_id, call.foreign_id or "", call.name, whole_text(self.arguments_of(call.call_id)) or "{}"
+            )
             for call in calls
         ]
         try:
