@@ -100,6 +100,20 @@ BODIES: list[Any] = [
         id="400 on the model, GitHub",
     ),
     pytest.param(
+        400,
+        {
+            "error": {
+                "message": "/chat/completions: Invalid model name passed in model=x. Call `/v1/models` to view …",
+                "type": "None",
+                "param": "None",
+                "code": "400",
+            }
+        },
+        ModelNotFound,
+        False,
+        id="400 on the model, LiteLLM",
+    ),
+    pytest.param(
         404,
         {"error": {"code": "DeploymentNotFound", "message": "The API deployment for this resource does not exist."}},
         ModelNotFound,

@@ -36,8 +36,8 @@ _MODEL = frozenset(
     # Azure's, where a model's name is that of its deployment.
     | {"deploymentnotfound"}
 )
-#: OpenRouter's, DeepSeek's and xAI's words, with a 400.
-_MODEL_WORDS = re.compile("not a valid model|model not exist|model not found", re.IGNORECASE)
+#: OpenRouter's, DeepSeek's, xAI's and LiteLLM's words, with a 400.
+_MODEL_WORDS = re.compile("not a valid model|model not exist|model not found|invalid model name", re.IGNORECASE)
 #: OpenRouter's 404 for a model without an endpoint for what the request needs: tools, pictures, a data policy.
 _NO_ENDPOINT = re.compile("no endpoints found (that|matching)", re.IGNORECASE)
 
