@@ -181,9 +181,7 @@ class KeptFields:
             message[EXTRA] = self._extra
         of_calls = {call_id: {EXTRA: extra} for call_id, extra in self._of_calls.items()}
         told = [
-            NativeCall(
-                call.call_id, call.foreign_id or "", call.name, whole_text(self.arguments_of(call.call_id)) or "{}"
-            )
+            NativeCall(call.call_id, call.foreign_id or "", call.name, self._whole_arguments(call.call_id))
             for call in calls
         ]
         try:
