@@ -34,7 +34,7 @@ class CuttingProxy:
         self.up_bytes = self.down_bytes = 0
         self._arrival = asyncio.Condition()
         self._open: set[asyncio.StreamWriter] = set()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
         self._server: asyncio.Server | None = None
 
     @property
@@ -65,20 +65,25 @@ class CuttingProxy:
             await self._arrival.wait_for(lambda: not self._open)
 
     async def __aenter__(self) -> "CuttingProxy":
-        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
+        self._server = await asyncio.start_server(self._connected, "127.0.0.1", 0)
         return self
 
     async def __aexit__(self, *_: object) -> None:
         assert self._server is not None
         self._server.close()
-        for task in self._tasks:
+        ending = dict(self._tasks)
+        for task, writer in ending.items():
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+            writer.transport.abort()
+        await asyncio.gather(*ending, return_exceptions=True)
+
+    def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        # Not the task itself does this: it may be cancelled before it begins.
+        task = asyncio.create_task(self._accept(reader, writer))
+        self._tasks[task] = writer
+        task.add_done_callback(self._tasks.pop)
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._tasks.add(task)
         writers = {writer}
         try:
             async with self._arrival:
@@ -104,7 +109,6 @@ class CuttingProxy:
             self._open -= writers
             for each in writers:
                 each.transport.abort()
-            self._tasks.discard(task)
             async with self._arrival:
                 self._arrival.notify_all()
 

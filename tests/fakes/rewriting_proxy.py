@@ -29,12 +29,15 @@ Rewrite = Callable[[Head], str]
 async def rewriting_proxy(rewrite: Rewrite) -> AsyncIterator[str]:
     """The URL of a running proxy. It passes upgrades on unless `rewrite` drops them."""
 
-    connections: set[asyncio.Task[None]] = set()
+    connections: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
 
     async def pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             while piece := await reader.read(65536):
                 writer.write(piece)
+        except asyncio.CancelledError:
+            writer.transport.abort()
+            raise
         finally:
             writer.close()
 
@@ -53,24 +56,25 @@ async def rewriting_proxy(rewrite: Rewrite) -> AsyncIterator[str]:
         requests.write(b"\r\n".join([b" ".join([head.method, head.path, version]), *head.fields, b"", b""]))
         await asyncio.gather(pass_on(reader, requests), pass_on(answers, writer), return_exceptions=True)
 
-    async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        connection = asyncio.current_task()
-        assert connection is not None
-        connections.add(connection)
+    async def serve_once(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             await serve(reader, writer)
-        except asyncio.CancelledError:
-            pass  # The proxy ends.
         finally:
             writer.close()
-            connections.discard(connection)
+
+    def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        # Not the task itself does this: it may be cancelled before it begins.
+        connection = asyncio.create_task(serve_once(reader, writer))
+        connections[connection] = writer
+        connection.add_done_callback(connections.pop)
 
     listening = await asyncio.start_server(accept, "127.0.0.1", 0)
     try:
         yield f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}"
     finally:
         listening.close()
-        ending = list(connections)
-        for connection in ending:
+        ending = dict(connections)
+        for connection, writer in ending.items():
             connection.cancel()
-        await asyncio.gather(*ending)
+            writer.transport.abort()
+        await asyncio.gather(*ending, return_exceptions=True)
