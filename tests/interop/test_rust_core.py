@@ -253,7 +253,7 @@ async def test_rest_tells_the_status_of_a_response_that_is_a_proxy_s_own(status:
         assert str(status) in await rust.errors()
 
 
-async def test_a_proxy_that_passes_no_websockets_on_is_told_in_the_words_of_the_server(sidecar: Server) -> None:
+async def test_a_proxy_that_passes_no_websockets_on_is_told_as_a_reason(sidecar: Server) -> None:
     """As nginx does without further settings."""
 
     def strip(head: Head) -> str:
@@ -261,7 +261,7 @@ async def test_a_proxy_that_passes_no_websockets_on_is_told_in_the_words_of_the_
         return sidecar.url
 
     async with rewriting_proxy(strip) as url, rust_core("ask", url, "Why?") as rust:
-        assert "a proxy before the server took the Upgrade header out" in await rust.errors()
+        assert "a proxy before the server takes the Upgrade header out" in await rust.errors()
 
 
 @pytest.mark.parametrize(("url", "complaint"), [("http://127.0.0.1:1", "no connection"), (None, "unauthenticated")])

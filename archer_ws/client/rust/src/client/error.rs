@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio_tungstenite::tungstenite;
 
-use crate::types::{CallError, ErrorBody, ErrorInfo};
+use crate::types::{CallError, ErrorInfo};
 
 /// The pause before a retry, if the server does not say how long it should be.
 const RETRY: Duration = Duration::from_secs(1);
@@ -14,7 +14,7 @@ const RETRY: Duration = Duration::from_secs(1);
 /// Why a call or a stream failed.
 #[derive(Clone, Debug)]
 pub enum Error {
-    /// The response, also that to the handshake, is an error: `kind` says which one, `hint` what to do.
+    /// The response is an error: `kind` says which one, `hint` what to do.
     Refused(Box<ErrorInfo>),
     /// The server closed the socket; the code says whether to connect again.
     ClosedFor { code: u16, reason: String },
@@ -46,6 +46,10 @@ impl fmt::Display for Error {
             Self::Handshake(401) => {
                 f.write_str("the server needs a valid token: set Config::token")
             }
+            Self::Handshake(404) => f.write_str(
+                "there is no socket at this address (404): check its path; or a proxy before the server \
+                 takes the Upgrade header out: set it up to pass WebSockets on",
+            ),
             Self::Handshake(status) => {
                 write!(f, "the handshake failed with the HTTP status {status}")
             }
@@ -88,15 +92,8 @@ impl From<CallError> for Error {
 impl From<tungstenite::Error> for Error {
     fn from(error: tungstenite::Error) -> Self {
         match error {
-            tungstenite::Error::Http(response) => {
-                let status = response.status().as_u16();
-                let body = response.body().as_deref().unwrap_or_default();
-                match serde_json::from_slice::<ErrorBody>(body) {
-                    // The server has another name or path, or a proxy took the Upgrade header out.
-                    Ok(told) if matches!(status, 403 | 404) => told.error.into(),
-                    _ => Self::Handshake(status),
-                }
-            }
+            // Of the response's body, the library has only what came with the head.
+            tungstenite::Error::Http(response) => Self::Handshake(response.status().as_u16()),
             other => Self::Unreachable(Arc::new(other)),
         }
     }
