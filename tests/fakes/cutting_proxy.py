@@ -6,6 +6,8 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
+from tests.fakes.connections import Connections
+
 
 @dataclass
 class Fate:
@@ -34,7 +36,7 @@ class CuttingProxy:
         self.up_bytes = self.down_bytes = 0
         self._arrival = asyncio.Condition()
         self._open: set[asyncio.StreamWriter] = set()
-        self._tasks: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
+        self._connections = Connections(self._accept)
         self._server: asyncio.Server | None = None
 
     @property
@@ -65,23 +67,13 @@ class CuttingProxy:
             await self._arrival.wait_for(lambda: not self._open)
 
     async def __aenter__(self) -> "CuttingProxy":
-        self._server = await asyncio.start_server(self._connected, "127.0.0.1", 0)
+        self._server = await asyncio.start_server(self._connections.accept, "127.0.0.1", 0)
         return self
 
     async def __aexit__(self, *_: object) -> None:
         assert self._server is not None
         self._server.close()
-        ending = dict(self._tasks)
-        for task, writer in ending.items():
-            task.cancel()
-            writer.transport.abort()
-        await asyncio.gather(*ending, return_exceptions=True)
-
-    def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        # Not the task itself does this: it may be cancelled before it begins.
-        task = asyncio.create_task(self._accept(reader, writer))
-        self._tasks[task] = writer
-        task.add_done_callback(self._tasks.pop)
+        await self._connections.end()
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writers = {writer}
@@ -103,8 +95,6 @@ class CuttingProxy:
                 up.cancel()
                 down.cancel()
                 await asyncio.gather(up, down, return_exceptions=True)
-        except asyncio.CancelledError:
-            pass
         finally:
             self._open -= writers
             for each in writers:

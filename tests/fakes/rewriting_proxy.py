@@ -5,6 +5,8 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
+from tests.fakes.connections import Connections
+
 _UPGRADES = b"connection: upgrade"
 
 
@@ -29,8 +31,6 @@ Rewrite = Callable[[Head], str]
 async def rewriting_proxy(rewrite: Rewrite) -> AsyncIterator[str]:
     """The URL of a running proxy. It passes upgrades on unless `rewrite` drops them."""
 
-    connections: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
-
     async def pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             while piece := await reader.read(65536):
@@ -42,10 +42,8 @@ async def rewriting_proxy(rewrite: Rewrite) -> AsyncIterator[str]:
             writer.close()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            first, *fields = (await reader.readuntil(b"\r\n\r\n"))[:-4].split(b"\r\n")
-        except asyncio.IncompleteReadError:
-            return  # A browser opens connections in advance.
+        # A browser opens connections in advance, and then none of this comes.
+        first, *fields = (await reader.readuntil(b"\r\n\r\n"))[:-4].split(b"\r\n")
         method, path, version = first.split(b" ")
         head = Head(method, path, fields)
         host, _, port = rewrite(head).removeprefix("http://").rpartition(":")
@@ -56,25 +54,10 @@ async def rewriting_proxy(rewrite: Rewrite) -> AsyncIterator[str]:
         requests.write(b"\r\n".join([b" ".join([head.method, head.path, version]), *head.fields, b"", b""]))
         await asyncio.gather(pass_on(reader, requests), pass_on(answers, writer), return_exceptions=True)
 
-    async def serve_once(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            await serve(reader, writer)
-        finally:
-            writer.close()
-
-    def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        # Not the task itself does this: it may be cancelled before it begins.
-        connection = asyncio.create_task(serve_once(reader, writer))
-        connections[connection] = writer
-        connection.add_done_callback(connections.pop)
-
-    listening = await asyncio.start_server(accept, "127.0.0.1", 0)
+    connections = Connections(serve)
+    listening = await asyncio.start_server(connections.accept, "127.0.0.1", 0)
     try:
         yield f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}"
     finally:
         listening.close()
-        ending = dict(connections)
-        for connection, writer in ending.items():
-            connection.cancel()
-            writer.transport.abort()
-        await asyncio.gather(*ending, return_exceptions=True)
+        await connections.end()

@@ -11,6 +11,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+from tests.fakes.connections import Connections
+
 
 @dataclass
 class Exchange:
@@ -78,7 +80,7 @@ class ScriptedServer:
         self.open_connections = 0
         self._replies: list[Reply] = []
         self._arrival = asyncio.Condition()
-        self._connections: set[asyncio.Task[None]] = set()
+        self._connections = Connections(self._accept)
         self._server: asyncio.Server | None = None
 
     @property
@@ -102,29 +104,20 @@ class ScriptedServer:
         return found()[number]
 
     async def __aenter__(self) -> "ScriptedServer":
-        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
+        self._server = await asyncio.start_server(self._connections.accept, "127.0.0.1", 0)
         return self
 
     async def __aexit__(self, *_: object) -> None:
         assert self._server is not None
         self._server.close()
-        for task in self._connections:
-            task.cancel()
-        await asyncio.gather(*self._connections, return_exceptions=True)
+        await self._connections.end()
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._connections.add(task)
         self.open_connections += 1
         try:
             await self._serve(reader, writer)
-        except (ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
-            pass
         finally:
             self.open_connections -= 1
-            self._connections.discard(task)
-            writer.close()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         exchange = await _read_request(reader)
